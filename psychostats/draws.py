@@ -1,0 +1,305 @@
+"""Posterior draws with names: arrays from a sampler into labelled groups, tables of terms, and a file.
+
+In: a `Sample` and its `Design`.  Out: `Draws`, which knows every term's brms name, hands ArviZ its own container, and goes
+to netCDF and back.  The one room that knows that ArviZ 0 and ArviZ 1 differ; it knows no model.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from psychostats.design import Design
+from psychostats.errors import FitError
+from psychostats.intervals import Interval, summarise
+from psychostats.predictor import Parameters
+from psychostats.sampler import Sample
+
+Array: TypeAlias = npt.NDArray[np.float64]
+
+TERM_COLUMNS = (
+    "term",
+    "group",
+    "class",
+    "estimate",
+    "sd",
+    "conf_low",
+    "conf_high",
+    "conf_level",
+    "interval",
+    "rhat",
+    "ess_bulk",
+    "ess_tail",
+)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Labelled draws, under ArviZ's group names.
+
+    Parameters
+    ----------
+    groups
+        ``posterior`` (``b``, ``sd_GROUP``, ``cor_GROUP``, ``r_GROUP`` with named dimensions), ``sample_stats``,
+        ``observed_data`` and ``constant_data``.
+    """
+
+    groups: dict[str, xr.Dataset]
+
+    @property
+    def posterior(self) -> xr.Dataset:
+        """The posterior group."""
+        return self.groups["posterior"]
+
+    def flat(self, *, random: bool = False) -> pd.DataFrame:
+        """Return one column a term under brms's names, behind ``.chain``, ``.iteration`` and ``.draw``, from 1."""
+        chains, draws = self.posterior.sizes["chain"], self.posterior.sizes["draw"]
+        index = {
+            ".chain": np.repeat(np.arange(1, chains + 1), draws),
+            ".iteration": np.tile(np.arange(1, draws + 1), chains),
+            ".draw": np.arange(1, chains * draws + 1),
+        }
+        labels, values = self._stack(random=random)
+        return pd.DataFrame(
+            index | dict(zip([row[0] for row in labels], values.reshape(-1, len(labels)).T, strict=True))
+        )
+
+    def terms(self, interval: Interval, *, random: bool = False) -> pd.DataFrame:
+        """Summarise every term.
+
+        Parameters
+        ----------
+        interval
+            Kind and probability of the intervals.
+        random
+            Also the effects of single levels, class ``r``.
+
+        Returns
+        -------
+        DataFrame
+            Columns `TERM_COLUMNS`, one row a term.
+        """
+        labels, values = self._stack(random=random)
+        frame = pd.DataFrame(labels, columns=["term", "group", "class"])
+        low, high = interval.of_draws(values.reshape(-1, values.shape[-1]))
+        frame["estimate"] = values.mean(axis=(0, 1))
+        frame["sd"] = values.reshape(-1, values.shape[-1]).std(axis=0, ddof=1)
+        frame["conf_low"], frame["conf_high"] = low, high
+        frame["conf_level"], frame["interval"] = interval.probability, interval.kind
+        frame["rhat"], frame["ess_bulk"], frame["ess_tail"] = diagnose(values)
+        return frame[list(TERM_COLUMNS)]
+
+    def quantity(self, name: str, interval: Interval) -> dict[str, Any]:
+        """Summarise one term by its brms name."""
+        labels, values = self._stack(random=True)
+        place = [row[0] for row in labels].index(name)
+        return summarise(values[..., place].ravel(), interval)
+
+    def parameters(self, design: Design, *, most: int | None = None) -> Parameters:
+        """Return the draws as arrays for the blocks of `design`, all chains together.
+
+        Parameters
+        ----------
+        design
+            Whose columns and blocks are meant.
+        most
+            Keep at most this many draws, evenly spaced; for checks that need no more.
+        """
+        posterior = self.posterior
+        total = posterior.sizes["chain"] * posterior.sizes["draw"]
+        keep = np.arange(total) if most is None or most >= total else np.linspace(0, total - 1, most).astype(int)
+
+        def flat(variable: xr.DataArray) -> Array:
+            values = np.asarray(variable.values, dtype=float)
+            return values.reshape(total, *values.shape[2:])[keep]
+
+        covariance, r = [], []
+        for block in design.blocks:
+            terms = list(block.terms)
+            of_group = f"{block.group}_term"
+            sd = flat(posterior[f"sd_{block.group}"].sel({of_group: terms}))
+            correlation = np.zeros((len(keep), len(terms), len(terms)))
+            correlation[:, range(len(terms)), range(len(terms))] = 1.0
+            if block.structure == "correlated":
+                for j in range(len(terms)):
+                    for k in range(j):
+                        pair = flat(posterior[f"cor_{block.group}"].sel({f"{block.group}_pair": _pair(terms, j, k)}))
+                        correlation[:, j, k] = correlation[:, k, j] = pair
+            covariance.append(sd[:, :, np.newaxis] * correlation * sd[:, np.newaxis, :])
+            r.append(flat(posterior[f"r_{block.group}"].sel({of_group: terms})))
+        return Parameters(flat(posterior["b"]), tuple(covariance), tuple(r))
+
+    def to_arviz(self) -> Any:
+        """Return ArviZ's container: an InferenceData before ArviZ 1, a DataTree from then on."""
+        az = arviz()
+        if hasattr(az, "InferenceData"):
+            return az.InferenceData(**self.groups)
+        return xr.DataTree.from_dict({f"/{name}": group for name, group in self.groups.items()})
+
+    def write(self, path: Path) -> None:
+        """Write netCDF, one group a table, which ArviZ of either kind can read."""
+        for i, (name, group) in enumerate(self.groups.items()):
+            floats = [key for key, variable in group.data_vars.items() if variable.dtype.kind == "f"]
+            group.to_netcdf(
+                path,
+                group=name,
+                mode="w" if i == 0 else "a",
+                engine="h5netcdf",
+                encoding={key: {"zlib": True, "complevel": 1} for key in floats},
+            )
+
+    @staticmethod
+    def read(path: Path) -> Draws:
+        """Read what `write` wrote."""
+        groups = {}
+        try:
+            for name in ("posterior", "sample_stats", "observed_data", "constant_data"):
+                with xr.open_dataset(path, group=name, engine="h5netcdf") as group:
+                    groups[name] = group.load()
+        except (OSError, KeyError, ValueError) as error:
+            raise FitError(f"{path} cannot be read as draws: {str(error).splitlines()[0]}.") from error
+        return Draws(groups)
+
+    def _stack(self, *, random: bool) -> tuple[list[tuple[str, str, str]], Array]:
+        """Return (term, group, class) of every scalar and its draws, shape ``(chains, draws, terms)``."""
+        posterior = self.posterior
+        labels: list[tuple[str, str, str]] = []
+        parts: list[Array] = []
+
+        def add(variable: str, names: list[tuple[str, str, str]]) -> None:
+            labels.extend(names)
+            values = np.asarray(posterior[variable].values, dtype=float)
+            parts.append(values.reshape(*values.shape[:2], -1))
+
+        add("b", [(f"b_{name}", "", "b") for name in _names(posterior, "b_term")])
+        groups = [str(name)[3:] for name in posterior.data_vars if str(name).startswith("sd_")]
+        for g in groups:
+            add(f"sd_{g}", [(f"sd_{g}__{term}", g, "sd") for term in _names(posterior, f"{g}_term")])
+        for g in groups:
+            if f"cor_{g}" in posterior:
+                add(f"cor_{g}", [(f"cor_{g}__{pair}", g, "cor") for pair in _names(posterior, f"{g}_pair")])
+        for g in groups if random else []:
+            levels, terms = (_names(posterior, str(dim)) for dim in posterior[f"r_{g}"].dims[2:])
+            add(f"r_{g}", [(f"r_{g}[{level},{term}]", g, "r") for level in levels for term in terms])
+        return labels, np.concatenate(parts, axis=-1)
+
+
+def label(sample: Sample, design: Design, data: pd.DataFrame) -> Draws:
+    """Give a sample its names.
+
+    Parameters
+    ----------
+    sample, design
+        What was drawn, and for which design.
+    data
+        The columns of the trials that the formula names; kept so that a fit can code new rows and verify itself.
+    """
+    variables: dict[str, Any] = {"b": (("chain", "draw", "b_term"), sample.b)}
+    coords: dict[str, Any] = {
+        "chain": np.arange(sample.b.shape[0]),
+        "draw": np.arange(sample.b.shape[1]),
+        "b_term": _text(design.names),
+    }
+    for group in dict.fromkeys(block.group for block in design.blocks):
+        places = [i for i, block in enumerate(design.blocks) if block.group == group]
+        level_dim = f"{group}_level" if group in ("chain", "draw") else group
+        coords[f"{group}_term"] = _text([term for i in places for term in design.blocks[i].terms])
+        coords[level_dim] = _text(design.blocks[places[0]].levels)
+        variables[f"sd_{group}"] = (
+            ("chain", "draw", f"{group}_term"),
+            np.concatenate([sample.sd[i] for i in places], axis=-1),
+        )
+        pairs = [
+            _pair(block.terms, j, k)
+            for block in (design.blocks[i] for i in places)
+            if block.structure == "correlated"
+            for j in range(len(block.terms))
+            for k in range(j)
+        ]
+        if pairs:
+            coords[f"{group}_pair"] = _text(pairs)
+            variables[f"cor_{group}"] = (
+                ("chain", "draw", f"{group}_pair"),
+                np.concatenate([sample.cor[i] for i in places], axis=-1),
+            )
+        variables[f"r_{group}"] = (
+            ("chain", "draw", level_dim, f"{group}_term"),
+            np.concatenate([sample.r[i] for i in places], axis=-1),
+        )
+    rows = {"trial_row": np.arange(len(data))}
+    constant = {}
+    for name in data.columns:
+        column = data[name]
+        text = isinstance(column.dtype, pd.CategoricalDtype) or not pd.api.types.is_numeric_dtype(column)
+        constant[str(name)] = ("trial_row", _text(column.astype(str)) if text else column.to_numpy(dtype=float))
+    return Draws(
+        {
+            "posterior": xr.Dataset(variables, coords),
+            "sample_stats": xr.Dataset(
+                {name: (("chain", "draw"), values) for name, values in sample.stats.items()},
+                {"chain": coords["chain"], "draw": coords["draw"]},
+            ),
+            "observed_data": xr.Dataset(
+                {"successes": ("trial_row", design.successes), "trials": ("trial_row", design.trials)}, rows
+            ),
+            "constant_data": xr.Dataset(constant, rows),
+        }
+    )
+
+
+def diagnose(values: Array) -> tuple[Array, Array, Array]:
+    """Return rank-normalised split R-hat, bulk ESS and tail ESS of each quantity.
+
+    Parameters
+    ----------
+    values
+        Shape ``(chains, draws, quantities)``.
+
+    Returns
+    -------
+    tuple of ndarray
+        Each of shape ``(quantities,)``; NaN where draws do not vary. Source: Vehtari et al. (2021), as ArviZ has it; the
+        tail is the smaller ESS of the 5 % and 95 % quantiles.
+    """
+    az = arviz()
+    table = xr.Dataset({"x": (("chain", "draw", "k"), values)})
+    calls: tuple[Callable[[], Any], ...] = (
+        lambda: az.rhat(table, method="rank"),
+        lambda: az.ess(table, method="bulk"),
+        lambda: az.ess(table, method="tail", prob=(0.05, 0.95)),
+    )
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        rhat, bulk, tail = (np.asarray(call()["x"].values, dtype=float) for call in calls)
+    return rhat, bulk, tail
+
+
+def arviz() -> ModuleType:
+    """Import ArviZ without its announcement of the next version."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import arviz as az
+
+    return az
+
+
+def _names(dataset: xr.Dataset, dim: str) -> list[str]:
+    return [str(value) for value in dataset[dim].values]
+
+
+def _pair(terms: tuple[str, ...] | list[str], j: int, k: int) -> str:
+    """Name the correlation of terms j and k, the earlier first."""
+    return f"{terms[k]}__{terms[j]}"
+
+
+def _text(values: Any) -> npt.NDArray[Any]:
+    return np.array([str(value) for value in values], dtype=object)

@@ -1,0 +1,185 @@
+"""Response families as frozen records: how a linear predictor becomes the probability of a correct answer.
+
+In: names and numbers, resolved once by `resolve_family`.  Out: a `Family` with its mean, log-density, slope and draws.
+p = g + (1 - g - l) F(eta), g the guess rate, l the lapse rate, F the inverse link.  The mean and the log-density are
+written once, over a small set of functions `Maths`, so the sampler's graph and every prediction are the same text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from psychostats.errors import InputError, nearest
+
+Array: TypeAlias = npt.NDArray[np.float64]
+LinkName: TypeAlias = Literal["logit", "probit"]
+
+# Keeps a logarithm finite where a probability underflows, far beyond any plausible linear predictor.
+_TINY = 1e-300
+
+
+class Maths(Protocol):
+    """The functions a family is written in; NumPy's version is `NUMPY`, the sampler brings its own."""
+
+    def expit(self, x: Any) -> Any:
+        """Return the inverse logit."""
+
+    def ndtr(self, x: Any) -> Any:
+        """Return the standard normal distribution function."""
+
+    def log(self, x: Any) -> Any:
+        """Return the natural logarithm."""
+
+    def maximum(self, x: Any, y: Any) -> Any:
+        """Return the larger, elementwise."""
+
+
+class _Numpy:
+    expit = staticmethod(special.expit)
+    ndtr = staticmethod(special.ndtr)
+    log = staticmethod(np.log)
+    maximum = staticmethod(np.maximum)
+
+
+NUMPY: Maths = _Numpy()
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of binary or counted answers.
+
+    Parameters
+    ----------
+    name
+        ``bernoulli``, ``binomial`` or ``afc``.
+    link
+        ``logit`` or ``probit``; both are symmetric, 1 - F(eta) = F(-eta).
+    guess, lapse
+        Lower asymptote g, and distance l of the upper one from 1.
+    """
+
+    name: str
+    link: LinkName = "logit"
+    guess: float = 0.0
+    lapse: float = 0.0
+
+    @property
+    def span(self) -> float:
+        """Height of the psychometric function, 1 - g - l."""
+        return 1.0 - self.guess - self.lapse
+
+    @property
+    def has_asymptotes(self) -> bool:
+        """Whether p stays away from 0 or 1, so that a link contrast is no log odds ratio of p."""
+        return self.guess > 0 or self.lapse > 0
+
+    def inverse_link(self, eta: Any, maths: Maths = NUMPY) -> Any:
+        """Return F(eta), elementwise."""
+        return maths.expit(eta) if self.link == "logit" else maths.ndtr(eta)
+
+    def mean(self, eta: Any, maths: Maths = NUMPY) -> Any:
+        """Return the probability p of a correct answer, elementwise."""
+        return psychometric(self.inverse_link(eta, maths), self.guess, self.lapse)
+
+    def log_density(self, successes: Any, trials: Any, eta: Any, maths: Maths = NUMPY) -> Any:
+        """Return log p(successes | eta) without the binomial coefficient, which no parameter changes."""
+        return log_density(self, successes, trials, eta, self.guess, self.lapse, maths)
+
+    def slope(self, eta: npt.ArrayLike) -> Array:
+        """Return dp/deta, elementwise."""
+        x = np.asarray(eta, dtype=float)
+        if self.link == "logit":
+            return self.span * special.expit(x) * special.expit(-x)
+        return self.span * np.exp(-0.5 * x**2) / np.sqrt(2.0 * np.pi)
+
+    def linear_predictor(self, p: npt.ArrayLike) -> Array:
+        """Return eta with mean `p`, infinite at and beyond the asymptotes."""
+        share = np.clip((np.asarray(p, dtype=float) - self.guess) / self.span, 0.0, 1.0)
+        return np.asarray(special.logit(share) if self.link == "logit" else special.ndtri(share))
+
+    def draw(self, rng: np.random.Generator, trials: npt.ArrayLike, eta: npt.ArrayLike) -> Array:
+        """Draw numbers of correct answers out of `trials`, broadcast with `eta`."""
+        return rng.binomial(np.asarray(trials, dtype=np.int64), self.mean(np.asarray(eta, dtype=float))).astype(float)
+
+    def describe(self) -> str:
+        """Return the family in words, for tables and the report."""
+        words = {"bernoulli": "Bernoulli", "binomial": "binomial", "afc": "forced choice"}[self.name]
+        parts = [f"{words}, {self.link} link"]
+        if self.guess:
+            parts.append(f"guess rate {self.guess:g}")
+        if self.lapse:
+            parts.append(f"lapse rate {self.lapse:g}")
+        return ", ".join(parts)
+
+
+def psychometric(inverse_link: Any, guess: Any, lapse: Any) -> Any:
+    """Return g + (1 - g - l) F, for numbers and for the sampler's symbols alike."""
+    return guess + (1.0 - guess - lapse) * inverse_link
+
+
+def log_density(
+    family: Family, successes: Any, trials: Any, eta: Any, guess: Any, lapse: Any, maths: Maths = NUMPY
+) -> Any:
+    """Return the log-density with guess and lapse given apart, so that one compiled graph serves several of them.
+
+    The probability of a wrong answer is l + (1 - g - l) F(-eta), not 1 - p, which would lose its digits near p = 1.
+    """
+    right = psychometric(family.inverse_link(eta, maths), guess, lapse)
+    wrong = psychometric(family.inverse_link(-eta, maths), lapse, guess)
+    return successes * maths.log(maths.maximum(right, _TINY)) + (trials - successes) * maths.log(
+        maths.maximum(wrong, _TINY)
+    )
+
+
+FAMILIES = ("bernoulli", "binomial", "afc")
+LINKS = ("logit", "probit")
+_LATER = ("cumulative", "lognormal", "shifted_lognormal", "gaussian")
+
+
+def resolve_family(
+    name: str = "bernoulli", *, link: str | None = None, guess: float | None = None, lapse: float | str | None = None
+) -> Family:
+    """Turn the user's words into a family.
+
+    Parameters
+    ----------
+    name
+        ``bernoulli`` (0/1), ``binomial`` (counts) or ``afc`` (m-alternative forced choice).
+    link
+        ``logit`` (default) or ``probit``.
+    guess
+        Guess rate in [0, 1), for ``afc`` only; default 0.5, two alternatives.
+    lapse
+        Lapse rate in [0, 1 - guess); default 0.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown or a rate is outside its range.
+    """
+    if name in _LATER:
+        raise InputError(f"the family '{name}' cannot be fitted by this version; allowed are {', '.join(FAMILIES)}.")
+    if name not in FAMILIES:
+        raise InputError(f"the family '{name}' is unknown{nearest(name, FAMILIES)}; allowed are {', '.join(FAMILIES)}.")
+    if link is not None and link not in LINKS:
+        raise InputError(f"the link '{link}' is unknown{nearest(link, LINKS)}; allowed are {', '.join(LINKS)}.")
+    if guess is not None and name != "afc":
+        raise InputError(f"a guess rate is for the family afc; '{name}' has none. Use family afc, or leave guess out.")
+    if isinstance(lapse, str):
+        try:
+            lapse = float(lapse)
+        except ValueError:
+            hint = " (a lapse rate cannot be estimated by this version)" if lapse == "estimate" else ""
+            raise InputError(f"the lapse rate '{lapse}' is no number{hint}; give one from 0 to below 0.5.") from None
+    g = (0.5 if name == "afc" else 0.0) if guess is None else float(guess)
+    share = 0.0 if lapse is None else float(lapse)
+    if not 0.0 <= g < 1.0:
+        raise InputError(f"the guess rate {g:g} is outside [0, 1).")
+    if not 0.0 <= share < 1.0 - g:
+        raise InputError(f"the lapse rate {share:g} is outside [0, {1.0 - g:g}), the room above the guess rate.")
+    return Family(name=name, link="probit" if link == "probit" else "logit", guess=g, lapse=share)

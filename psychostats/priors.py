@@ -1,0 +1,246 @@
+"""Priors: what each parameter is believed to be before the data, by default and as the user overrides it.
+
+In: a `Design` and texts such as ``b_depth ~ normal(0, 0.5)``.  Out: one `Prior` a parameter, with its source, which is
+the table of priors in use, and draws from it.  Knows no sampler.
+
+Defaults, on the logit scale: intercept normal(0, 1.5) where all predictors are 0; b normal(0, 1) over each predictor's
+range; sd exponential(2); cor lkj(2).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from psychostats.design import Design
+from psychostats.errors import PriorError, nearest
+
+Array: TypeAlias = npt.NDArray[np.float64]
+
+# For each distribution: the names of its arguments, which of them must be positive, and which classes it may serve.
+_SHAPES: dict[str, tuple[tuple[str, ...], tuple[bool, ...], tuple[str, ...]]] = {
+    "normal": (("mean", "sd"), (False, True), ("b", "sd")),
+    "student_t": (("df", "mean", "scale"), (True, False, True), ("b", "sd")),
+    "cauchy": (("mean", "scale"), (False, True), ("b", "sd")),
+    "exponential": (("rate",), (True,), ("sd",)),
+    "gamma": (("shape", "rate"), (True, True), ("sd",)),
+    "lkj": (("eta",), (True,), ("cor",)),
+}
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A named distribution and its arguments, in Stan's parameterisation.
+
+    A distribution on the whole line that serves an sd is cut at zero: normal is then half-normal.
+    """
+
+    name: str
+    args: tuple[float, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(f'{arg:g}' for arg in self.args)})"
+
+    def frozen(self) -> stats.distributions.rv_frozen:
+        """Return SciPy's version, before any cut at zero."""
+        a = self.args
+        makers: dict[str, Callable[[], stats.distributions.rv_frozen]] = {
+            "normal": lambda: stats.norm(a[0], a[1]),
+            "student_t": lambda: stats.t(a[0], a[1], a[2]),
+            "cauchy": lambda: stats.cauchy(a[0], a[1]),
+            "exponential": lambda: stats.expon(scale=1.0 / a[0]),
+            "gamma": lambda: stats.gamma(a[0], scale=1.0 / a[1]),
+        }
+        return makers[self.name]()
+
+    def draw(self, rng: np.random.Generator, size: int, *, positive: bool = False) -> Array:
+        """Draw values, from the part above zero if `positive`, by inverting the distribution function."""
+        law = self.frozen()
+        low = float(law.cdf(0.0)) if positive else 0.0
+        return np.asarray(law.ppf(low + (1.0 - low) * rng.uniform(size=size)), dtype=float)
+
+    def scale(self) -> float:
+        """Return the median of the part above zero, a typical size for an sd."""
+        law = self.frozen()
+        low = float(law.cdf(0.0))
+        return float(law.ppf(low + 0.5 * (1.0 - low)))
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The prior of one parameter (of one group's correlations together, for ``cor``).
+
+    Parameters
+    ----------
+    klass
+        ``b``, ``sd`` or ``cor``.
+    group, coef
+        Grouping factor and column, where they apply.
+    distribution
+        In use.
+    source
+        ``default``, or the user's text.
+    """
+
+    klass: str
+    group: str | None
+    coef: str | None
+    distribution: Distribution
+    source: str
+
+    @property
+    def name(self) -> str:
+        """The parameter as tables name it."""
+        if self.klass == "b":
+            return f"b_{self.coef}"
+        return f"sd_{self.group}__{self.coef}" if self.klass == "sd" else f"cor_{self.group}"
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Texts that reach this parameter in an override, the widest first."""
+        if self.klass == "b":
+            return (self.name,) if self.coef == "Intercept" else ("b", self.name)
+        if self.klass == "sd":
+            return ("sd", f"sd_{self.group}", self.name)
+        return ("cor", self.name)
+
+    def row(self) -> dict[str, str | None]:
+        """Return the prior as a row of the table of priors in use."""
+        return {
+            "class": self.klass,
+            "group": self.group,
+            "coef": self.coef,
+            "prior": str(self.distribution),
+            "source": self.source,
+        }
+
+
+def parse_prior(text: str) -> tuple[str, Distribution]:
+    """Read ``CLASS ~ DIST``.
+
+    Returns
+    -------
+    tuple
+        What it is about, and the distribution.
+
+    Raises
+    ------
+    PriorError
+        If the text cannot be read or the arguments are not allowed.
+    """
+    match = re.fullmatch(r"\s*(\S.*?)\s*~\s*(\w+)\s*\(([^()]*)\)\s*", text)
+    if match is None:
+        raise PriorError(f"the prior '{text}' cannot be read; write for example 'b_depth ~ normal(0, 0.5)'.")
+    target, name, inside = match.groups()
+    if name not in _SHAPES:
+        raise PriorError(
+            f"the distribution '{name}' in '{text}' is unknown{nearest(name, _SHAPES)}; allowed are {', '.join(_SHAPES)}."
+        )
+    names, positive, _ = _SHAPES[name]
+    try:
+        args = tuple(float(part) for part in inside.split(",")) if inside.strip() else ()
+    except ValueError:
+        raise PriorError(f"the arguments of '{text}' are no numbers; {name} takes ({', '.join(names)}).") from None
+    if len(args) != len(names):
+        raise PriorError(f"'{text}' gives {len(args)} arguments; {name} takes ({', '.join(names)}).")
+    for arg, label, above in zip(args, names, positive, strict=True):
+        if not np.isfinite(arg) or (above and arg <= 0):
+            raise PriorError(
+                f"the {label} {arg:g} in '{text}' is not allowed; it must be {'above 0' if above else 'finite'}."
+            )
+    return ("b_Intercept" if target == "Intercept" else target), Distribution(name, args)
+
+
+def default_priors(design: Design) -> tuple[Prior, ...]:
+    """Return the default prior of every parameter of a binary model, in the order of its tables."""
+    priors = []
+    for name, column in zip(design.names, design.X.T, strict=True):
+        # A constant column has no range; its own size stands in, so that prior and column scale together.
+        reach = float(np.ptp(column)) or float(np.abs(column).max()) or 1.0
+        law = Distribution("normal", (0.0, 1.5) if name == "Intercept" else (0.0, 1.0 / reach))
+        priors.append(Prior("b", None, name, law, "default"))
+    for block in design.blocks:
+        priors += [
+            Prior("sd", block.group, term, Distribution("exponential", (2.0,)), "default") for term in block.terms
+        ]
+    for group in dict.fromkeys(block.group for block in design.blocks if block.structure == "correlated"):
+        priors.append(Prior("cor", group, None, Distribution("lkj", (2.0,)), "default"))
+    return tuple(priors)
+
+
+def resolve_priors(design: Design, overrides: Sequence[str] = ()) -> tuple[Prior, ...]:
+    """Put the user's priors over the defaults; the narrowest wins, and among equals the last.
+
+    Parameters
+    ----------
+    design
+        Whose parameters are meant.
+    overrides
+        Texts ``CLASS ~ DIST``, CLASS one of ``b`` (all but the intercept), ``b_Intercept`` (or ``Intercept``),
+        ``b_depth``, ``sd``, ``sd_participant``, ``sd_participant__Intercept``, ``cor``, ``cor_participant``.
+
+    Raises
+    ------
+    PriorError
+        If an override cannot be read, matches no parameter, or its distribution cannot serve the class.
+    """
+    priors = default_priors(design)
+    parsed = [(*parse_prior(text), " ".join(text.split())) for text in overrides]
+    known = list(dict.fromkeys(alias for prior in priors for alias in prior.aliases))
+    for target, law, text in parsed:
+        reached = [prior for prior in priors if target in prior.aliases]
+        if not reached:
+            raise PriorError(
+                f"the prior '{text}' matches no parameter of the model{nearest(target, known)}; it has {', '.join(known)}."
+            )
+        allowed = _SHAPES[law.name][2]
+        if reached[0].klass not in allowed:
+            fitting = ", ".join(name for name, shape in _SHAPES.items() if reached[0].klass in shape[2])
+            raise PriorError(f"{law.name} in '{text}' cannot serve {target}; allowed there are {fitting}.")
+    return tuple(_narrowest(prior, parsed) for prior in priors)
+
+
+def _narrowest(prior: Prior, parsed: Iterable[tuple[str, Distribution, str]]) -> Prior:
+    best, found = -1, prior
+    for target, law, text in parsed:
+        if target in prior.aliases and prior.aliases.index(target) >= best:
+            best = prior.aliases.index(target)
+            found = Prior(prior.klass, prior.group, prior.coef, law, text)
+    return found
+
+
+def partial_correlation_shapes(terms: int, eta: float) -> Array:
+    """Return, for each partial correlation c of an LKJ(eta) matrix, the a for which (c + 1) / 2 ~ Beta(a, a).
+
+    Order: row by row below the diagonal. Source: Lewandowski, Kurowicka and Joe (2009), the C-vine.
+    """
+    return np.array([eta + 0.5 * (terms - 2 - column) for row in range(terms) for column in range(row)])
+
+
+def correlation_cholesky(partial: Array) -> Array:
+    """Turn canonical partial correlations, shape ``(..., k)``, into a correlation matrix's Cholesky factor.
+
+    Returns
+    -------
+    ndarray
+        Lower triangular, shape ``(..., q, q)`` with k = q (q - 1) / 2.
+    """
+    k = partial.shape[-1]
+    q = int(round((1 + np.sqrt(1 + 8 * k)) / 2))
+    L = np.zeros((*partial.shape[:-1], q, q))
+    L[..., 0, 0] = 1.0
+    at = 0
+    for row in range(1, q):
+        left = np.ones(partial.shape[:-1])
+        for column in range(row):
+            L[..., row, column] = partial[..., at] * np.sqrt(left)
+            left = left * (1.0 - partial[..., at] ** 2)
+            at += 1
+        L[..., row, row] = np.sqrt(left)
+    return L
