@@ -1,7 +1,7 @@
 """A formula and a table of trials into coded design matrices, named as R's model.matrix names them.
 
-In: a `Formula` and a data frame.  Out: a `Coding`, which remembers levels, centres and bases learned from that frame and
-codes any further rows the same way, and the `Design` of the frame itself.  Knows no family, prior or sampler.
+In: a `Formula` and a data frame.  Out: a `Coding`, which remembers levels, centres and bases learned from that frame
+and codes any further rows the same way, and the `Design` of the frame itself.  Knows no family, prior or sampler.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import scipy.linalg
 from formulaic import Formula as Terms
 from formulaic import ModelSpec as TermsSpec
 from formulaic.errors import FormulaicError
@@ -46,7 +45,7 @@ class Block:
     Z
         Columns of the left side, shape ``(rows, terms)``.
     index
-        For each row, the place of its level in `levels`, shape ``(rows,)``; -1 for a level that was not seen.
+        For each row, the place of its level in `levels`, shape ``(rows,)``; -1 for one that was not seen or is missing.
     """
 
     group: str
@@ -115,22 +114,33 @@ class Coding:
     _offsets: tuple[TermsSpec, ...]
 
     def describe(self) -> dict[str, str]:
-        """Return each factor's coding in words, for tables and the report."""
+        """Return each factor's coding in words, for tables and the report; that of the fixed part if it is there."""
         words = {}
-        for name in self.levels:
-            written = re.search(rf"C\(`?{re.escape(name)}`?, contr\.(\w+)\)", self.formula.fixed)
-            kind = {"sum": "sum to zero", "diff": "successive differences"}.get(written[1] if written else "", "")
-            words[name] = kind or f"treatment, reference {self.levels[name][0]}"
+        for name, levels in self.levels.items():
+            side = next(side for side in _sides(self.formula) if f"`{name}`" in side)
+            written = re.search(rf"C\(`{re.escape(name)}`, contr\.(sum|diff)\)", side)
+            if written:
+                words[name] = {"sum": "sum to zero", "diff": "successive differences"}[written[1]]
+            elif f"{name}{levels[0]}" in self.names:
+                words[name] = "a column for each level"
+            else:
+                words[name] = f"treatment, reference {levels[0]}"
         return words
 
     def fixed(self, data: pd.DataFrame) -> Array:
-        """Code the fixed part of new rows, shape ``(rows, columns)``."""
-        return _matrix(self._fixed, self._prepare(data), self.formula)
+        """Code the fixed part of new rows, shape ``(rows, columns)``.
+
+        Raises
+        ------
+        InputError
+            If a predictor is missing, lacks values, or has a level that was not seen.
+        """
+        return _matrix(self._fixed, self._prepare(data), self)
 
     def offset(self, data: pd.DataFrame) -> Array:
         """Evaluate the offsets of new rows, shape ``(rows,)``."""
         rows = self._prepare(data)
-        parts = [_matrix(spec, rows, self.formula)[:, 0] for spec in self._offsets]
+        parts = [_matrix(spec, rows, self)[:, 0] for spec in self._offsets]
         return np.sum(parts, axis=0) if parts else np.zeros(len(data))
 
     def random(self, data: pd.DataFrame) -> tuple[Block, ...]:
@@ -138,13 +148,11 @@ class Coding:
         rows = self._prepare(data)
         blocks = []
         for bar, spec, terms, levels in self._bars:
-            place = {level: i for i, level in enumerate(levels)}
+            index = np.full(len(data), -1, dtype=np.int64)
             if set(bar.factors) <= set(data.columns):
-                labels = _group_labels(data, bar)
-                index = np.array([place.get(label, -1) for label in labels], dtype=np.int64)
-            else:
-                index = np.full(len(data), -1, dtype=np.int64)
-            blocks.append(Block(bar.group, terms, bar.correlated, levels, _matrix(spec, rows, self.formula), index))
+                index[:] = pd.Index(levels).get_indexer(pd.Index(_group_labels(data, bar)))
+                index[data[list(bar.factors)].isna().any(axis=1).to_numpy()] = -1
+            blocks.append(Block(bar.group, terms, bar.correlated, levels, _matrix(spec, rows, self), index))
         return tuple(blocks)
 
     def design(self, data: pd.DataFrame) -> Design:
@@ -177,32 +185,45 @@ class Coding:
                     f"'{name}' is no predictor of the model{nearest(name, known)}; its predictors are "
                     f"{', '.join(known) or 'none'}."
                 )
-            if name in self.levels:
-                wrong = [str(v) for v in values if str(v) not in self.levels[name]]
-                if wrong:
-                    raise InputError(
-                        f"'{wrong[0]}' is no level of {name}; its levels are {', '.join(self.levels[name])}."
-                    )
+            if not len(values):
+                raise InputError(f"no values are given for {name}.")
         axes: dict[str, list[Any]] = {name: list(values) for name, values in at.items()}
         for name, levels in self.levels.items():
             axes.setdefault(name, list(levels))
         for name, (_, mean, _) in self.ranges.items():
             axes.setdefault(name, [mean])
-        index = pd.MultiIndex.from_product(list(axes.values()), names=list(axes))
-        return index.to_frame(index=False) if axes else pd.DataFrame(index=[0])
+        if not axes:
+            return pd.DataFrame(index=[0])
+        grid = pd.MultiIndex.from_product(list(axes.values()), names=list(axes)).to_frame(index=False)
+        self._prepare(grid)
+        return grid
+
+    @property
+    def _aliases(self) -> dict[str, str]:
+        """Plain names that stand for the predictors' own while they are coded, whatever those hold."""
+        return {name: f"V{i}" for i, name in enumerate([*self.levels, *self.ranges])}
 
     def _prepare(self, data: pd.DataFrame) -> pd.DataFrame:
-        """Give factors plain level codes, so that names of columns can be read whatever the levels hold."""
+        """Check the predictors of some rows and give them, and the levels of factors, plain names."""
         out: dict[str, Any] = {}
-        for name, levels in self.levels.items():
-            text = data[name].astype(str).to_numpy(dtype=object)
-            codes = pd.Index(levels).get_indexer(pd.Index(text))
-            if (codes < 0).any():
-                unseen = text[codes < 0][0]
-                raise InputError(f"'{unseen}' is no level of {name}; its levels are {', '.join(levels)}.")
-            out[name] = pd.Categorical.from_codes(codes, categories=[f"L{i}" for i in range(len(levels))])
-        for name in self.ranges:
-            out[name] = data[name].to_numpy(dtype=float)
+        for name, alias in self._aliases.items():
+            if name not in data.columns:
+                raise InputError(f"the predictor '{name}' is missing in these rows.")
+            column = data[name]
+            if column.isna().any():
+                raise InputError(f"column '{name}' has missing values; drop or complete them first.")
+            if name in self.levels:
+                levels = self.levels[name]
+                text = _labels(column)
+                codes = pd.Index(levels).get_indexer(pd.Index(text))
+                if (codes < 0).any():
+                    unseen = text[codes < 0][0]
+                    raise InputError(f"'{unseen}' is no level of {name}; its levels are {', '.join(levels)}.")
+                out[alias] = pd.Categorical.from_codes(codes, categories=[f"L{i}" for i in range(len(levels))])
+            elif not _is_number(column) or not np.isfinite(column.to_numpy(dtype=float)).all():
+                raise InputError(f"the predictor '{name}' takes finite numbers; in these rows it holds something else.")
+            else:
+                out[alias] = column.to_numpy(dtype=float)
         return pd.DataFrame(out, index=pd.RangeIndex(len(data)))
 
 
@@ -237,21 +258,19 @@ def code(formula: Formula, data: pd.DataFrame) -> Coding:
             raise FormulaError(f"column '{name}' has missing values; drop or complete them first.")
     if data.empty:
         raise InputError("no trials are left to analyse.")
-    sides = [formula.fixed, *formula.offsets, *(bar.terms for bar in formula.bars)]
-    predictors = [name for name in formula.variables if any(_names(side, name) for side in sides)]
+    sides = _sides(formula)
     levels: dict[str, tuple[str, ...]] = {}
     ranges: dict[str, tuple[float, float, float]] = {}
-    for name in predictors:
-        column = data[name]
-        if (
-            pd.api.types.is_numeric_dtype(column)
-            and not pd.api.types.is_bool_dtype(column)
-            and not any(re.search(rf"\bC\(`?{re.escape(name)}\b", side) for side in sides)
-        ):
-            values = column.to_numpy(dtype=float)
+    for name in formula.variables:
+        plain = any(f"`{name}`" in side.replace(f"C(`{name}`", "") for side in sides)
+        coded = any(f"C(`{name}`" in side for side in sides)
+        if _is_number(data[name]) and plain and coded:
+            raise FormulaError(f"'{name}' stands in '{formula.text}' both as a number and in C(); copy it to a column.")
+        if _is_number(data[name]) and plain:
+            values = data[name].to_numpy(dtype=float)
             ranges[name] = (float(values.min()), float(values.mean()), float(values.max()))
-        else:
-            levels[name] = factor_levels(column)
+        elif plain or coded:
+            levels[name] = factor_levels(data[name])
             if len(levels[name]) < 2:
                 raise FormulaError(
                     f"factor '{name}' has one level only ('{levels[name][0]}') in these {len(data)} trials, so it "
@@ -259,13 +278,11 @@ def code(formula: Formula, data: pd.DataFrame) -> Coding:
                 )
     blank = Coding(formula, levels, ranges, (), TermsSpec([]), (), ())
     rows = blank._prepare(data)
-    fixed = _learn(formula.fixed, rows, formula)
-    names = _r_names(fixed.column_names, blank)
-    _refuse_dependent(_matrix(fixed, rows, formula), names)
+    fixed, names = _learn(formula.fixed, rows, blank)
+    _refuse_dependent(_matrix(fixed, rows, blank), names)
     bars = []
     for bar in formula.bars:
-        spec = _learn(bar.terms, rows, formula)
-        terms = _r_names(spec.column_names, blank)
+        spec, terms = _learn(bar.terms, rows, blank)
         labels = _group_labels(data, bar)
         _refuse_constant_slopes(bar, data, labels, levels)
         bars.append((bar, spec, terms, _group_levels(data, bar, labels)))
@@ -274,93 +291,124 @@ def code(formula: Formula, data: pd.DataFrame) -> Coding:
         twice = next((term for term in every if every.count(term) > 1), None)
         if twice:
             raise FormulaError(f"group '{group}' has the term '{twice}' twice; write one of the two with '0 +'.")
-    offsets = tuple(_learn(f"0 + {text}", rows, formula) for text in formula.offsets)
+    offsets = tuple(_learn(f"0 + {text}", rows, blank)[0] for text in formula.offsets)
     return Coding(formula, levels, ranges, names, fixed, tuple(bars), offsets)
 
 
 def factor_levels(column: pd.Series[Any]) -> tuple[str, ...]:
-    """Return the levels that occur: in a categorical's own order, else sorted by code point."""
+    """Return the levels that occur: in a categorical's own order, else numbers by size and text by code point."""
+    present = set(column.dropna().unique())
     if isinstance(column.dtype, pd.CategoricalDtype):
-        present = set(column.dropna().unique())
-        return tuple(str(level) for level in column.cat.categories if level in present)
-    return tuple(sorted({str(value) for value in column.dropna().unique()}))
+        ordered = [value for value in column.cat.categories if value in present]
+    else:
+        ordered = sorted(present, key=None if _is_number(column) else _label)
+    return tuple(dict.fromkeys(map(_label, ordered)))
 
 
-def _names(side: str, name: str) -> bool:
-    return bool(re.search(rf"(?<![\w.`]){re.escape(name)}(?![\w.(`])|`{re.escape(name)}`", side))
+def _label(value: Any) -> str:
+    """Return the name of a level; a number as R writes it, so that 2.0 and 2 are one level."""
+    return f"{value:.15g}" if isinstance(value, float | np.floating) else str(value)
 
 
-def _learn(terms: str, rows: pd.DataFrame, formula: Formula) -> TermsSpec:
+def _labels(column: pd.Series[Any]) -> npt.NDArray[Any]:
+    """Return the name of each row's level, empty where the value is missing."""
+    codes, values = pd.factorize(column)
+    return np.array([*map(_label, values), ""], dtype=object)[codes]
+
+
+def _is_number(column: pd.Series[Any]) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def _sides(formula: Formula) -> list[str]:
+    return [formula.fixed, *(bar.terms for bar in formula.bars), *formula.offsets]
+
+
+def _learn(terms: str, rows: pd.DataFrame, coding: Coding) -> tuple[TermsSpec, tuple[str, ...]]:
+    """Learn how one side of the formula is coded, and name its columns."""
+    aliases = coding._aliases
+    text = re.sub(r"`([^`]+)`", lambda name: aliases[name[1]], terms)
     try:
-        with np.errstate(all="ignore"):  # a logarithm of zero is refused below, by name
-            matrix = Terms(terms).get_model_matrix(rows, context=_CALLS, output="numpy", na_action="raise")
+        with np.errstate(all="ignore"):  # a logarithm of zero is refused later, by name
+            spec = Terms(text).get_model_matrix(rows, context=_CALLS, output="numpy", na_action="ignore").model_spec
     except (FormulaicError, ValueError) as error:
-        raise FormulaError(f"'{terms}' in '{formula.text}' cannot be coded: {_first_line(error)}.") from error
-    spec = matrix.model_spec
+        factor = isinstance(error.__cause__, TypeError)
+        reason = "a factor stands where a number is needed" if factor else _first_line(error, coding)
+        raise FormulaError(
+            f"'{terms.replace('`', '')}' in '{coding.formula.text}' cannot be coded: {reason}."
+        ) from error
     if not spec.column_names:
-        raise FormulaError(f"'{terms}' in '{formula.text}' leaves no column to estimate.")
-    return spec
+        raise FormulaError(f"'{terms.replace('`', '')}' in '{coding.formula.text}' leaves no column to estimate.")
+    return spec, _r_names(spec.column_names, coding)
 
 
-def _matrix(spec: TermsSpec, rows: pd.DataFrame, formula: Formula) -> Array:
+def _matrix(spec: TermsSpec, rows: pd.DataFrame, coding: Coding) -> Array:
     try:
         with np.errstate(all="ignore"):
             matrix = spec.get_model_matrix(rows, context=_CALLS)
     except (FormulaicError, ValueError) as error:
-        raise InputError(f"these rows cannot be coded for '{formula.text}': {_first_line(error)}.") from error
+        raise InputError(
+            f"these rows cannot be coded for '{coding.formula.text}': {_first_line(error, coding)}."
+        ) from error
     values = np.ascontiguousarray(np.asarray(matrix, dtype=float)).reshape(len(rows), len(spec.column_names))
-    if not np.isfinite(values).all():
-        bad = spec.column_names[int(np.argmin(np.isfinite(values).all(axis=0)))]
-        raise InputError(f"'{bad}' in '{formula.text}' is not finite for some trials (a logarithm of zero, say).")
+    finite = np.isfinite(values).all(axis=0)
+    if not finite.all():
+        bad = _r_names(spec.column_names, coding)[int(np.argmin(finite))]
+        raise InputError(
+            f"'{bad}' in '{coding.formula.text}' is not finite for some trials (a logarithm of zero, say)."
+        )
     return values
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", maxsplit=1)[0].rstrip(".")
+def _first_line(error: Exception, coding: Coding) -> str:
+    return _own_names(str(error).split("\n", maxsplit=1)[0].rstrip("."), coding)
+
+
+def _own_names(text: str, coding: Coding) -> str:
+    """Put the predictors' own names back for their aliases."""
+    names = list(coding._aliases)
+    return re.sub(r"\bV(\d+)\b", lambda alias: names[int(alias[1])], text)
 
 
 def _r_names(columns: Sequence[str], coding: Coding) -> tuple[str, ...]:
     """Translate the library's column names into R's: levels verbatim, behind their factor."""
-    back = {library: written for written, library in CODINGS.items()}
+    own = {alias: name for name, alias in coding._aliases.items()}
     names = []
     for column in columns:
         pieces = []
-        for piece in re.split(r":(?![^(\[]*[)\]])", column):
+        for piece in column.split(":"):
             match = re.fullmatch(r"(.*?)(?:\[(?:([A-Z])\.)?(\w+)\])?", piece)
             assert match is not None
             base, kind, level = match.groups()
-            variable = re.sub(r"^C\(`?(.*?)`?(?:,.*)?\)$", r"\1", base)
-            base = base.replace(" ** ", "^").replace("**", "^").replace("`", "")
-            for library, written in back.items():
+            factor = re.fullmatch(r"(?:C\()?(V\d+)(?:, contr\.\w+)?\)?", base)
+            for written, library in CODINGS.items():
                 base = base.replace(library, written)
-            base = re.sub(r"(?<=\w)=(?=\S)", " = ", base)
-            if level is not None and variable in coding.levels:
-                place = int(level[1:])
-                words = coding.levels[variable]
-                level = (
-                    str(place + 1)
-                    if kind == "S"
-                    else f"{words[place]}-{words[place - 1]}"
-                    if kind == "D"
-                    else words[place]
-                )
+            base = base.replace(" ** ", "^").replace(" / ", "/")
+            base = _own_names(re.sub(r"(?<=\w)=(?=\S)", " = ", base), coding)
+            if level and level.startswith("L"):
+                if factor is None:
+                    raise FormulaError(f"'{base}' cannot be coded: a factor stands where a number is needed.")
+                words, place = coding.levels[own[factor[1]]], int(level[1:])
+                codes = {"S": str(place + 1), "D": f"{words[place]}-{words[place - 1]}"}
+                level = codes.get(kind, words[place])
             pieces.append(base + (level or ""))
         names.append(":".join(pieces))
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise FormulaError(f"two columns of '{coding.formula.text}' would both be called '{twice}'; rename one.")
     return tuple(names)
 
 
 def _refuse_dependent(X: Array, names: tuple[str, ...]) -> None:
-    """Refuse columns that are linear combinations of others: the data cannot tell them apart."""
-    if len(X) == 0:
-        return
+    """Refuse columns that are linear combinations of earlier ones: the data cannot tell them apart."""
     scaled = X / np.maximum(np.linalg.norm(X, axis=0), np.finfo(float).tiny)
-    r, order = scipy.linalg.qr(scaled, mode="r", pivoting=True)
-    size = np.abs(np.diag(r[: len(names)]))
-    rank = int((size > 1e-10 * max(len(X), len(names))).sum())
-    if rank < len(names):
-        lost = ", ".join(names[i] for i in sorted(order[rank:]))
+    # What is left of each column beside the ones before it; rounding leaves some 1e-15.
+    left = np.zeros(len(names))
+    left[: len(X)] = np.abs(np.diag(np.linalg.qr(scaled, mode="r")))
+    if (left < 1e-10).any():
+        lost = ", ".join(name for name, size in zip(names, left, strict=True) if size < 1e-10)
         raise FormulaError(
-            f"these trials cannot tell all fixed effects apart: {lost} is a combination of the others (a cell without "
+            f"these trials cannot tell all fixed effects apart: {lost} follows from the columns before (a cell without "
             "trials, or one predictor that follows from another); leave it out of the formula."
         )
 
@@ -369,27 +417,32 @@ def _refuse_constant_slopes(
     bar: Bar, data: pd.DataFrame, labels: npt.NDArray[Any], levels: dict[str, tuple[str, ...]]
 ) -> None:
     for name in levels:
-        if _names(bar.terms, name):
-            most = data[name].astype(str).groupby(labels).nunique().max()
+        if f"`{name}`" in bar.terms:
+            most = pd.Series(_labels(data[name])).groupby(labels).nunique().max()
             if most < 2:
                 raise FormulaError(
-                    f"({bar.terms} | {bar.group}) asks for a slope on '{name}', but every level of {bar.group} has one "
-                    f"level of {name} only; write (1 | {bar.group})."
+                    f"{bar} asks for a slope on '{name}', but every level of {bar.group} has one level of {name} only; "
+                    f"write (1 | {bar.group})."
                 )
 
 
 def _group_labels(data: pd.DataFrame, bar: Bar) -> npt.NDArray[Any]:
-    parts = [data[name].astype(str).to_numpy(dtype=object) for name in bar.factors]
-    labels = parts[0]
-    for part in parts[1:]:
-        labels = labels + ":" + part
+    labels = _labels(data[bar.factors[0]])
+    for name in bar.factors[1:]:
+        labels = labels + ":" + _labels(data[name])
     return np.asarray(labels, dtype=object)
 
 
 def _group_levels(data: pd.DataFrame, bar: Bar, labels: npt.NDArray[Any]) -> tuple[str, ...]:
     if len(bar.factors) == 1:
-        return factor_levels(data[bar.group])
-    return tuple(sorted(set(labels)))
+        levels = factor_levels(data[bar.group])
+    else:
+        levels = tuple(sorted(set(labels)))
+        if len(levels) < len(set(zip(*(_labels(data[name]) for name in bar.factors), strict=True))):
+            raise FormulaError(f"colons in the levels of {', '.join(bar.factors)} make levels of {bar.group} alike.")
+    if len(levels) < 2:
+        raise FormulaError(f"group '{bar.group}' has one level only ('{levels[0]}'), so it cannot vary.")
+    return levels
 
 
 def _response(formula: Formula, data: pd.DataFrame) -> tuple[Array, Array]:

@@ -88,7 +88,9 @@ class Family:
 
     def log_density(self, successes: Any, trials: Any, eta: Any, maths: Maths = NUMPY) -> Any:
         """Return log p(successes | eta) without the binomial coefficient, which no parameter changes."""
-        return log_density(self, successes, trials, eta, self.guess, self.lapse, maths)
+        right = log_share(self, eta, self.guess, self.span, maths)
+        wrong = log_share(self, -eta, self.lapse, self.span, maths)
+        return successes * right + (trials - successes) * wrong
 
     def slope(self, eta: npt.ArrayLike) -> Array:
         """Return dp/deta, elementwise."""
@@ -122,18 +124,13 @@ def psychometric(inverse_link: Any, guess: Any, lapse: Any) -> Any:
     return guess + (1.0 - guess - lapse) * inverse_link
 
 
-def log_density(
-    family: Family, successes: Any, trials: Any, eta: Any, guess: Any, lapse: Any, maths: Maths = NUMPY
-) -> Any:
-    """Return the log-density with guess and lapse given apart, so that one compiled graph serves several of them.
+def log_share(family: Family, eta: Any, floor: Any, span: Any, maths: Maths = NUMPY) -> Any:
+    """Return the log-probability of one kind of answer, log(floor + span F(eta)), elementwise.
 
-    The probability of a wrong answer is l + (1 - g - l) F(-eta), not 1 - p, which would lose its digits near p = 1.
+    With eta and the guess rate as floor that is a right answer; with -eta and the lapse rate, a wrong one. (Not log of
+    1 - p, which would lose its digits near p = 1.) Floor and span stand apart so that one compiled graph serves several.
     """
-    right = psychometric(family.inverse_link(eta, maths), guess, lapse)
-    wrong = psychometric(family.inverse_link(-eta, maths), lapse, guess)
-    return successes * maths.log(maths.maximum(right, _TINY)) + (trials - successes) * maths.log(
-        maths.maximum(wrong, _TINY)
-    )
+    return maths.log(maths.maximum(floor + span * family.inverse_link(eta, maths), _TINY))
 
 
 FAMILIES = ("bernoulli", "binomial", "afc")
@@ -175,7 +172,9 @@ def resolve_family(
             lapse = float(lapse)
         except ValueError:
             hint = " (a lapse rate cannot be estimated by this version)" if lapse == "estimate" else ""
-            raise InputError(f"the lapse rate '{lapse}' is no number{hint}; give one from 0 to below 0.5.") from None
+            raise InputError(
+                f"the lapse rate '{lapse}' is no number{hint}; give one from 0 to below 1 - guess."
+            ) from None
     g = (0.5 if name == "afc" else 0.0) if guess is None else float(guess)
     share = 0.0 if lapse is None else float(lapse)
     if not 0.0 <= g < 1.0:

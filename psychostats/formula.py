@@ -1,8 +1,9 @@
 """R-style formula text into its parts: the response, the fixed part, the group effects.
 
 In: text such as ``correct ~ representation * depth + (1 + representation | participant)``.  Out: a frozen `Formula`
-whose parts are ready for coding (design.py).  Evaluates nothing: every token is checked against a whitelist here,
-because the library that codes the matrices would evaluate any Python it is handed.  Knows no data.
+whose parts are ready for coding (design.py).  Evaluates nothing: every token, its place and every argument of a call
+are checked against a whitelist here, because the library that codes the matrices would evaluate any Python it is
+handed.  Knows no data.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from psychostats.errors import FormulaError, nearest
 
 ALLOWED_CALLS = ("C", "I", "log", "exp", "sqrt", "scale", "center", "poly", "bs", "mo", "offset", "cbind", "trials")
 CODINGS = {"treatment": "contr.treatment", "sum": "contr.sum", "sdif": "contr.diff"}
+
+# Calls that take numbers beside their column, and the names of those numbers.
+_NUMBERS = {"poly": ("degree",), "bs": ("df", "degree")}
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
@@ -68,21 +72,24 @@ class Bar:
     Parameters
     ----------
     terms
-        The left side, ready for coding, for example ``1 + representation``.
-    group
-        Name of the grouping factor; nested factors are joined by colons, ``batch:cask``.
+        The left side, ready for coding: every column in backticks, for example ``1 + `representation```.
+    factors
+        The columns whose combination makes the group; more than one where factors are nested.
     correlated
         True for ``|``; False for ``||``, which takes every column as independent, those of factors included.
     """
 
     terms: str
-    group: str
+    factors: tuple[str, ...]
     correlated: bool
 
     @property
-    def factors(self) -> tuple[str, ...]:
-        """The columns whose combination makes the group."""
-        return tuple(self.group.split(":"))
+    def group(self) -> str:
+        """Name of the group; nested factors are joined by colons, ``batch:cask``."""
+        return ":".join(self.factors)
+
+    def __str__(self) -> str:
+        return f"({self.terms} {'|' if self.correlated else '||'} {self.group})".replace("`", "")
 
 
 @dataclass(frozen=True)
@@ -96,11 +103,11 @@ class Formula:
     response
         Left side.
     fixed
-        Fixed part, ready for coding; an intercept is implied unless it says ``0`` or ``-1``.
+        Fixed part, ready for coding: every column in backticks; an intercept is implied unless it says ``0`` or ``-1``.
     bars
         Group effects in the order written, nesting expanded.
     offsets
-        Arguments of ``offset()``, ready for coding.
+        Arguments of ``offset()``, ready for coding as one column each.
     variables
         Every column that is named, response and groups included.
     """
@@ -135,42 +142,45 @@ def parse_formula(text: str) -> Formula:
     FormulaError
         With the formula quoted and the token marked.
     """
-    text = " ".join(text.split())
+    text = re.sub(r"\s", " ", text.strip())
     tokens = _tokenize(text)
     tildes = [i for i, token in enumerate(tokens) if token.text == "~"]
     if len(tildes) != 1 or tildes[0] == 0:
         raise FormulaError(f"a formula has one response, one '~' and its predictors, as in 'y ~ x'; got '{text}'.")
-    response = _read_response(tokens[: tildes[0]], text)
+    left, right = tokens[: tildes[0]], tokens[tildes[0] + 1 :]
+    if not right:
+        raise FormulaError(f"nothing stands right of '~' in '{text}'; write '~ 1' for an intercept alone.")
+    _check_order(tokens, text)
+    response = _read_response(left, text)
     fixed: list[str] = []
     bars: list[Bar] = []
     offsets: list[str] = []
-    for sign, term in _split_terms(tokens[tildes[0] + 1 :], text):
+    for sign, term in _split_terms(right):
         inside = term[1:-1] if _is_wrapped(term) else []
         bar_at = next((i for i in _top_level(inside) if inside[i].text in ("|", "||")), None)
+        is_offset = term[0].text == "offset" and _is_wrapped(term[1:])
+        if sign == "-" and (is_offset or bar_at is not None):
+            what = "an offset" if is_offset else "a group effect"
+            raise FormulaError(f"{what} can be added but not removed", text, term[0].position)
         if bar_at is not None:
-            if sign == "-":
-                raise FormulaError("a group effect can be added but not removed", text, term[0].position)
             bars.extend(_read_bar(inside, bar_at, text))
-        elif term[0].text == "offset" and _is_wrapped(term[1:]):
-            if sign == "-":
-                raise FormulaError("an offset can be added but not removed", text, term[0].position)
-            offsets.append(_render(term[2:-1], text))
+        elif is_offset:
+            term = [Token("name", "I", term[0].position), *term[1:]]  # one column, its argument as it stands
+            _check_calls(term, text)
+            offsets.append(_render(term, code=True))
         else:
-            stray = next((t for t in term if t.text in ("|", "||")), None)
-            if stray:
-                raise FormulaError(
-                    "a group effect stands in its own parentheses and is added, as in '+ (1 | participant)'",
-                    text,
-                    stray.position,
-                )
-            fixed.append(f"{sign} {_render(term, text)}" if fixed or sign == "-" else _render(term, text))
-    seen: set[tuple[str, str]] = set()
-    for bar in bars:
-        if (bar.terms, bar.group) in seen:
-            raise FormulaError(f"the group effect ({bar.terms} | {bar.group}) stands twice in '{text}'.")
-        seen.add((bar.terms, bar.group))
+            _refuse_bars(term, text)
+            _check_calls(term, text)
+            written = _render(term, code=True)
+            fixed.append(f"{sign} {written}" if fixed or sign == "-" else written)
+    twice = next((bar for bar in bars if bars.count(bar) > 1), None)
+    if twice:
+        raise FormulaError(f"the group effect {twice} stands twice in '{text}'.")
+    both = next((name for name in _variables(right) if name in response.columns), None)
+    if both:
+        raise FormulaError(f"the response '{both}' stands right of '~' as well in '{text}'.")
     return Formula(
-        text=_render(tokens, text, code=False),
+        text=_render(tokens),
         response=response,
         fixed=" ".join(fixed) or "1",
         bars=tuple(bars),
@@ -195,28 +205,119 @@ def _tokenize(text: str) -> list[Token]:
         if kind != "space":
             tokens.append(Token(kind, match.group(), position))
         position = match.end()
-    depth = 0
+    return tokens
+
+
+def _check_order(tokens: list[Token], text: str) -> None:
+    """Refuse what is no expression: columns and signs must alternate, and each has its place."""
+    calls: list[str] = []  # for each open parenthesis, the call it belongs to, or nothing
     opened: list[int] = []
+    due = True  # whether a column, a number or a parenthesis must come next
     for i, token in enumerate(tokens):
-        if token.text == "(":
+        before = tokens[i - 1] if i else Token("op", "", 0)
+        in_call, power = any(calls), before.text in ("^", "**")
+        fault = ""
+        if power and not in_call and not re.fullmatch("[1-9]", token.text):
+            fault = "the power of a term is a whole number from 1 to 9"
+        elif token.text == "(":
+            call = before.text if before.kind == "name" else ""
+            if call and call not in ALLOWED_CALLS:
+                known = f"{nearest(call, ALLOWED_CALLS)}; allowed are {', '.join(ALLOWED_CALLS)}"
+                raise FormulaError(f"the call '{call}()' is not allowed{known}", text, before.position)
+            fault = "" if due or call else "a sign is missing before this parenthesis"
+            calls.append(call)
             opened.append(token.position)
-            previous = tokens[i - 1] if i else None
-            if previous and previous.kind == "name" and previous.text not in ALLOWED_CALLS:
-                raise FormulaError(
-                    f"the call '{previous.text}()' is not allowed{nearest(previous.text, ALLOWED_CALLS)}; allowed "
-                    f"are {', '.join(ALLOWED_CALLS)}",
-                    text,
-                    previous.position,
-                )
-            depth += 1
+            due = True
         elif token.text == ")":
-            depth -= 1
-            if depth < 0:
+            if not opened:
                 raise FormulaError("this parenthesis was never opened", text, token.position)
+            fault = "something is missing before this parenthesis" if due else ""
+            calls.pop()
             opened.pop()
+        elif token.kind != "op":
+            if not due:
+                fault = "a sign is missing before this"
+            elif token.kind == "number" and not in_call and not power and token.text not in ("0", "1"):
+                fault = "only 0 and 1 can stand as terms (without or with intercept)"
+            due = False
+        else:
+            negative = token.text == "-" and (in_call or before.text in ("", "(", "~"))
+            if due and not negative:
+                fault = "a term is missing before this sign"
+            elif token.text in (("~", "|", "||", ":") if in_call else (",", "=")):
+                fault = f"'{token.text}' stands only {'outside' if in_call else 'inside'} a call"
+            due = True
+        if fault:
+            raise FormulaError(fault, text, token.position)
     if opened:
         raise FormulaError("this parenthesis is never closed", text, opened[-1])
-    return tokens
+    if due:
+        raise FormulaError("a term is missing after this sign", text, tokens[-1].position)
+
+
+def _check_calls(tokens: list[Token], text: str) -> None:
+    """Refuse a call where it cannot stand, or with arguments it does not take."""
+    end = 0  # of the outermost call so far
+    for i, token in enumerate(tokens):
+        if not _is_call(tokens, i):
+            continue
+        call = token.text
+        first, *options = arguments = _arguments(tokens, i)
+        within, end = i < end, max(end, i + 2 + sum(len(argument) + 1 for argument in arguments))
+        numbers = [f"{name} = a whole number" for name in _NUMBERS.get(call, ())]
+        fault, at = "", token
+        if call == "mo":
+            fault = "monotonic effects, mo(), cannot be fitted by this version; take the column as a factor or a number"
+        elif call in ("cbind", "trials"):
+            fault = f"{call}() stands only in the response"
+        elif call == "offset" or (call in ("C", *_NUMBERS) and within):
+            fault = f"{call}() stands only as a term of its own"
+        elif any(t.text == "=" for t in first) or not _variables(first):
+            fault, at = "this call needs a column", first[0]
+        elif call == "C" and (len(first) > 1 or len(options) > 1):
+            fault = f"C() takes a column and a coding, one of {', '.join(CODINGS)}"
+        elif call == "C":
+            wrong = next((o for o in options if len(o) > 1 or o[0].text not in CODINGS), None)
+            if wrong:
+                fault, at = f"the coding '{_render(wrong)}' is unknown; allowed are {', '.join(CODINGS)}", wrong[0]
+        elif not _are_numbers(call, options):
+            fault = f"this call takes {' and '.join(['a column', *numbers]) if numbers else 'one argument'}"
+        if fault:
+            raise FormulaError(fault, text, at.position)
+
+
+def _are_numbers(call: str, options: list[list[Token]]) -> bool:
+    """Whether `options` are whole numbers that `call` takes, each once, by name or the first by its place."""
+    known = _NUMBERS.get(call, ())
+    names = [
+        known[0] if known and len(option) == 1 and place == 0 else option[0].text if len(option) == 3 else ""
+        for place, option in enumerate(options)
+    ]
+    return (
+        set(names) <= set(known)
+        and len(set(names)) == len(names)
+        and all(option[1].text == "=" for option in options if len(option) == 3)
+        and all(re.fullmatch("[1-9][0-9]?", option[-1].text) for option in options)
+    )
+
+
+def _is_call(tokens: list[Token], i: int) -> bool:
+    return tokens[i].kind == "name" and i + 1 < len(tokens) and tokens[i + 1].text == "("
+
+
+def _arguments(tokens: list[Token], i: int) -> list[list[Token]]:
+    """Return the arguments of the call whose name is token `i`."""
+    arguments: list[list[Token]] = [[]]
+    depth = 1
+    for token in tokens[i + 2 :]:
+        depth += (token.text == "(") - (token.text == ")")
+        if depth == 0:
+            break
+        if token.text == "," and depth == 1:
+            arguments.append([])
+        else:
+            arguments[-1].append(token)
+    return arguments
 
 
 def _top_level(tokens: list[Token]) -> list[int]:
@@ -237,10 +338,8 @@ def _is_wrapped(tokens: list[Token]) -> bool:
     return len(tokens) > 2 and tokens[0].text == "(" and _top_level(tokens) == [0, len(tokens) - 1]
 
 
-def _split_terms(tokens: list[Token], text: str) -> list[tuple[str, list[Token]]]:
+def _split_terms(tokens: list[Token]) -> list[tuple[str, list[Token]]]:
     """Split at every ``+`` and ``-`` outside parentheses into (sign, term)."""
-    if not tokens:
-        raise FormulaError(f"nothing stands right of '~' in '{text}'; write '~ 1' for an intercept alone.")
     terms: list[tuple[str, list[Token]]] = []
     sign, term = "+", list[Token]()
     top = set(_top_level(tokens))
@@ -248,15 +347,20 @@ def _split_terms(tokens: list[Token], text: str) -> list[tuple[str, list[Token]]
         if i in top and token.text in ("+", "-"):
             if term:
                 terms.append((sign, term))
-            elif i > 0:
-                raise FormulaError("a term is missing before this sign", text, token.position)
             sign, term = token.text, []
         else:
             term.append(token)
-    if not term:
-        raise FormulaError("a term is missing after this sign", text, tokens[-1].position)
-    terms.append((sign, term))
-    return terms
+    return [*terms, (sign, term)]
+
+
+def _refuse_bars(tokens: list[Token], text: str) -> None:
+    stray = next((token for token in tokens if token.text in ("|", "||")), None)
+    if stray:
+        raise FormulaError(
+            "a group effect stands in its own parentheses and is added, as in '+ (1 | participant)'",
+            text,
+            stray.position,
+        )
 
 
 def _read_response(tokens: list[Token], text: str) -> Response:
@@ -276,45 +380,34 @@ def _read_response(tokens: list[Token], text: str) -> Response:
 
 
 def _read_bar(inside: list[Token], at: int, text: str) -> list[Bar]:
-    left, right = inside[:at], inside[at + 1 :]
-    bar = inside[at]
+    left, bar, right = inside[:at], inside[at], inside[at + 1 :]
     while _is_wrapped(right):
         right = right[1:-1]
-    if not left or not right:
-        raise FormulaError("a group effect has terms left of the bar and a group right of it", text, bar.position)
-    wrong = next((t for t in left if t.text in ("|", "||", "~")), None)
-    wrong = wrong or next(
-        (
-            t
-            for i, t in enumerate(right)
-            if (t.kind in ("name", "quoted")) == bool(i % 2) or t.text not in (":", "/") and i % 2
-        ),
-        None,
-    )
-    if wrong or len(right) % 2 == 0:
+    names, joints = right[::2], right[1::2]
+    wrong = next((t for t in joints if t.text not in (":", "/")), None)
+    wrong = wrong or next((t for t in names if t.kind not in ("name", "quoted")), None)
+    if wrong:
         raise FormulaError(
-            "a group is a column, or columns joined by ':' (combined) or '/' (nested)",
-            text,
-            (wrong or right[-1]).position,
+            "a group is a column, or columns joined by ':' (combined) or '/' (nested)", text, wrong.position
         )
-    names = [token.text.strip("`") for token in right[::2]]
-    joints = [token.text for token in right[1::2]]
+    _refuse_bars(left, text)
+    _check_calls(left, text)
+    factors = tuple(token.text.strip("`") for token in names)
     # a/b is a + a:b: every slash ends one group and starts a finer one.
-    groups = [":".join(names[: i + 1]) for i in range(len(names)) if i == len(names) - 1 or joints[i] == "/"]
-    terms = _render(left, text)
-    return [Bar(terms=terms, group=group, correlated=bar.text == "|") for group in groups]
+    ends = [i + 1 for i, joint in enumerate(joints) if joint.text == "/"] + [len(names)]
+    return [Bar(_render(left, code=True), factors[:end], bar.text == "|") for end in ends]
 
 
 def _variables(tokens: list[Token]) -> tuple[str, ...]:
     """Return column names: every name that is no call, no keyword argument and no coding."""
-    names: list[str] = []
-    for i, token in enumerate(tokens):
-        follow = tokens[i + 1].text if i + 1 < len(tokens) else ""
-        if token.kind == "quoted":
-            names.append(token.text.strip("`"))
-        elif token.kind == "name" and follow not in ("(", "=") and not _is_coding(tokens, i):
-            names.append(token.text)
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(t.text.strip("`") for i, t in enumerate(tokens) if _is_variable(tokens, i)))
+
+
+def _is_variable(tokens: list[Token], i: int) -> bool:
+    follow = tokens[i + 1].text if i + 1 < len(tokens) else ""
+    return tokens[i].kind == "quoted" or (
+        tokens[i].kind == "name" and follow not in ("(", "=") and not _is_coding(tokens, i)
+    )
 
 
 def _is_coding(tokens: list[Token], i: int) -> bool:
@@ -322,53 +415,23 @@ def _is_coding(tokens: list[Token], i: int) -> bool:
     return i >= 4 and tokens[i - 1].text == "," and tokens[i - 3].text == "(" and tokens[i - 4].text == "C"
 
 
-def _render(tokens: list[Token], text: str, *, code: bool = True) -> str:
-    """Write tokens as text: R's way of spacing, or (`code`) what the coding library reads."""
-    calls: list[bool] = []  # for each open parenthesis, whether it belongs to a call
+def _render(tokens: list[Token], *, code: bool = False) -> str:
+    """Write tokens as text with R's spacing, or (`code`) as what the coding library reads, columns in backticks."""
     out = ""
     for i, token in enumerate(tokens):
         piece = token.text
-        previous = tokens[i - 1] if i else None
-        if piece == "(":
-            called = bool(previous and previous.kind == "name" and previous.text in ALLOWED_CALLS)
-            calls.append(called or any(calls))
-        elif piece == ")":
-            calls.pop()
-        if code:
-            if token.kind == "name" and "." in piece:
-                piece = f"`{piece}`"
-            if piece == "^":
-                piece = "**"  # within a call the library would evaluate Python, where ^ is exclusive or
-            if token.text in ("~", "|", "||") and any(calls):
-                raise FormulaError(f"'{token.text}' cannot stand inside a call", text, token.position)
-            if token.text == "mo" and tokens[i + 1 : i + 2] and tokens[i + 1].text == "(":
-                raise FormulaError(
-                    "monotonic effects, mo(), cannot be fitted by this version; take the column as a factor or a "
-                    "number",
-                    text,
-                    token.position,
-                )
-            if token.text in ("offset", "cbind", "trials") and tokens[i + 1 : i + 2] and tokens[i + 1].text == "(":
-                place = "as a term of its own" if token.text == "offset" else "in the response"
-                raise FormulaError(f"{token.text}() stands only {place}", text, token.position)
-            if token.kind == "name" and _is_coding(tokens, i):
-                if piece not in CODINGS:
-                    raise FormulaError(
-                        f"the coding '{piece}' is unknown; allowed are {', '.join(CODINGS)}", text, token.position
-                    )
-                piece = CODINGS[piece]
-            if (
-                token.kind == "number"
-                and not any(calls)
-                and token.text not in ("0", "1")
-                and not (previous and previous.text in ("^", "**"))
-            ):
-                raise FormulaError("only 0 and 1 can stand as terms (without or with intercept)", text, token.position)
-        unary = piece == "-" and (previous is None or previous.text in ("(", ",", "=", "~"))
+        if code and _is_variable(tokens, i):
+            piece = f"`{piece.strip('`')}`"
+        elif code and piece == "^":
+            piece = "**"  # within a call the library would evaluate Python, where ^ is exclusive or
+        elif code and _is_coding(tokens, i):
+            piece = CODINGS[piece]
+        before = tokens[i - 1] if i else None
+        unary = piece == "-" and (before is None or (before.kind == "op" and before.text != ")"))
         if piece in ("+", "-", "*", "/", "~", "|", "||", "=") and not unary:
             out = f"{out.rstrip()} {piece} "
         elif piece == ",":
-            out = f"{out.rstrip()}, "
+            out += ", "
         else:
             out += piece
     return out.strip()

@@ -95,6 +95,12 @@ class Rope:
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise InputError(
+                f"the region of practical equivalence runs from {self.low} to {self.high}; low comes first."
+            )
+
 
 def summarise(
     draws: npt.ArrayLike,

@@ -60,16 +60,15 @@ class Distribution:
         return makers[self.name]()
 
     def draw(self, rng: np.random.Generator, size: int, *, positive: bool = False) -> Array:
-        """Draw values, from the part above zero if `positive`, by inverting the distribution function."""
+        """Draw values, from the part above zero if `positive`, by inverting the survival function."""
         law = self.frozen()
-        low = float(law.cdf(0.0)) if positive else 0.0
-        return np.asarray(law.ppf(low + (1.0 - low) * rng.uniform(size=size)), dtype=float)
+        above = float(law.sf(0.0)) if positive else 1.0
+        return np.asarray(law.isf(above * rng.uniform(size=size)), dtype=float)
 
     def scale(self) -> float:
         """Return the median of the part above zero, a typical size for an sd."""
         law = self.frozen()
-        low = float(law.cdf(0.0))
-        return float(law.ppf(low + 0.5 * (1.0 - low)))
+        return float(law.isf(0.5 * law.sf(0.0)))
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def parse_prior(text: str) -> tuple[str, Distribution]:
     for arg, label, above in zip(args, names, positive, strict=True):
         if not np.isfinite(arg) or (above and arg <= 0):
             raise PriorError(
-                f"the {label} {arg:g} in '{text}' is not allowed; it must be {'above 0' if above else 'finite'}."
+                f"the {label} {arg:g} in '{text}' is not allowed; it must be finite{' and above 0' if above else ''}."
             )
     return ("b_Intercept" if target == "Intercept" else target), Distribution(name, args)
 

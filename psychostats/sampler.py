@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from psychostats.design import Design
 from psychostats.errors import InputError, PsychostatsError
-from psychostats.families import Family, LinkName, log_density
+from psychostats.families import Family, LinkName, log_share
 from psychostats.priors import Distribution, Prior, partial_correlation_shapes
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -203,19 +203,27 @@ def _run(compiled: Any, settings: Settings, progress: bool) -> Any:
 def _data(design: Design, family: Family, priors: Sequence[Prior]) -> dict[str, Array | npt.NDArray[np.int64]]:
     """Return everything the compiled model is handed."""
     of = {prior.name: prior.distribution for prior in priors}
+    # One row an outcome: the right answers of a design row, and its wrong ones. A 0/1 row has one of the two, so that
+    # its likelihood takes one inverse link and one logarithm instead of two.
+    counts = np.concatenate([design.successes, design.trials - design.successes])
+    sign = np.repeat([1.0, -1.0], len(design.X))
+    row = np.tile(np.arange(len(design.X)), 2)
+    row, sign, weight = row[counts > 0], sign[counts > 0], counts[counts > 0]
+    order = np.argsort(row, kind="stable")
+    row, sign, weight = row[order], sign[order], weight[order]
     data: dict[str, Any] = {
-        "X": design.X,
-        "offset": design.offset,
-        "successes": design.successes,
-        "trials": design.trials,
-        "guess": np.float64(family.guess),
-        "lapse": np.float64(family.lapse),
+        "X": design.X[row],
+        "offset": design.offset[row],
+        "sign": sign,
+        "weight": weight,
+        "floor": np.where(sign > 0, family.guess, family.lapse),
+        "span": np.float64(family.span),
         "prior_b": np.array([_constants(of[f"b_{name}"]) for name in design.names]),
     }
     for i, block in enumerate(design.blocks):
         laws = [of[f"sd_{block.group}__{term}"] for term in block.terms]
-        data[f"Z_{i}"] = block.Z
-        data[f"index_{i}"] = block.index
+        data[f"Z_{i}"] = block.Z[row]
+        data[f"index_{i}"] = block.index[row]
         data[f"prior_sd_{i}"] = np.array([[*_constants(law), law.scale()] for law in laws])
         if block.structure == "correlated":
             eta = of[f"cor_{block.group}"].args[0]
@@ -290,8 +298,8 @@ def _compile(structure: _Structure) -> Any:
     with pm.Model() as model:
         X = pm.Data("X", np.ones((2, p)))
         offset = pm.Data("offset", np.zeros(2))
-        successes, trials = pm.Data("successes", np.zeros(2)), pm.Data("trials", np.ones(2))
-        guess, lapse = pm.Data("guess", np.float64(0.0)), pm.Data("lapse", np.float64(0.0))
+        sign, weight = pm.Data("sign", np.ones(2)), pm.Data("weight", np.ones(2))
+        floor, span = pm.Data("floor", np.zeros(2)), pm.Data("span", np.float64(1.0))
         prior_b = pm.Data("prior_b", np.ones((p, 4)))
         # Fixed effects are sampled in units of their priors, so that columns of any scale start alike.
         unit_b = pm.Flat("unit_b", shape=p)
@@ -325,8 +333,8 @@ def _compile(structure: _Structure) -> Any:
             kept += [f"sd_{i}", f"r_{i}"]
             for j in range(q):
                 eta = eta + effects[j][index] * Z[:, j]
-        shape_of = Family("afc", structure.link)
-        pm.Potential("log_likelihood", log_density(shape_of, successes, trials, eta, guess, lapse, Symbols()).sum())
+        answers = log_share(Family("afc", structure.link), sign * eta, floor, span, Symbols())
+        pm.Potential("log_likelihood", (weight * answers).sum())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return nutpie.compile_pymc_model(model, backend="numba", initial_points=start, var_names=kept)

@@ -1,0 +1,303 @@
+"""The main job: a study and its trials into every table of the report.
+
+In: a `Study` and a trial file.  Out: an `Analysis`, which holds the exclusions, one fit a model and experiment, and what
+follows from each.  Knows no words and no figures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from psychostats.checks import predictive_accuracy, prior_predictive_accuracy
+from psychostats.effects import contrasts, interactions, marginal_means, slopes
+from psychostats.exclusions import Excluded, apply_exclusions
+from psychostats.fit import Fit, Stopwatch, fit
+from psychostats.intervals import Interval
+from psychostats.study import ModelTable, Study
+
+ALL = "all"
+"""What a study without experiments calls its one experiment."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One model fitted to one experiment, and what follows.
+
+    Parameters
+    ----------
+    experiment
+        Its name; `ALL` where the trials name none.
+    model
+        As the study file has it.
+    fit
+        The fit.
+    means, contrasts, slopes, interaction
+        Tables of `psychostats.effects`; `slopes` and `interaction` are empty without a moderator.
+    curve
+        Marginal means along the moderator, for the figure.
+    cells, participants
+        Observed against predicted accuracy, by the factor and layer (or moderator), and by participant.
+    prior
+        Prior predictive accuracy.
+    """
+
+    experiment: str
+    model: ModelTable
+    fit: Fit
+    means: pd.DataFrame
+    contrasts: pd.DataFrame
+    slopes: pd.DataFrame
+    interaction: pd.DataFrame
+    curve: pd.DataFrame
+    cells: pd.DataFrame
+    participants: pd.DataFrame
+    prior: pd.DataFrame
+
+    @property
+    def headline(self) -> pd.DataFrame:
+        """Contrasts with the moderator at its mean: what the report is about."""
+        rows = self.contrasts
+        return rows[rows["at"] == "mean"] if "at" in rows else rows
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything the report says, as tables.
+
+    Parameters
+    ----------
+    study
+        The study file.
+    source
+        The trial file's name and SHA-256.
+    excluded
+        The analysed trials and the table of what each rule removed.
+    catch_accuracy
+        Accuracy on catch trials by experiment, before exclusions; empty where there are none.
+    accuracy
+        Raw accuracy by experiment and factor: trials, correct, accuracy.
+    participants, summary
+        Raw accuracy of each participant, and the mean over participants with its interval.
+    bins
+        Raw accuracy by factor and bins of the moderator.
+    results
+        One a model and experiment, models first.
+    seconds
+        Of each stage.
+    """
+
+    study: Study
+    source: dict[str, str]
+    excluded: Excluded
+    catch_accuracy: pd.DataFrame
+    accuracy: pd.DataFrame
+    participants: pd.DataFrame
+    summary: pd.DataFrame
+    bins: pd.DataFrame
+    results: tuple[Result, ...]
+    seconds: dict[str, float]
+
+    @property
+    def experiments(self) -> list[str]:
+        """Names, in the order of the study."""
+        return list(dict.fromkeys(result.experiment for result in self.results))
+
+    @property
+    def main(self) -> tuple[Result, ...]:
+        """The results of the first model, which the report is about, an experiment each."""
+        return tuple(result for result in self.results if result.model == self.study.models[0])
+
+    @property
+    def converged(self) -> bool:
+        """Whether every fit may be read."""
+        return all(result.fit.converged for result in self.results)
+
+
+def analyse(
+    study: Study,
+    trials: str | Path,
+    fits: Path,
+    *,
+    progress: bool | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Analysis:
+    """Read, exclude, fit and summarise.
+
+    Parameters
+    ----------
+    study
+        The study file, read.
+    trials
+        Trial file.
+    fits
+        Folder for the fits; those already there are used again where nothing changed, so an interrupted job resumes.
+    progress
+        Show the sampler's progress bar; by default on a terminal.
+    say
+        Called with a line as each step begins.
+
+    Returns
+    -------
+    Analysis
+
+    Raises
+    ------
+    InputError
+        If the trials cannot be analysed as the study says; every fault is named.
+    """
+    watch = Stopwatch()
+    trials = Path(trials)
+    with watch.time("read and check"):
+        say(f"reading {trials}")
+        table = study.read(trials)
+        source = {"file": trials.name, "file_sha256": hashlib.sha256(trials.read_bytes()).hexdigest()}
+        excluded = apply_exclusions(table, study.rules())
+        kept = excluded.kept
+    with watch.time("raw accuracy"):
+        raw = _raw_tables(study, table, kept)
+    results = []
+    for model in study.models:
+        for experiment, rows in _by_experiment(kept):
+            name = model.name if experiment == ALL else f"{model.name}_{experiment}"
+            say(f"fitting {name}: {len(rows):,} trials of {rows[study.report.group].nunique()} participants")
+            settings = model.settings()
+            made = fit(
+                model.spec(),
+                rows,
+                draws=settings.draws,
+                tune=settings.tune,
+                chains=settings.chains,
+                seed=settings.seed,
+                target_accept=settings.target_accept,
+                out=fits / name,
+                overwrite=True,
+                progress=progress,
+                source=source,
+            )
+            if made.reused:
+                say(f"  nothing changed: answered from {fits / name}")
+            for warning in made.warnings:
+                say(f"  {'warning' if made.converged else 'NOT CONVERGED'}: {warning}")
+            with watch.time("effects and checks"):
+                results.append(summarise_fit(study, experiment, model, made, rows))
+    seconds = watch.stop()
+    for stage in ("compile", "sample", "summarise"):
+        seconds[f"fits: {stage}"] = sum(r.fit.timings.get(stage, 0.0) for r in results if not r.fit.reused)
+    return Analysis(study, source, excluded, *raw, results=tuple(results), seconds=seconds)
+
+
+def summarise_fit(study: Study, experiment: str, model: ModelTable, made: Fit, rows: pd.DataFrame) -> Result:
+    """Make the tables that follow from one fit."""
+    table = study.effects
+    interval, factor, moderator = table.as_interval(), table.factor, table.moderator
+    moderated = moderator is not None and moderator in made.coding.ranges
+    at = {str(moderator): list(table.at)} if moderated else None
+    at_mean = contrasts(made, factor, interval=interval)
+    link = contrasts(made, factor, scale="link", interval=interval)
+    parts, slope, interaction, curve = [at_mean, link], pd.DataFrame(), pd.DataFrame(), pd.DataFrame()
+    means = [marginal_means(made, factor, interval=interval)]
+    if moderated:
+        assert at is not None
+        parts = [part.assign(at="mean") for part in parts]
+        parts += [
+            contrasts(made, factor, by=at, scale=scale, interval=interval).assign(at="value")
+            for scale in ("response", "link")
+        ]
+        means.append(marginal_means(made, factor, by=at, interval=interval))
+        slope = slopes(made, str(moderator), by={factor: made.coding.levels[factor]}, interval=interval)
+        interaction = interactions(made, factor, str(moderator), [table.at[0], table.at[-1]], interval=interval)
+        low, _, high = made.coding.ranges[str(moderator)]
+        curve = marginal_means(
+            made, factor, by={str(moderator): [float(x) for x in np.linspace(low, high, 25)]}, interval=interval
+        )
+        curve[factor] = _level_of(curve["term"], factor, made)
+    name = _cell_column(study, rows)
+    labels = rows[[factor, name] if name else [factor]]
+    frames = [pd.concat(frame, ignore_index=True) for frame in (means, parts)]
+    frames[0][factor] = _level_of(frames[0]["term"], factor, made)
+    group = study.report.group
+    return Result(
+        experiment=experiment,
+        model=model,
+        fit=made,
+        means=frames[0],
+        contrasts=frames[1],
+        slopes=slope,
+        interaction=interaction,
+        curve=curve,
+        cells=predictive_accuracy(made, labels, interval=interval),
+        participants=predictive_accuracy(made, rows[[group]].astype(str), interval=interval),
+        prior=prior_predictive_accuracy(made, factor),
+    )
+
+
+def _level_of(terms: pd.Series[str], factor: str, made: Fit) -> pd.Categorical:
+    """Return the factor's level that each row of marginal means is about."""
+    return pd.Categorical(terms.str.slice(len(factor)), categories=list(made.coding.levels[factor]))
+
+
+def _cell_column(study: Study, rows: pd.DataFrame) -> str | None:
+    """Return the column that splits the predictive check beside the factor: the layer, else a coarse moderator."""
+    if "layer" in rows.columns and rows["layer"].notna().all():
+        return "layer"
+    moderator = study.effects.moderator
+    return moderator if moderator in rows.columns and rows[moderator].nunique() <= 24 else None
+
+
+def _by_experiment(kept: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Split the analysed trials by experiment, in the order of its levels."""
+    if "experiment" not in kept.columns:
+        return [(ALL, kept)]
+    return [(str(name), rows) for name, rows in kept.groupby("experiment", observed=True, sort=True)]
+
+
+def _raw_tables(
+    study: Study, table: pd.DataFrame, kept: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return catch accuracy and the raw accuracies, without any model."""
+    factor, group, moderator = study.effects.factor, study.report.group, study.effects.moderator
+    rows = kept if "experiment" in kept.columns else kept.assign(experiment=ALL)
+    whole = table if "experiment" in table.columns else table.assign(experiment=ALL)
+    catch = pd.DataFrame(columns=["experiment", "n", "accuracy"])
+    if "catch" in whole.columns:
+        caught = whole[whole["catch"] & whole["correct"].notna()]
+        if "phase" in whole.columns:
+            caught = caught[caught["phase"] != "practice"]
+        catch = _share(caught, ["experiment"])
+    accuracy = _share(rows, ["experiment", factor])
+    people = _share(rows, ["experiment", factor, group])
+    summary = people.groupby(["experiment", factor], observed=True)["accuracy"].agg(["mean", "sem", "size"]).reset_index()
+    wald = Interval("wald", study.effects.probability)
+    low, high = wald.of_estimate(summary["mean"], summary["sem"].fillna(0.0))
+    summary = summary.assign(estimate=summary["mean"], conf_low=low, conf_high=high, participants=summary["size"])
+    bins = pd.DataFrame()
+    if moderator is not None and moderator in rows.columns:
+        values = rows[moderator].astype(float)
+        if values.nunique() > study.report.depth_bins:
+            edges = np.linspace(values.min(), values.max(), study.report.depth_bins + 1)
+            place = np.clip(np.digitize(values, edges) - 1, 0, study.report.depth_bins - 1)
+        else:
+            place = values.rank(method="dense").to_numpy().astype(int)
+        binned = rows.assign(bin=place)
+        bins = _share(binned, ["experiment", factor, "bin"])
+        centre = binned.groupby(["experiment", factor, "bin"], observed=True)[moderator].mean().reset_index()
+        bins = bins.merge(centre, on=["experiment", factor, "bin"])
+    return (
+        catch,
+        accuracy,
+        people,
+        summary[["experiment", factor, "participants", "estimate", "conf_low", "conf_high"]],
+        bins,
+    )
+
+
+def _share(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Return trials, correct answers and accuracy by group."""
+    table = rows.groupby(by, observed=True)["correct"].agg(n="size", correct="sum").reset_index()
+    return table.assign(accuracy=table["correct"] / table["n"])

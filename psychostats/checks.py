@@ -1,0 +1,142 @@
+"""Does the model fit, and were its priors sensible? Posterior and prior predictive accuracy, as tidy tables.
+
+In: a `Fit` and labels of its trials.  Out: data frames of observed against predicted accuracy, and of what the priors alone
+would predict.  Whether a fit may be read at all is `psychostats.convergence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from psychostats.design import Block
+from psychostats.errors import InputError
+from psychostats.fit import Fit
+from psychostats.intervals import Interval
+from psychostats.predictor import Parameters, probability, row_blocks
+from psychostats.priors import Prior, correlation_cholesky, partial_correlation_shapes
+
+Array: TypeAlias = npt.NDArray[np.float64]
+
+
+def predictive_accuracy(
+    fit: Fit,
+    labels: pd.DataFrame,
+    *,
+    draws: int = 500,
+    seed: int = 1,
+    interval: Interval | None = None,
+) -> pd.DataFrame:
+    """Compare observed accuracy with accuracy of data replicated from the posterior, group by group.
+
+    Parameters
+    ----------
+    fit
+        A fit.
+    labels
+        Columns that make the groups, one row for each analysed trial, in the fit's order.
+    draws
+        Posterior draws to replicate, evenly spaced.
+    seed
+        Of the replicates.
+    interval
+        Kind and probability of the predictive interval.
+
+    Returns
+    -------
+    DataFrame
+        The label columns, then ``n`` (trials), ``observed``, ``estimate`` (mean of the replicates), ``conf_low``,
+        ``conf_high``, ``conf_level``, ``interval`` and ``inside`` (whether the observed value lies in the interval).
+    """
+    design = fit.design
+    if len(labels) != len(design.X):
+        raise InputError(f"{len(labels)} labels were given for the fit's {len(design.X)} rows.")
+    interval = interval or fit.interval
+    group = labels.groupby(list(labels.columns), observed=True, sort=True).ngroup().to_numpy()
+    groups = int(group.max()) + 1
+    rng = np.random.default_rng(seed)
+    parameters = fit.parameters(most=draws)
+    replicated = np.zeros((len(parameters.b), groups))
+    for rows, eta in row_blocks(design, parameters):
+        answers = fit.spec.family.draw(rng, design.trials[rows], eta)
+        for place in np.unique(group[rows]):
+            replicated[:, place] += answers[:, group[rows] == place].sum(axis=1)
+    trials = np.bincount(group, weights=design.trials, minlength=groups)
+    observed = np.bincount(group, weights=design.successes, minlength=groups) / trials
+    accuracy = replicated / trials
+    low, high = interval.of_draws(accuracy)
+    first = labels.groupby(list(labels.columns), observed=True, sort=True).size().index
+    table = first.to_frame(index=False)
+    return table.assign(
+        n=trials.astype(int),
+        observed=observed,
+        estimate=accuracy.mean(axis=0),
+        conf_low=low,
+        conf_high=high,
+        conf_level=interval.probability,
+        interval=interval.kind,
+        inside=(observed >= low) & (observed <= high),
+    )
+
+
+def prior_predictive_accuracy(
+    fit: Fit, factor: str, *, draws: int = 2000, seed: int = 1
+) -> pd.DataFrame:
+    """Return the population accuracy at each level of a factor that the priors alone predict, other predictors at their mean.
+
+    Parameters
+    ----------
+    fit
+        A fit; only its design and priors are used, not its draws.
+    factor
+        Factor of the model.
+    draws
+        Draws from the prior.
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    DataFrame
+        ``draw``, `factor` and ``accuracy``, one row a draw and level.
+    """
+    coding = fit.coding
+    grid = coding.grid({factor: coding.levels[factor]} if factor in coding.levels else {})
+    parameters = draw_priors(np.random.default_rng(seed), fit.priors, fit.design.names, fit.design.blocks, draws)
+    p = probability(
+        fit.spec.family, coding.fixed(grid), coding.offset(grid), coding.random(grid), parameters, "population"
+    )
+    levels = list(dict.fromkeys(grid[factor]))
+    means = np.stack([p[:, (grid[factor] == level).to_numpy()].mean(axis=1) for level in levels], axis=1)
+    return pd.DataFrame(
+        {
+            "draw": np.repeat(np.arange(draws), len(levels)),
+            factor: pd.Categorical(np.tile(levels, draws), categories=levels),
+            "accuracy": means.ravel(),
+        }
+    )
+
+
+def draw_priors(
+    rng: np.random.Generator, priors: Sequence[Prior], names: Sequence[str], blocks: Sequence[Block], size: int
+) -> Parameters:
+    """Draw fixed effects and covariances from the priors, without effects of levels."""
+    law = {prior.name: prior.distribution for prior in priors}
+    b = np.stack([law[f"b_{name}"].draw(rng, size) for name in names], axis=1)
+    covariance = []
+    for block in blocks:
+        sd = np.stack(
+            [law[f"sd_{block.group}__{term}"].draw(rng, size, positive=True) for term in block.terms], axis=1
+        )
+        q = len(block.terms)
+        L = np.broadcast_to(np.eye(q), (size, q, q))
+        if block.structure == "correlated":
+            shapes = partial_correlation_shapes(q, law[f"cor_{block.group}"].args[0])
+            L = correlation_cholesky(2.0 * rng.beta(shapes, shapes, size=(size, len(shapes))) - 1.0)
+        scaled = sd[:, :, np.newaxis] * L
+        covariance.append(scaled @ np.swapaxes(scaled, -1, -2))
+    return Parameters(b, tuple(covariance))

@@ -1,0 +1,476 @@
+"""Figures from tidy tables alone, all in one colour-blind-safe style.
+
+In: data frames with the columns each function names.  Out: plotnine figures laid out for a column of 160 mm.
+Knows nothing of trials, models, fits or reports.
+"""
+
+# mypy: disable-error-code="no-any-return"
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mizani.breaks import breaks_extended
+from plotnine import ggplot
+
+from psychostats.figures import (
+    ALARM,
+    BAND,
+    FAINT,
+    FONT,
+    GREYS,
+    HORIZONTAL,
+    INK,
+    PALETTE,
+    SHAPES,
+    VERTICAL,
+    accuracy_limits,
+    bars,
+    caption,
+    chance_line,
+    colours,
+    crowded,
+    cycle,
+    facets,
+    in_rows,
+    legend_columns,
+    levels_of,
+    lines_needed,
+    named_axis,
+    p9,
+    panels_of,
+    require,
+    round_breaks,
+    save_figure,
+    shorten,
+    side_by_side,
+    signed,
+    style,
+    tidy,
+    title_of,
+)
+from psychostats.intervals import Rope
+
+__all__ = [
+    "plot_accuracy",
+    "plot_accuracy_by_depth",
+    "plot_contrasts",
+    "plot_convergence",
+    "plot_predictive_accuracy",
+    "plot_predictive_participants",
+    "plot_prior_predictive",
+    "plot_ranks",
+    "plot_terms",
+    "save_figure",
+]
+
+
+def plot_accuracy(
+    participants: pd.DataFrame, summary: pd.DataFrame, *, factor: str, interval_label: str, chance: float = 0.5
+) -> ggplot:
+    """Draw raw accuracy by level: each participant a faint point, the mean with its interval on top.
+
+    Parameters
+    ----------
+    participants
+        One row a participant and level: ``experiment, <factor>, participant, n, accuracy``.
+    summary
+        One row a level: ``experiment, <factor>, estimate, conf_low, conf_high``.
+    factor
+        Column of the levels on the horizontal axis.
+    interval_label
+        What the bars are, for example ``Interval(...).label``.
+    chance
+        Accuracy of a guesser, between 0 and 1.
+    """
+    texts = {"experiment": "experiment", "level": factor}
+    points = tidy(participants, "participants", texts, ["n", "accuracy"]).dropna(subset="accuracy")
+    means = tidy(summary, "summary", texts, ["estimate", "conf_low", "conf_high"], like=points)
+    levels = levels_of(means, "level")
+    note = f"Small points: participants. Large points: means; bars: {interval_label}."
+    return (
+        p9.ggplot(means, p9.aes("level", "estimate"))
+        + chance_line(chance)
+        + p9.geom_point(
+            p9.aes(y="accuracy", color="level"),
+            points,
+            position=p9.position_jitter(width=0.22, height=0, random_state=1),
+            size=1.3,
+            alpha=0.3,
+            stroke=0,
+        )
+        + bars(means, p9.geom_errorbar, VERTICAL, size=0.8, width=0.22, color=INK)
+        + p9.geom_point(p9.aes(fill="level", shape="level"), means.dropna(subset="estimate"), size=1.9, color=INK)
+        + colours(levels, factor)
+        + p9.coord_cartesian(ylim=accuracy_limits(chance, points["accuracy"], means["conf_low"]))
+        + p9.labs(x="", y="Accuracy", caption=caption(note))
+        + facets(means)
+        + style(75, grid="y", legend="none", turned=crowded(levels, means))
+    )
+
+
+def plot_accuracy_by_depth(
+    raw: pd.DataFrame,
+    fitted: pd.DataFrame,
+    *,
+    factor: str,
+    by: str = "depth",
+    interval_label: str,
+    chance: float = 0.5,
+) -> ggplot:
+    """Draw accuracy along depth or layers: raw shares as points sized by trials, the model as lines.
+
+    Parameters
+    ----------
+    raw
+        ``experiment, <factor>, <by>, n, accuracy``: one row a level and a depth, or a bin of depths.
+    fitted
+        ``experiment, <factor>, <by>, target, estimate, conf_low, conf_high``; target ``population`` is a solid line
+        with its interval, ``typical`` a dashed one without.
+    factor, by
+        Columns of the coloured levels and of the horizontal axis; a numeric `by` is drawn to scale.
+    interval_label, chance
+        As in `plot_accuracy`.
+    """
+    to_scale = by in raw and pd.api.types.is_numeric_dtype(raw[by])
+    texts = {"experiment": "experiment", "level": factor} | ({} if to_scale else {"along": by})
+    scale = {"along": by} if to_scale else {}
+    points = tidy(raw, "raw", texts, ["n", "accuracy"], scale=scale).dropna(subset="accuracy")
+    estimates = ["estimate", "conf_low", "conf_high"]
+    lines = tidy(fitted, "fitted", texts | {"target": "target"}, estimates, scale=scale, like=points)
+    lines = lines.dropna(subset="estimate")
+    levels, places = list(lines["level"].cat.categories), [] if to_scale else list(lines["along"].cat.categories)
+    points, lines = (side_by_side(table, levels, places) for table in (points, lines))
+    lines["curve"] = lines["level"].astype(str) + "\n" + lines["target"].astype(str)
+    several = lines.groupby(["experiment", "curve"], observed=True)["at"].transform("nunique") > 1
+    population = lines["target"] == "population"
+    stacked = len(levels) > 4 or legend_columns(levels) < len(levels)
+    colour, linked = {"color": "level"}, to_scale & several
+    note = f"Points: raw accuracy. {'Ribbons' if to_scale else 'Bars'}: {interval_label}, population."
+    return (
+        p9.ggplot(points, p9.aes("at"))
+        + chance_line(chance)
+        + bars(lines[population & linked], p9.geom_ribbon, VERTICAL | {"fill": "level"}, alpha=0.2, show_legend=False)
+        + bars(
+            lines[population & ~linked], p9.geom_linerange, VERTICAL | colour, size=2.2, alpha=0.35, show_legend=False
+        )
+        + p9.geom_line(p9.aes(y="estimate", color="level", linetype="target", group="curve"), lines[several], size=0.7)
+        + p9.geom_point(p9.aes(y="accuracy", color="level", shape="level", size="n"), alpha=0.8, stroke=0)
+        + ([named_axis(places)] if places else [])
+        + p9.scale_size(range=(1.0, 4.0), name="Trials", breaks=round_breaks(points["n"]))
+        + p9.scale_linetype_manual({"population": "solid", "typical": "dashed"}, name="Model")
+        + colours(levels, factor)
+        + p9.coord_cartesian(ylim=accuracy_limits(chance, points["accuracy"], lines["conf_low"]))
+        + p9.guides(linetype=p9.guide_legend(order=2), size=p9.guide_legend(order=3))
+        + p9.labs(x=title_of(by), y="Accuracy", caption=caption(note))
+        + facets(points)
+        + style(90 if to_scale else 105, grid="y", turned=crowded(places, points), stacked=stacked)
+    )
+
+
+def plot_contrasts(
+    effects: pd.DataFrame, *, null: float = 0.0, rope: Rope | None = None, x_label: str, interval_label: str
+) -> ggplot:
+    """Draw a forest of contrasts: one row a contrast, one panel an experiment, both targets.
+
+    Parameters
+    ----------
+    effects
+        ``experiment, label, target, estimate, conf_low, conf_high``; target ``population`` is a filled disc,
+        ``typical`` an open square.
+    null
+        The value of no effect, a vertical line.
+    rope
+        Region of practical equivalence in the units of the axis, a shaded band.
+    x_label, interval_label
+        Words for the horizontal axis and for the bars.
+    """
+    estimates = ["estimate", "conf_low", "conf_high"]
+    texts = {"experiment": "experiment", "label": "label", "target": "target"}
+    rows = tidy(effects, "effects", texts, estimates, wrap=30).dropna(subset="estimate")
+    rows, axis = in_rows(rows, "label", apart="target")
+    note = f"Bars: {interval_label}." + (
+        f" Shaded: region of practical equivalence, {' to '.join(signed([rope.low, rope.high]))}." if rope else ""
+    )
+    shaded = [p9.annotate("rect", xmin=rope.low, xmax=rope.high, ymin=-np.inf, ymax=np.inf, fill=BAND)] if rope else []
+    per_panel = lines_needed(levels_of(rows, "label"))
+    return (
+        p9.ggplot(rows, p9.aes("estimate", "row"))
+        + shaded
+        + p9.geom_vline(xintercept=null, color=FAINT, size=0.5)
+        + bars(rows, p9.geom_segment, HORIZONTAL, size=0.7, color=INK)
+        + p9.geom_point(p9.aes(shape="target", fill="target"), size=2.3, color=INK, stroke=0.6)
+        + p9.scale_shape_manual({"population": "o", "typical": "s"}, name="Target")
+        + p9.scale_fill_manual({"population": INK, "typical": "white"}, name="Target")
+        + axis
+        + p9.scale_x_continuous(labels=signed)
+        + p9.labs(x=x_label, y="", caption=caption(note))
+        + facets(rows, columns=1)
+        + style(30 + panels_of(rows) * (8 + 4.5 * per_panel), grid="x")
+    )
+
+
+def plot_terms(terms: pd.DataFrame, *, interval_label: str) -> ggplot:
+    """Draw the standard deviations and correlations of the random effects, experiments side by side.
+
+    Parameters
+    ----------
+    terms
+        ``experiment, term, group, estimate, conf_low, conf_high``; only ``sd_`` and ``cor_`` terms are drawn.
+    interval_label
+        What the bars are.
+    """
+    require(terms, "terms", ["experiment", "term", "group", "estimate", "conf_low", "conf_high"])
+    names = {"sd": "Standard deviation", "cor": "Correlation"}
+    prefix = terms["term"].astype(str).str.partition("_")[0]
+    kept = terms.assign(kind=prefix.map(names), label=_term_labels(terms))[prefix.isin(list(names))]
+    kept = kept.assign(kind=pd.Categorical(kept["kind"], [n for n in names.values() if n in set(kept["kind"])]))
+    texts = {"experiment": "experiment", "label": "label", "kind": "kind"}
+    rows = tidy(kept, "terms", texts, ["estimate", "conf_low", "conf_high"], wrap=27).dropna(subset="estimate")
+    # One running number over both kinds: with a free axis each panel then shows only its own rows.
+    rows, axis = in_rows(rows.sort_values("kind", kind="stable"), "label", apart="experiment", within="kind")
+    experiments = levels_of(rows, "experiment")
+    most = max(lines_needed(list(part["label"].unique())) for _, part in rows.groupby("kind", observed=True))
+    whole = pd.DataFrame({"kind": [names["sd"], names["cor"], names["cor"]], "estimate": [0.0, -1.0, 1.0]})
+    whole["kind"] = pd.Categorical(whole["kind"], levels_of(rows, "kind"))
+    legend = "bottom" if len(experiments) > 1 else "none"
+    return (
+        p9.ggplot(rows, p9.aes("estimate", "row", color="experiment", shape="experiment"))
+        + bars(rows, p9.geom_segment, HORIZONTAL, size=0.7)
+        + p9.geom_point(size=2)
+        + p9.geom_blank(p9.aes("estimate"), whole.dropna(), inherit_aes=False)
+        + p9.scale_x_continuous(labels=signed)
+        + p9.scale_color_manual(cycle(experiments, GREYS), name="Experiment")
+        + p9.scale_shape_manual(cycle(experiments, SHAPES), name="Experiment")
+        + axis
+        + p9.facet_wrap("kind", scales="free", ncol=2)
+        + p9.labs(x="", y="", caption=caption(f"Bars: {interval_label}."))
+        + style(30 + most * max(5.0, 3.2 * len(experiments)), grid="x", legend=legend)
+    )
+
+
+def plot_predictive_accuracy(check: pd.DataFrame, *, factor: str, by: str, interval_label: str) -> ggplot:
+    """Draw observed accuracy against its posterior predictive interval, by level and layer.
+
+    Parameters
+    ----------
+    check
+        ``experiment, <factor>, <by>, observed, conf_low, conf_high``; `by` is read as categories.
+    factor, by
+        Columns of the coloured levels and of the rows.
+    interval_label
+        What the bars are, for example ``95 % posterior predictive interval``.
+    """
+    texts = {"experiment": "experiment", "level": factor, "along": by}
+    rows = tidy(check, "check", texts, ["observed", "conf_low", "conf_high"]).dropna(subset="observed")
+    rows["outside"] = (rows["observed"] < rows["conf_low"]) | (rows["observed"] > rows["conf_high"])
+    rows, axis = in_rows(rows, "along", apart="level")
+    levels, places = levels_of(rows, "level"), levels_of(rows, "along")
+    missed = rows[rows["outside"]]
+    ring = (
+        [p9.geom_point(shape="o", size=4.2, fill="none", color=ALARM, stroke=0.7, data=missed)] if len(missed) else []
+    )
+    note = f"Points: observed. Bars: {interval_label}. Ringed: outside ({len(missed)} of {len(rows)})."
+    tall = lines_needed(places) * max(4.5, 2.6 * len(levels))
+    return (
+        p9.ggplot(rows, p9.aes("observed", "row"))
+        + bars(
+            rows,
+            p9.geom_segment,
+            HORIZONTAL | {"color": "level"},
+            size=1.8,
+            alpha=0.35,
+            show_legend=False,
+        )
+        + ring
+        + p9.geom_point(p9.aes(color="level", shape="level"), size=1.9, stroke=0)
+        + colours(levels, factor)
+        + axis
+        + p9.labs(x="Accuracy", y=title_of(by), caption=caption(note))
+        + facets(rows)
+        + style(35 + tall, grid="x")
+    )
+
+
+def plot_predictive_participants(check: pd.DataFrame, *, interval_label: str) -> ggplot:
+    """Draw each participant's observed accuracy over the posterior predictive interval, sorted by accuracy.
+
+    Parameters
+    ----------
+    check
+        ``experiment, participant, observed, conf_low, conf_high``.
+    interval_label
+        What the bars are.
+    """
+    texts = {"experiment": "experiment", "participant": "participant"}
+    rows = tidy(check, "check", texts, ["observed", "conf_low", "conf_high"]).dropna(subset="observed")
+    rows = rows.sort_values(["observed", "conf_low", "participant"], kind="stable")
+    rows["rank"] = rows.groupby("experiment", observed=True).cumcount() + 1.0
+    low, high = rows["conf_low"], rows["conf_high"]
+    rows["place"] = np.where((rows["observed"] < low) | (rows["observed"] > high), "outside", "inside")
+    share = f"{(rows['place'] == 'outside').sum()} of {len(rows)}"
+    crowd = int(rows["rank"].max())
+    return (
+        p9.ggplot(rows, p9.aes("rank", "observed"))
+        + bars(rows, p9.geom_linerange, VERTICAL, size=float(np.clip(90 / crowd, 0.5, 3.0)), color="#C9C9C9")
+        + p9.geom_point(p9.aes(color="place", shape="place", size="place"), stroke=0)
+        + p9.scale_color_manual({"inside": INK, "outside": ALARM})
+        + p9.scale_shape_manual({"inside": "o", "outside": "D"})
+        + p9.scale_size_manual({"inside": float(np.clip(60 / crowd, 0.6, 1.8)), "outside": 2.2})
+        + p9.scale_x_continuous(labels=lambda at: [f"{x:g}" if x == int(x) else "" for x in at])
+        + p9.labs(
+            x="Participants, sorted by observed accuracy",
+            y="Accuracy",
+            caption=caption(f"Points: observed. Bars: {interval_label}. Coloured diamonds: outside ({share})."),
+        )
+        + facets(rows)
+        + style(75, grid="y", legend="none")
+    )
+
+
+def plot_prior_predictive(draws: pd.DataFrame, *, factor: str, chance: float = 0.5) -> ggplot:
+    """Draw what the priors alone say of accuracy at each level, and of its differences from the first level.
+
+    Parameters
+    ----------
+    draws
+        ``<factor>, draw, accuracy`` and, where there are several, ``experiment``: one row a prior draw and level.
+    factor
+        Column of the levels; the first is the reference of the differences.
+    chance
+        Accuracy of a guesser, between 0 and 1.
+    """
+    several = "experiment" in draws and len(draws["experiment"].unique()) > 1
+    named = draws if several else draws.assign(experiment="all")
+    rows = tidy(named, "draws", {"experiment": "experiment", "level": factor}, ["draw", "accuracy"])
+    levels = levels_of(rows, "level")
+    wide = rows.pivot_table(index=["experiment", "draw"], columns="level", values="accuracy", observed=True)
+    panels = [(f"Accuracy\n{level}", level, wide[level], chance) for level in levels]
+    panels += [(f"Difference\n{x} − {levels[0]}", x, wide[x] - wide[levels[0]], 0.0) for x in levels[1:]]
+    parts = [
+        _shares(values.xs(experiment)).assign(panel=f"{experiment}\n{panel}" if several else panel, level=level, at=at)
+        for experiment in wide.index.unique("experiment")
+        for panel, level, values, at in panels
+    ]
+    boxes = pd.concat(parts, ignore_index=True)
+    boxes["panel"] = pd.Categorical(boxes["panel"], list(boxes["panel"].unique()))
+    return (
+        p9.ggplot(boxes)
+        + p9.geom_rect(p9.aes(xmin="low", xmax="high", ymin=0, ymax="share", fill="level"), alpha=0.8)
+        + p9.geom_vline(p9.aes(xintercept="at"), linetype="dashed", color=FAINT, size=0.5)
+        + p9.scale_fill_manual(cycle(levels, PALETTE))
+        + p9.facet_wrap("panel", scales="free_x", ncol=3)
+        + p9.scale_x_continuous(labels=signed, breaks=breaks_extended(n=4))
+        + p9.labs(x="", y="Share of prior draws", caption=caption(f"Dashed: chance ({chance:g}) or no difference."))
+        + style(30 + 42 * -(-len(parts) // 3), grid="y", legend="none")
+    )
+
+
+def plot_convergence(terms: pd.DataFrame, *, limits: Mapping[str, float]) -> ggplot:
+    """Draw R-hat and effective sample sizes as strips of terms, with their limits; the worst failures are named.
+
+    Parameters
+    ----------
+    terms
+        ``experiment, term, rhat, ess_bulk, ess_tail``.
+    limits
+        Greatest ``rhat`` and least ``ess_bulk`` and ``ess_tail`` of a converged term.
+    """
+    measures = {"rhat": "R-hat", "ess_bulk": "Bulk ESS", "ess_tail": "Tail ESS"}
+    wide = tidy(terms, "terms", {"experiment": "experiment", "term": "term"}, list(measures), wrap=60)
+    experiments = levels_of(wide, "experiment")
+    rows = wide.melt(["experiment", "term"], list(measures), "measure", "value").dropna(subset="value")
+    rows["at"] = rows["measure"].map(dict(limits))
+    rows["excess"] = np.where(rows["measure"] == "rhat", rows["value"] / rows["at"], rows["at"] / rows["value"])
+    rows["place"] = np.where(rows["excess"] > 1, "failed", "met")
+    rows["measure"] = pd.Categorical(rows["measure"].map(measures), list(measures.values()))
+    # The golden ratio spreads neighbours evenly over the row, so equal values stay apart without chance deciding.
+    order = rows.groupby(["experiment", "measure"], observed=True).cumcount()
+    middle = pd.Series(len(experiments) - 1.0 - rows["experiment"].cat.codes, index=rows.index)
+    rows["row"] = middle + (order * 0.618034 % 1 - 0.5) * 0.4
+    failed = rows[rows["place"] == "failed"].sort_values("excess", ascending=False, kind="stable")
+    worst = failed.groupby(["experiment", "measure"], observed=True).head(1)
+    worst = worst.assign(row=middle.loc[worst.index] + 0.38, term=worst["term"].astype(str).map(shorten))
+    label = p9.geom_text(p9.aes(label="term"), worst, size=6, color=ALARM, ha="inward", family=FONT)
+    return (
+        p9.ggplot(rows, p9.aes("value", "row"))
+        + p9.geom_vline(p9.aes(xintercept="at"), linetype="dashed", color=FAINT, size=0.5)
+        + p9.geom_point(p9.aes(color="place", shape="place"), size=1.7, alpha=0.8, stroke=0)
+        + ([label] if len(worst) else [])
+        + p9.scale_color_manual({"met": INK, "failed": ALARM})
+        + p9.scale_shape_manual({"met": "o", "failed": "D"})
+        + p9.scale_y_continuous(
+            breaks=list(range(len(experiments)))[::-1], labels=experiments, limits=(-0.5, len(experiments) - 0.4)
+        )
+        + p9.scale_x_continuous(labels=signed, breaks=breaks_extended(n=4))
+        + p9.facet_wrap("measure", scales="free_x", nrow=1)
+        + p9.labs(x="", y="", caption=caption(f"Dashed: limits. {len(failed)} of {len(rows)} values fail."))
+        + style(32 + 16 * len(experiments), grid="x", legend="none")
+    )
+
+
+def plot_ranks(draws: pd.DataFrame, *, bins: int = 20) -> ggplot:
+    """Draw rank histograms, one panel a term and one line a chain; flat lines are chains that agree.
+
+    Ranks are taken over all chains together (Vehtari et al. 2021, Bayesian Analysis 16, 667-718); the band holds
+    about 95 % of the bins of independent draws.
+
+    Parameters
+    ----------
+    draws
+        ``experiment, term, chain, draw, value``.
+    bins
+        Number of bins of the ranks.
+    """
+    texts = {"experiment": "experiment", "term": "term", "chain": "chain"}
+    rows = tidy(draws, "draws", texts, ["value"], wrap=28)
+    panel, experiments = ["experiment", "term"], levels_of(rows, "experiment")
+    place = rows.groupby(panel, observed=True)["value"].rank(method="average", pct=True)
+    rows["bin"] = np.minimum((place * bins).astype(int), bins - 1)
+    chains = levels_of(rows, "chain")
+    counts = pd.crosstab([rows[c] for c in (*panel, "chain")], rows["bin"]).reindex(columns=range(bins), fill_value=0)
+    length = counts.sum(axis=1)
+    shares = (
+        counts.div(length / bins, axis=0)
+        .reset_index()
+        .melt([*panel, "chain"], value_name="share")
+        .astype({"bin": float})
+    )
+    # Both edges of each bin, so that a plain line draws the steps.
+    edges = pd.concat([shares.assign(at=shares["bin"] / bins), shares.assign(at=(shares["bin"] + 1) / bins)])
+    edges = edges.sort_values([*panel, "chain", "bin", "at"], kind="stable")
+    spread = 1.96 * float(np.sqrt(bins / length.min() * (1 - 1 / bins)))
+    terms = levels_of(rows, "term")
+    several = len(experiments) > 1
+    grid: Any = p9.facet_grid("term", "experiment") if several else p9.facet_wrap("term", ncol=3)
+    deep = len(terms) if several else -(-len(terms) // 3)
+    note = "Ranks over all chains; 1 is a flat histogram. Shaded: about 95 % of bins of independent draws."
+    return (
+        p9.ggplot(edges, p9.aes("at", "share"))
+        + p9.annotate("rect", xmin=0, xmax=1, ymin=1 - spread, ymax=1 + spread, fill=BAND)
+        + p9.geom_line(p9.aes(color="chain", group="chain"), size=0.5)
+        + p9.scale_color_manual(cycle(chains, PALETTE), name="Chain")
+        + p9.scale_x_continuous(breaks=[0, 0.5, 1])
+        + grid
+        + p9.labs(x="Rank among all draws (share)", y="Share of draws / expected", caption=caption(note))
+        + p9.expand_limits(y=0)
+        + style(35 + 26 * deep, grid="y")
+        + p9.theme(strip_text=p9.element_text(size=7), strip_text_y=p9.element_text(rotation=0))
+    )
+
+
+def _term_labels(terms: pd.DataFrame) -> list[str]:
+    """``sd_participant__Intercept`` of group ``participant`` as ``participant: Intercept``."""
+    names = [
+        str(term).partition("_")[2].removeprefix(f"{group}__").split("__")
+        for term, group in zip(terms["term"], terms["group"], strict=True)
+    ]
+    return [f"{group}: {' ~ '.join(parts)}" for group, parts in zip(terms["group"], names, strict=True)]
+
+
+def _shares(values: pd.Series[float], bins: int = 30) -> pd.DataFrame:
+    """Histogram of `values` as bin edges and shares."""
+    counts, edges = np.histogram(values.dropna(), bins=bins)
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "share": counts / max(counts.sum(), 1)})

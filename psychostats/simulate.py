@@ -1,0 +1,270 @@
+"""Trials from known parameters: a whole study with its practice and catch trials, its slips and its careless people.
+
+In: a `Plan`, which says who sees what and what is true.  Out: a trial table as an experiment would record it.  Knows no
+file and no fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from psychostats.design import Block, Coding, code
+from psychostats.errors import InputError, nearest
+from psychostats.predictor import Parameters, linear_predictor
+from psychostats.spec import ModelSpec
+
+Array: TypeAlias = npt.NDArray[np.float64]
+
+#: Columns in the order an experiment records them.
+RECORDED = (
+    "participant",
+    "experiment",
+    "trial",
+    "phase",
+    "catch",
+    "representation",
+    "layer",
+    "depth",
+    "feature",
+    "pair",
+    "stimulus",
+    "response",
+    "correct",
+    "rt",
+    "confidence",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study to simulate.
+
+    Parameters
+    ----------
+    spec
+        The true model.
+    truth
+        For each experiment, the true value of every term, under the names of `summary`: ``b_...``, ``sd_GROUP__TERM``,
+        ``cor_GROUP__TERM__TERM`` (0 where not given).
+    participants
+        People in each experiment, the careless ones included.
+    representations, layers
+        Levels; layers from first to last, depth runs from 0 to 1 over them.
+    pairs
+        Matched pairs of a feature in each representation, spread evenly over the layers.
+    main, catch, practice
+        Trials a person sees of each sort.
+    within
+        Whether a person sees every representation, or one.
+    careless
+        People in each experiment who answer at chance and fast.
+    catch_accuracy, practice_accuracy
+        Probability that a careful person is right there.
+    missing_rate
+        Share of main trials that were not recorded.
+    rt_median, rt_sigma
+        Of the lognormal response time of a careful person, in s; careless people take a quarter of it.
+    """
+
+    spec: ModelSpec
+    truth: Mapping[str, Mapping[str, float]]
+    participants: Mapping[str, int]
+    representations: tuple[str, ...]
+    layers: tuple[str, ...]
+    pairs: int
+    main: int
+    catch: int
+    practice: int
+    within: bool = True
+    careless: int = 0
+    catch_accuracy: float = 0.98
+    practice_accuracy: float = 0.85
+    missing_rate: float = 0.0
+    rt_median: float = 6.0
+    rt_sigma: float = 0.5
+
+
+def simulate_trials(plan: Plan, seed: int) -> pd.DataFrame:
+    """Simulate every experiment of a plan.
+
+    Parameters
+    ----------
+    plan
+        Who sees what, and what is true.
+    seed
+        Two calls with one seed agree; experiments are independent of one another's size.
+
+    Returns
+    -------
+    DataFrame
+        One row a trial, columns `RECORDED`.
+
+    Raises
+    ------
+    InputError
+        If a true value is missing or unknown, or a person would see more main trials than there are pairs.
+    """
+    if plan.main > plan.pairs:
+        raise InputError(f"{plan.main} main trials a person need as many pairs; there are {plan.pairs}.")
+    tables = []
+    first = 1
+    for place, (experiment, people) in enumerate(plan.participants.items()):
+        rng = np.random.default_rng([seed, place])
+        tables.append(_simulate_experiment(plan, experiment, people, first, rng))
+        first += people
+    return pd.concat(tables, ignore_index=True)
+
+
+def true_parameters(coding: Coding, blocks: tuple[Block, ...], truth: Mapping[str, float]) -> Parameters:
+    """Arrange true values for a coding, one draw, without effects of levels.
+
+    Raises
+    ------
+    InputError
+        If a value is missing, unknown, or the correlations are no correlation matrix.
+    """
+    left = dict(truth)
+
+    def take(name: str, default: float | None = None) -> float:
+        if name not in left and default is None:
+            raise InputError(f"the true value of {name} is missing; given are {', '.join(truth)}.")
+        return float(left.pop(name, default if default is not None else 0.0))
+
+    b = np.array([[take(f"b_{name}") for name in coding.names]])
+    covariance = []
+    for block in blocks:
+        sd = np.array([take(f"sd_{block.group}__{term}") for term in block.terms])
+        correlation = np.eye(len(sd))
+        for j, later in enumerate(block.terms if block.structure == "correlated" else ()):
+            for k, earlier in enumerate(block.terms[:j]):
+                correlation[j, k] = correlation[k, j] = take(f"cor_{block.group}__{earlier}__{later}", 0.0)
+        if (sd < 0).any() or np.linalg.eigvalsh(correlation).min() < -1e-12:
+            raise InputError(f"the true SDs and correlations of {block.group} are no covariance matrix.")
+        covariance.append((sd[:, np.newaxis] * correlation * sd)[np.newaxis])
+    if left:
+        name = next(iter(left))
+        known = [name for name in truth if name not in left]
+        raise InputError(f"the true value {name} is no term of the model{nearest(name, known)}.")
+    return Parameters(b, tuple(covariance))
+
+
+def draw_levels(rng: np.random.Generator, parameters: Parameters, blocks: tuple[Block, ...]) -> Parameters:
+    """Draw the effects of every level of every block from its covariance."""
+    r = []
+    for block, covariance in zip(blocks, parameters.covariance, strict=True):
+        # The symmetric root, since a true SD may be 0, where Cholesky fails.
+        values, vectors = np.linalg.eigh(covariance[0])
+        root = vectors * np.sqrt(np.clip(values, 0.0, None))
+        r.append((rng.standard_normal((len(block.levels), len(block.terms))) @ root.T)[np.newaxis])
+    return Parameters(parameters.b, parameters.covariance, tuple(r))
+
+
+def _simulate_experiment(
+    plan: Plan, experiment: str, people: int, first: int, rng: np.random.Generator
+) -> pd.DataFrame:
+    names = [f"P{first + i:03d}" for i in range(people)]
+    main = _main_trials(plan, names, rng)
+    coding = code(plan.spec.formula, main.assign(**{name: 0 for name in plan.spec.formula.response.columns}))
+    blocks = coding.random(main)
+    if experiment not in plan.truth:
+        raise InputError(f"experiment '{experiment}' has no true values; given are {', '.join(plan.truth)}.")
+    parameters = draw_levels(rng, true_parameters(coding, blocks, plan.truth[experiment]), blocks)
+    eta = _predict(coding, blocks, main, parameters)
+    main["correct"] = plan.spec.family.draw(rng, np.ones(len(main)), eta)
+    catch = _side_trials(main, names, plan.catch, rng)
+    catch["catch"], catch["correct"] = True, (rng.uniform(size=len(catch)) < plan.catch_accuracy).astype(float)
+    practice = _side_trials(main, names, plan.practice, rng).assign(phase="practice", feature=None, pair=None)
+    practice["correct"] = (rng.uniform(size=len(practice)) < plan.practice_accuracy).astype(float)
+    table = pd.concat([main, catch, practice], ignore_index=True)
+    table["experiment"] = experiment
+    careless = table["participant"].isin(rng.choice(names, size=min(plan.careless, people), replace=False))
+    table.loc[careless, "correct"] = (rng.uniform(size=int(careless.sum())) < 0.5).astype(float)
+    _record_answers(plan, table, careless.to_numpy(), rng)
+    # Practice comes first; catch trials stand anywhere among the main ones.
+    table["order"] = np.where(table["phase"] == "practice", -1.0, rng.uniform(size=len(table)))
+    table = table.sort_values(["participant", "order"], kind="stable", ignore_index=True)
+    table["trial"] = table.groupby("participant").cumcount() + 1
+    letter = {name: name[:1] for name in plan.representations}
+    table["stimulus"] = (
+        experiment[:3]
+        + "-"
+        + table["pair"].fillna("practice").astype(str)
+        + "-"
+        + table["representation"].astype(str).map(letter)
+        + np.where(table["catch"], "-catch", "")
+    )
+    return table[list(RECORDED)]
+
+
+def _main_trials(plan: Plan, names: list[str], rng: np.random.Generator) -> pd.DataFrame:
+    """Deal pairs and representations so that each is seen equally often, and no pair twice by one person."""
+    people = len(names)
+    deck = rng.permutation(plan.pairs)
+    step = np.arange(people * plan.main)
+    lap, place = np.divmod(step, plan.pairs)
+    person = step // plan.main
+    kinds = len(plan.representations)
+    # Successive cards alternate and every lap shifts by one, so each pair comes round in each representation.
+    kind = (place + lap) % kinds if plan.within else rng.permutation(np.arange(people) % kinds)[person]
+    pair = deck[place]
+    layer = pair * len(plan.layers) // plan.pairs
+    depth = np.round(np.linspace(0.0, 1.0, len(plan.layers)), 4) if len(plan.layers) > 1 else np.zeros(1)
+    ids = np.array([f"pair{i + 1:02d}" for i in range(plan.pairs)], dtype=object)
+    table = pd.DataFrame(
+        {
+            "participant": np.array(names, dtype=object)[person],
+            "phase": "main",
+            "catch": False,
+            "representation": pd.Categorical.from_codes(kind, categories=list(plan.representations)),
+            "layer": pd.Categorical.from_codes(layer, categories=list(plan.layers)),
+            "depth": depth[layer],
+            "pair": ids[pair],
+        }
+    )
+    table["feature"] = table["pair"] + "-" + table["representation"].astype(str)
+    return table
+
+
+def _side_trials(main: pd.DataFrame, names: list[str], count: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Take for each person `count` of their own main trials as models for catch or practice trials."""
+    each = len(main) // len(names)
+    picks = np.concatenate([i * each + rng.choice(each, size=count, replace=False) for i in range(len(names))])
+    return main.iloc[picks].reset_index(drop=True)
+
+
+def _predict(coding: Coding, blocks: tuple[Block, ...], rows: pd.DataFrame, parameters: Parameters) -> Array:
+    design = coding.design(rows.assign(**{name: 1 for name in coding.formula.response.columns}))
+    return linear_predictor(design, parameters)[0]
+
+
+def _record_answers(plan: Plan, table: pd.DataFrame, careless: npt.NDArray[np.bool_], rng: np.random.Generator) -> None:
+    """Add side, response time and confidence, and lose a few main trials, as recordings do."""
+    people = table["participant"].unique()
+    pace = pd.Series(rng.normal(0.0, 0.25, size=len(people)), index=people)
+    speed = np.log(plan.rt_median) + table["participant"].map(pace).to_numpy() - np.where(careless, np.log(4.0), 0.0)
+    table["rt"] = np.round(np.exp(speed + plan.rt_sigma * rng.standard_normal(len(table))), 3)
+    correct_side = rng.integers(0, 2, size=len(table))
+    right = table["correct"].to_numpy() == 1
+    table["response"] = np.where(correct_side == np.where(right, 1, 0), "right", "left")
+    table["confidence"] = np.clip(rng.binomial(2, np.where(right, 0.65, 0.4)) + 1, 1, 3).astype(float)
+    lost = (table["phase"] == "main") & ~table["catch"] & (rng.uniform(size=len(table)) < plan.missing_rate)
+    table.loc[lost, ["correct", "rt", "confidence"]] = np.nan
+    table.loc[lost, "response"] = None
+
+
+def write_trials(table: pd.DataFrame, path: Path) -> None:
+    """Write trials as CSV (or Parquet, by the file's ending) that reads back to the same values."""
+    out = table.copy()
+    for name in ("correct", "confidence"):
+        out[name] = out[name].astype("Int64")
+    if path.suffix == ".parquet":
+        out.to_parquet(path, index=False)
+    else:
+        out.to_csv(path, index=False, lineterminator="\n")

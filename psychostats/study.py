@@ -1,0 +1,338 @@
+"""The study file: which trials, exclusions, models, effects and sections, and where each setting comes from.
+
+In: a TOML file.  Out: a frozen `Study`, every key checked, the names of unknown ones matched to the nearest.  Tables of
+the features half are left to it.  Knows no fit and no report.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from psychostats.errors import InputError, StudyError, nearest
+from psychostats.exclusions import Exclusions
+from psychostats.intervals import Interval, IntervalKind
+from psychostats.sampler import Settings
+from psychostats.simulate import Plan, simulate_trials
+from psychostats.spec import ModelSpec, specify
+from psychostats.trials import read_trials
+
+FEATURE_TABLES = ("network", "images", "dictionary", "features", "contributions", "visualize", "stimuli")
+SOURCES = ("paper", "predecessor", "assumed")
+DEFAULT_FORMULA = (
+    "correct ~ representation * depth + (1 + representation | participant) + (1 + representation | pair)"
+)
+
+
+class _Table(BaseModel):
+    """A table of the study file; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class StudyTable(_Table):
+    """``[study]``: what the study is called, and whether its participants are simulated."""
+
+    name: str
+    title: str
+    description: str = ""
+    reference: str = ""
+    simulated: bool = False
+    pseudonymize: bool = False
+    trials: str = ""
+    """Where its trials lie, from the study file's folder; commands that are not given a file read this one."""
+
+
+class DesignTable(_Table):
+    """``[design]``: who saw what."""
+
+    assignment: Literal["within", "between"] | None = None
+    participants: dict[str, int] = Field(default_factory=dict)
+    """People in each experiment."""
+    layers: tuple[str, ...] = ()
+    pairs: int | None = None
+    main: int | None = None
+    catch: int | None = None
+    practice: int | None = None
+
+
+class SimulateTable(_Table):
+    """``[simulate]``: the true model, and how people fall short of it."""
+
+    seed: int = 1
+    formula: str = DEFAULT_FORMULA
+    family: str = "afc"
+    link: str | None = None
+    guess: float | None = None
+    lapse: float | None = None
+    careless: int = 0
+    catch_accuracy: float = 0.98
+    practice_accuracy: float = 0.85
+    missing_rate: float = 0.0
+    rt_median: float = 6.0
+    rt_sigma: float = 0.5
+    truth: dict[str, dict[str, float]]
+    """True values by term for each experiment; the table ``all`` holds those that experiments share."""
+
+
+class ModelTable(_Table):
+    """``[[models]]``: a model that is fitted to each experiment. The first is the one that the report is about."""
+
+    name: str
+    formula: str = DEFAULT_FORMULA
+    family: str = "afc"
+    link: str | None = None
+    guess: float | None = None
+    lapse: float | None = None
+    priors: tuple[str, ...] = ()
+    draws: int = 1000
+    tune: int = 1000
+    chains: int = 4
+    seed: int = 1
+    target_accept: float = 0.8
+
+    def spec(self) -> ModelSpec:
+        """Return the model without its data."""
+        return specify(
+            self.formula, family=self.family, link=self.link, guess=self.guess, lapse=self.lapse, priors=self.priors
+        )
+
+    def settings(self) -> Settings:
+        """Return the sampler's settings."""
+        return Settings(self.draws, self.tune, self.chains, self.seed, self.target_accept)
+
+
+class EffectsTable(_Table):
+    """``[effects]``: which contrast, along what, and how it is summarised."""
+
+    factor: str = "representation"
+    moderator: str | None = "depth"
+    at: tuple[float, ...] = (0.0, 0.5, 1.0)
+    """Values of the moderator where the contrast is asked for; the interaction compares the last with the first."""
+    interval: IntervalKind = "eti"
+    probability: float = 0.95
+
+    def as_interval(self) -> Interval:
+        """Return the interval of every table of the report."""
+        return Interval(self.interval, self.probability)
+
+
+class ReportTable(_Table):
+    """``[report]``: how the report looks."""
+
+    authors: tuple[str, ...] = ()
+    depth_bins: int = 5
+    """Bins of the moderator for raw accuracy, where it takes more values."""
+    group: str = "participant"
+    """Whose raw accuracies stand as points in the figures."""
+
+
+class Study(_Table):
+    """A study file, read and checked."""
+
+    study: StudyTable
+    columns: dict[str, str] = Field(default_factory=dict)
+    levels: dict[str, list[str] | dict[str, str]] = Field(default_factory=dict)
+    filter: dict[str, Any] = Field(default_factory=dict)
+    exclusions: dict[str, Any] = Field(default_factory=dict)
+    design: DesignTable = DesignTable()
+    simulate: SimulateTable | None = None
+    models: tuple[ModelTable, ...] = ()
+    effects: EffectsTable = EffectsTable()
+    report: ReportTable = ReportTable()
+    sources: dict[str, str] = Field(default_factory=dict)
+    path: Path = Path()
+    sha256: str = ""
+
+    def rules(self) -> Exclusions:
+        """Return the rules of ``[exclusions]``."""
+        return Exclusions.from_table(self.exclusions)
+
+    def source_of(self, key: str) -> tuple[str, str]:
+        """Return (paper, predecessor or assumed; note) of a dotted key; a setting without a source is assumed."""
+        text = self.sources.get(key, "assumed")
+        kind, _, note = text.partition(":")
+        return kind.strip(), note.strip()
+
+    def needed(self) -> tuple[str, ...]:
+        """Return the columns that the models, rules and effects need."""
+        names = [name for model in self.models for name in model.spec().formula.variables]
+        names += [*self.rules().needed, self.effects.factor, self.report.group]
+        names += ["experiment"] if self.design.participants else []
+        return tuple(dict.fromkeys(names))
+
+    def read_options(self) -> dict[str, Any]:
+        """Return what the study says of a trial file, for `psychostats.trials.read_trials`."""
+        return {
+            "columns": self.columns,
+            "levels": self.levels,
+            "filters": self.filter,
+            "needed": self.needed(),
+            "assignment": self.design.assignment,
+            "unanswered": "error" if self.rules().missing_response is None else "keep",
+            "pseudonymize": self.study.pseudonymize,
+        }
+
+    def read(self, trials: str | Path) -> pd.DataFrame:
+        """Read a trial file as the study says."""
+        return read_trials(trials, **self.read_options())
+
+    def plan(self) -> Plan:
+        """Return the plan of a simulation.
+
+        Raises
+        ------
+        StudyError
+            If the file does not say how to simulate the study.
+        """
+        if self.simulate is None:
+            raise StudyError(f"{self.path} has no [simulate] table, so the study cannot be simulated.")
+        design, s = self.design, self.simulate
+        for key in ("participants", "layers", "pairs", "main", "catch", "practice"):
+            if getattr(design, key) in (None, (), {}):
+                raise StudyError(f"{self.path} lacks [design] {key}, which a simulation needs.")
+        spec = specify(s.formula, family=s.family, link=s.link, guess=s.guess, lapse=s.lapse)
+        representations = self.levels.get("representation", ["local", "distributed"])
+        shared = s.truth.get("all", {})
+        return Plan(
+            spec=spec,
+            truth={name: shared | s.truth.get(name, {}) for name in design.participants},
+            participants=design.participants,
+            representations=tuple(dict.fromkeys(representations.values() if isinstance(representations, dict) else representations)),
+            layers=design.layers,
+            pairs=design.pairs or 0,
+            main=design.main or 0,
+            catch=design.catch or 0,
+            practice=design.practice or 0,
+            within=design.assignment != "between",
+            careless=s.careless,
+            catch_accuracy=s.catch_accuracy,
+            practice_accuracy=s.practice_accuracy,
+            missing_rate=s.missing_rate,
+            rt_median=s.rt_median,
+            rt_sigma=s.rt_sigma,
+        )
+
+    def simulated_trials(self, seed: int | None = None) -> pd.DataFrame:
+        """Simulate the study; the seed is the file's own unless one is given."""
+        plan = self.plan()
+        assert self.simulate is not None
+        return simulate_trials(plan, self.simulate.seed if seed is None else seed)
+
+
+def read_study(path: str | Path) -> Study:
+    """Read a study file.
+
+    Parameters
+    ----------
+    path
+        TOML. Tables of the features half are ignored; where ``[[models]]`` is absent, the default analysis is made:
+        `DEFAULT_FORMULA` as two-alternative forced choice, and plain logistic beside it.
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    StudyError
+        If it cannot be read; every fault is named at once.
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+        content = tomllib.loads(raw.decode("utf-8"))
+    except OSError as error:
+        raise StudyError(f"the study file {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(f"the study file {path} is not valid TOML: {error}.") from error
+    tables = {name: table for name, table in content.items() if name not in FEATURE_TABLES}
+    for name in ("path", "sha256"):
+        if name in tables:
+            raise StudyError(f"{path}: unknown table [{name}]; allowed are {', '.join(_fields(Study))}.")
+    if not tables.get("models"):
+        tables["models"] = [{"name": "main"}, {"name": "plain", "family": "bernoulli"}]
+    try:
+        study = Study.model_validate(tables | {"path": path, "sha256": hashlib.sha256(raw).hexdigest()})
+    except ValidationError as error:
+        raise StudyError("\n".join(f"{path}: {_say(fault, content)}" for fault in error.errors())) from None
+    _check(study, content)
+    return study
+
+
+def _check(study: Study, content: Mapping[str, Any]) -> None:
+    """Check what one key alone cannot show."""
+    names = [model.name for model in study.models]
+    faults = []
+    if len(set(names)) < len(names):
+        faults.append("two models have the same name; each needs its own.")
+    for model in study.models:
+        if not model.name.replace("-", "").replace("_", "").isalnum():
+            faults.append(f"the model name '{model.name}' cannot name a folder; use letters, digits, - and _.")
+    known = list(_dotted(content))
+    for key, text in study.sources.items():
+        if text.partition(":")[0].strip() not in SOURCES:
+            faults.append(f"the source of {key} is '{text}'; it must begin with {', '.join(SOURCES)}.")
+        if key not in known:
+            faults.append(f"[sources] names '{key}', which the file does not set{nearest(key, known)}.")
+    if study.effects.moderator and len(study.effects.at) < 2:
+        faults.append("[effects] at needs two values of the moderator or more.")
+    try:
+        for model in study.models:
+            model.spec()
+            model.settings()
+        study.rules()
+        study.effects.as_interval()
+    except InputError as error:
+        faults.append(str(error))
+    if faults:
+        raise StudyError("\n".join(f"{study.path}: {fault}" for fault in faults))
+
+
+def _say(fault: Any, content: Mapping[str, Any]) -> str:
+    """Turn one fault of the validation into a sentence that names the table, the key and what is allowed."""
+    place = [part for part in fault["loc"] if not str(part).startswith(("list[", "dict["))]
+    table, key = str(place[0]), ".".join(str(part) for part in place[1:])
+    if fault["type"] == "extra_forbidden":
+        if len(place) == 1:
+            known = [*(name for name in _fields(Study) if name not in ("path", "sha256")), *FEATURE_TABLES]
+            return f"unknown table [{table}]{nearest(table, known)}; allowed are {', '.join(known)}."
+        known = _fields(_TABLES[table])
+        return f"unknown key '{place[-1]}' in [{table}]{nearest(str(place[-1]), known)}; allowed are {', '.join(known)}."
+    if fault["type"] == "missing":
+        return f"[{table}] lacks '{key}'." if key else f"the table [{table}] is missing."
+    where = f"[{table}] {key}" if key else f"[{table}]"
+    return f"{where} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
+
+
+_TABLES: dict[str, type[BaseModel]] = {
+    "study": StudyTable,
+    "design": DesignTable,
+    "simulate": SimulateTable,
+    "models": ModelTable,
+    "effects": EffectsTable,
+    "report": ReportTable,
+}
+
+
+def _fields(table: type[BaseModel]) -> list[str]:
+    return list(table.model_fields)
+
+
+def _dotted(content: Mapping[str, Any], before: str = "") -> list[str]:
+    """Return every dotted key of nested tables; in a list of tables, each table's under its name."""
+    keys = []
+    for name, value in content.items():
+        keys.append(f"{before}{name}")
+        if isinstance(value, Mapping):
+            keys += _dotted(value, f"{before}{name}.")
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            for item in value:
+                keys += _dotted(item, f"{before}{name}.{item.get('name', '')}.")
+    return keys
