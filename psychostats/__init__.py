@@ -1,0 +1,63 @@
+"""Hierarchical Bayesian psychophysics with R-style formulas: which representation of a network can people understand?
+
+>>> import psychostats as ps
+>>> trials = ps.read_trials("trials.csv")
+>>> fit = ps.fit("correct ~ representation * depth + (1 + representation | participant)", trials, family="afc")
+>>> fit.terms()
+>>> ps.contrasts(fit, "representation")
+"""
+
+from psychostats.checks import predictive_accuracy, prior_predictive_accuracy
+from psychostats.effects import contrasts, interactions, marginal_means, slopes
+from psychostats.errors import (
+    DataError,
+    Fault,
+    FitError,
+    FormulaError,
+    InputError,
+    PriorError,
+    PsychostatsError,
+    StudyError,
+)
+from psychostats.exclusions import Exclusions, apply_exclusions
+from psychostats.fit import Fit, fit, load_fit
+from psychostats.formula import parse_formula
+from psychostats.intervals import Interval
+from psychostats.simulate import simulate_trials
+from psychostats.spec import ModelSpec, specify
+from psychostats.study import Study, read_study
+from psychostats.trials import check_trials, read_trials
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DataError",
+    "Exclusions",
+    "Fault",
+    "Fit",
+    "FitError",
+    "FormulaError",
+    "InputError",
+    "Interval",
+    "ModelSpec",
+    "PriorError",
+    "PsychostatsError",
+    "Study",
+    "StudyError",
+    "__version__",
+    "apply_exclusions",
+    "check_trials",
+    "contrasts",
+    "fit",
+    "interactions",
+    "load_fit",
+    "marginal_means",
+    "parse_formula",
+    "predictive_accuracy",
+    "prior_predictive_accuracy",
+    "read_study",
+    "read_trials",
+    "simulate_trials",
+    "slopes",
+    "specify",
+]

@@ -1,0 +1,318 @@
+"""The commands: thin words over the rooms below.
+
+Data goes to stdout, talk to stderr. Exit codes: 0 good, 1 internal error, 2 bad input or usage, 3 not converged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from psychostats.errors import InputError, PsychostatsError
+
+NOT_CONVERGED = 3
+
+app = typer.Typer(
+    help="Hierarchical Bayesian psychophysics: from a trials file to a report that can be defended.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Trials = Annotated[Path, typer.Argument(help="Trial table: .csv, .tsv or .parquet.", show_default=False)]
+FitDir = Annotated[Path, typer.Argument(help="Directory that 'psychostats fit' wrote.", show_default=False)]
+StudyFile = Annotated[Path, typer.Option("--study", help="Study file (TOML).", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, full precision.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No talk on stderr.")]
+Maps = Annotated[list[str] | None, typer.Option("--map", help="new=old: our column name and the file's.")]
+
+
+@app.callback()
+def _root() -> None:
+    """Fit, check and report."""
+
+
+@app.command()
+def check(
+    trials: Trials,
+    study: Annotated[Path | None, typer.Option("--study", help="Study file (TOML).")] = None,
+    formula: Annotated[str | None, typer.Option("--formula", help="Formula whose columns are needed.")] = None,
+    maps: Maps = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List every fault of a trial table at once: errors (exit 2) and warnings (exit 0)."""
+    from psychostats.formula import parse_formula
+    from psychostats.study import read_study
+    from psychostats.trials import examine_trials
+
+    if study is not None and formula is not None:
+        raise InputError("give --study or --formula, not both.")
+    options: dict[str, Any] = read_study(study).read_options() if study else {}
+    if formula is not None:
+        options["needed"] = parse_formula(formula).variables
+    if maps:
+        options["columns"] = {**(options.get("columns") or {}), **_mapping(maps)}
+    table = examine_trials(trials, **options)
+    errors = [fault for fault in table.faults if fault.severity == "error"]
+    warnings = [fault for fault in table.faults if fault.severity == "warning"]
+    if as_json:
+        found = [
+            {"severity": f.severity, "column": f.column, "row": f.row, "message": f.message} for f in table.faults
+        ]
+        _print_json({"file": str(trials), "errors": len(errors), "warnings": len(warnings), "faults": found})
+    else:
+        for fault in table.faults:
+            print(f"{fault.severity}: {fault.message}")
+    if not errors and not quiet:
+        people = f" of {table.frame['participant'].nunique()} participants" if "participant" in table.frame else ""
+        _say(f"{trials}: {len(table.frame):,} trials{people}, {len(warnings)} warnings, no errors.")
+    if errors:
+        _say(f"{trials}: {len(errors)} errors, {len(warnings)} warnings.", quiet)
+        raise typer.Exit(2)
+
+
+@app.command()
+def fit(
+    trials: Trials,
+    formula: Annotated[str, typer.Option("--formula", help="For example 'correct ~ x + (1 | participant)'.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory for the fit.")],
+    family: Annotated[str, typer.Option("--family", help="bernoulli, binomial or afc.")] = "bernoulli",
+    link: Annotated[str | None, typer.Option("--link", help="logit or probit.")] = None,
+    guess: Annotated[float | None, typer.Option("--guess", help="Guess rate, for afc (default 0.5).")] = None,
+    lapse: Annotated[str | None, typer.Option("--lapse", help="Lapse rate, a number (default 0).")] = None,
+    prior: Annotated[list[str] | None, typer.Option("--prior", help="'CLASS ~ DIST', repeatable.")] = None,
+    engine: Annotated[str, typer.Option("--engine", help="auto or pymc.")] = "auto",
+    draws: Annotated[int, typer.Option("--draws", help="Draws a chain.")] = 1000,
+    tune: Annotated[int, typer.Option("--tune", help="Warm-up draws a chain.")] = 1000,
+    chains: Annotated[int, typer.Option("--chains", help="Chains.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", help="Seed.")] = 1,
+    maps: Maps = None,
+    missing: Annotated[str, typer.Option("--missing", help="error or drop.")] = "error",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another fit in --out.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit a model to trials and write it to a directory."""
+    from psychostats.console import describe_fit
+    from psychostats.fit import fit as fit_model
+    from psychostats.fit import resolve_engine
+    from psychostats.spec import specify
+    from psychostats.trials import read_trials
+
+    spec = specify(formula, family=family, link=link, guess=guess, lapse=lapse, priors=prior or [])
+    _, reason = resolve_engine(engine)
+    if missing not in ("error", "drop"):
+        raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
+    # Rows that lack a value are dropped, counted or refused by the fit itself.
+    table = read_trials(
+        trials, columns=_mapping(maps or []), needed=spec.formula.variables, missing="error" if missing == "error" else "drop"
+    )
+    _say(f"fitting {spec.formula.text} to {len(table):,} rows ({reason})", quiet)
+    made = fit_model(
+        spec,
+        table,
+        engine=engine,
+        draws=draws,
+        tune=tune,
+        chains=chains,
+        seed=seed,
+        out=out,
+        overwrite=overwrite,
+        progress=False if quiet else None,
+        source={"file": trials.name, "command": _command()},
+    )
+    _say(f"{out} already holds this fit; nothing was sampled." if made.reused else f"written to {out}", quiet)
+    _verdict(made, quiet)
+    if as_json:
+        _print_json(made.summary())
+    else:
+        print(describe_fit(made))
+    _exit(made.converged)
+
+
+@app.command()
+def summary(
+    directory: FitDir,
+    random: Annotated[bool, typer.Option("--random", help="Also the effects of single levels.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Print the terms of a fit."""
+    from psychostats.console import describe_fit
+    from psychostats.fit import load_fit
+
+    made = load_fit(directory)
+    _verdict(made, quiet)
+    if as_json:
+        _print_json(made.summary(random=random))
+    else:
+        print(describe_fit(made, random=random))
+    _exit(made.converged)
+
+
+@app.command()
+def effects(
+    directory: FitDir,
+    factor: Annotated[str, typer.Argument(help="Predictor whose effect is asked for.", show_default=False)],
+    by: Annotated[list[str] | None, typer.Option("--by", help="name=value,value: other predictors, repeatable.")] = None,
+    scale: Annotated[str, typer.Option("--scale", help="response or link.")] = "response",
+    contrast: Annotated[str | None, typer.Option("--contrast", help="pairwise: also all pairs of levels.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Print marginal means, and with --contrast their differences and odds ratios; for a number, its slope too."""
+    import pandas as pd
+
+    from psychostats import effects as effect
+    from psychostats.console import describe_effects
+    from psychostats.fit import load_fit, plain
+
+    if contrast not in (None, "pairwise"):
+        raise InputError(f"the contrast '{contrast}' is unknown; allowed is pairwise.")
+    if scale not in ("response", "link"):
+        raise InputError(f"the scale '{scale}' is unknown; allowed are response and link.")
+    made = load_fit(directory)
+    at = _values(by or [], made)
+    chosen: Any = scale
+    parts = [effect.marginal_means(made, factor, by=at, scale=chosen)]
+    if contrast:
+        parts.append(effect.contrasts(made, factor, by=at, scale=chosen))
+    if factor in made.coding.ranges and factor not in at:
+        slope = effect.slopes(made, factor, by=at)
+        parts.append(slope[(slope["scale"] == "link") == (scale == "link")])
+    with pd.option_context("future.infer_string", False):
+        table = pd.concat([part.astype({"contrast": object}) for part in parts], ignore_index=True)
+    _verdict(made, quiet)
+    if as_json:
+        _print_json(plain(table.astype(object).where(table.notna(), None).to_dict(orient="records")))
+    else:
+        print(describe_effects(table, made.interval))
+    _exit(made.converged)
+
+
+@app.command()
+def simulate(
+    study: StudyFile,
+    out: Annotated[Path, typer.Option("--out", help="Trial table to write: .csv or .parquet.")],
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed; the study file's own by default.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Simulate a study's participants from the study file, with a README that says so beside the trials."""
+    from psychostats.simulation import write_simulation
+    from psychostats.study import read_study
+
+    rows, readme = write_simulation(read_study(study), out, seed=seed)
+    _say(f"{rows:,} simulated trials written to {out}, and what is true of them to {readme}", quiet)
+
+
+@app.command()
+def report(
+    trials: Trials,
+    study: StudyFile,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the report.")],
+    quiet: Quiet = False,
+) -> None:
+    """Analyse trials as a study file says and write report.html and report.pdf."""
+    from psychostats.report import write_report
+    from psychostats.study import read_study
+
+    good = write_report(
+        read_study(study),
+        trials,
+        out,
+        command=_command(),
+        progress=False if quiet else None,
+        say=lambda line: _say(line, quiet),
+    )
+    _exit(good)
+
+
+def main() -> None:
+    """Run a command; every failure becomes a sentence and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except InputError as error:
+        _say("\n".join(f"error: {line}" if i == 0 or not line.startswith(" ") else line for i, line in enumerate(str(error).splitlines())))
+        sys.exit(error.exit_code)
+    except PsychostatsError as error:
+        _say(f"error: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("interrupted; nothing half-written is left.")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("PSYCHOSTATS_DEBUG"):
+            traceback.print_exc()
+        _say(f"internal error: {type(error).__name__}: {error} (set PSYCHOSTATS_DEBUG=1 to see where; please report it)")
+        sys.exit(1)
+
+
+def _say(line: str, quiet: bool = False) -> None:
+    if not quiet:
+        print(line, file=sys.stderr, flush=True)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _verdict(made: Any, quiet: bool) -> None:
+    """Say first, even when quiet, that a fit may not be read."""
+    for line in made.warnings:
+        _say(line if made.converged else f"NOT CONVERGED: {line}", quiet and made.converged)
+
+
+def _exit(good: bool) -> None:
+    if not good:
+        raise typer.Exit(NOT_CONVERGED)
+
+
+def _command() -> str:
+    return shlex.join(["psychostats", *sys.argv[1:]])
+
+
+def _mapping(maps: list[str]) -> dict[str, str]:
+    pairs = {}
+    for text in maps:
+        new, found, old = text.partition("=")
+        if not (found and new.strip() and old.strip()):
+            raise InputError(f"--map '{text}' cannot be read; write new=old, for example --map participant=subject_id.")
+        pairs[new.strip()] = old.strip()
+    return pairs
+
+
+def _values(by: list[str], made: Any) -> dict[str, list[Any]]:
+    """Read ``name=value,value``: numbers for numeric predictors, levels for factors; a name alone takes all levels."""
+    at: dict[str, list[Any]] = {}
+    for text in by:
+        name, found, values = (part.strip() for part in text.partition("="))
+        if not found and name in made.coding.levels:
+            at[name] = list(made.coding.levels[name])
+            continue
+        if not name or not values:
+            raise InputError(f"--by '{text}' cannot be read; write name=value,value, for example --by depth=0,0.5,1.")
+        parts = [part.strip() for part in values.split(",")]
+        if name in made.coding.ranges:
+            try:
+                at[name] = [float(part) for part in parts]
+            except ValueError:
+                raise InputError(f"--by '{text}': {name} is numeric; give numbers, for example {name}=0,0.5.") from None
+        else:
+            at[name] = parts
+    return at
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Fits and effects as text for a terminal, in the blocks that lme4 and brms users know.
+
+In: a `Fit` or a table of effects.  Out: text.  Knows no command and no file.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from psychostats.fit import Fit
+from psychostats.intervals import Interval
+
+_STRUCTURES = {
+    "correlated": "correlated (LKJ prior)",
+    "independent": "independent, no correlation fitted",
+    "single": "one term",
+}
+
+
+def describe_fit(fit: Fit, *, random: bool = False) -> str:
+    """Return the summary of a fit as text: what was fitted, may it be read, the terms in blocks, and how they were made."""
+    family, design = fit.spec.family, fit.design
+    lines = []
+    if not fit.converged:
+        lines += ["NOT CONVERGED: these numbers may not be read.", *(f"  {line}" for line in fit.warnings), ""]
+    lines += [
+        f"Formula: {fit.spec.formula.text}",
+        f"Family:  {family.describe()}",
+        f"Data:    {int(design.trials.sum()):,} trials"
+        + "".join(f", {len(block.levels)} {block.group}" for block in _each_group(fit))
+        + (f"; {fit.provenance['data']['dropped']} rows dropped" if fit.provenance["data"]["dropped"] else ""),
+    ]
+    lines += [f"Coding:  {name}: {words}" for name, words in fit.coding.describe().items()]
+    lines += [
+        f"Group effects fitted: ({', '.join(row['terms'])} | {row['group']}) {_STRUCTURES[row['structure']]}"
+        for row in fit.covariance()
+    ]
+    terms = fit.terms(random=random)
+    blocks = {"b": "Fixed effects", "sd": "Group-level SDs", "cor": "Group-level correlations", "r": "Levels"}
+    for klass, title in blocks.items():
+        rows = terms[terms["class"] == klass]
+        if len(rows):
+            lines += ["", f"{title}:", _terms_text(rows)]
+    settings = fit.settings
+    lines += [
+        "",
+        f"Estimates are posterior means on the {family.link} scale; conf_low and conf_high bound the "
+        f"{fit.interval.label}.",
+        f"{settings.chains} chains of {settings.draws} draws after {settings.tune}, seed {settings.seed}, engine "
+        f"{fit.provenance['engine']} ({fit.provenance['engine_reason']}).",
+    ]
+    if fit.converged and fit.warnings:
+        lines += [f"Warning: {line}" for line in fit.warnings]
+    return "\n".join(lines)
+
+
+def describe_effects(table: pd.DataFrame, interval: Interval) -> str:
+    """Return a table of effects as text, with what its intervals and columns are."""
+    shown = table.drop(columns=["conf_level", "interval", "rope_low", "rope_high"])
+    if shown["contrast"].isna().all():
+        shown = shown.drop(columns=["contrast", "pd", "rope_share"])
+    notes = [
+        f"conf_low and conf_high bound the {interval.label}.",
+        "typical: random effects at zero (the median person and feature); population: averaged over new people and "
+        "features.",
+    ]
+    if "pd" in shown:
+        ropes = table.dropna(subset=["rope_low"]).drop_duplicates("scale")
+        notes.append(
+            "pd: probability of direction; rope_share: share of draws within "
+            + ", ".join(f"{row.rope_low:.3g} to {row.rope_high:.3g} ({row.scale})" for row in ropes.itertuples())
+            + "."
+        )
+    return "\n".join([_table(shown), "", *notes])
+
+
+def _each_group(fit: Fit) -> list:  # type: ignore[type-arg]
+    seen = {}
+    for block in fit.design.blocks:
+        seen.setdefault(block.group, block)
+    return list(seen.values())
+
+
+def _terms_text(rows: pd.DataFrame) -> str:
+    shown = rows[["term", "estimate", "sd", "conf_low", "conf_high", "rhat", "ess_bulk", "ess_tail"]].copy()
+    shown["rhat"] = shown["rhat"].map(lambda v: f"{v:.3f}")
+    for name in ("ess_bulk", "ess_tail"):
+        shown[name] = shown[name].map(lambda v: "nan" if pd.isna(v) else f"{v:.0f}")
+    return _table(shown)
+
+
+def _table(frame: pd.DataFrame) -> str:
+    """Align a frame: text to the left, numbers with three decimals to the right, blanks for what does not apply."""
+    shown = frame.copy()
+    for name in shown.columns:
+        if pd.api.types.is_float_dtype(shown[name]):
+            shown[name] = shown[name].map(lambda v: "" if pd.isna(v) else f"{v:.3f}")
+        else:
+            shown[name] = shown[name].map(lambda v: "" if v is None or pd.isna(v) else str(v))
+    widths = {name: max(len(str(name)), *(len(v) for v in shown[name])) for name in shown.columns}
+    numeric = {name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name])} | {
+        "rhat",
+        "ess_bulk",
+        "ess_tail",
+    }
+
+    def line(values: dict[str, str]) -> str:
+        cells = [v.rjust(widths[n]) if n in numeric else v.ljust(widths[n]) for n, v in values.items()]
+        return "  ".join(cells).rstrip()
+
+    head = line({str(name): str(name) for name in shown.columns})
+    return "\n".join([head, *(line(dict(zip(shown.columns, row, strict=True))) for row in shown.to_numpy())])
