@@ -215,11 +215,13 @@ class Coding:
             if name in self.levels:
                 levels = self.levels[name]
                 text = _labels(column)
-                codes = pd.Index(levels).get_indexer(pd.Index(text))
+                codes: npt.NDArray[Any] = pd.Index(levels).get_indexer(pd.Index(text))
                 if (codes < 0).any():
                     unseen = text[codes < 0][0]
                     raise InputError(f"'{unseen}' is no level of {name}; its levels are {', '.join(levels)}.")
-                out[alias] = pd.Categorical.from_codes(codes, categories=[f"L{i}" for i in range(len(levels))])
+                out[alias] = pd.Categorical.from_codes(
+                    codes, categories=pd.Index([f"L{i}" for i in range(len(levels))])
+                )
             elif not _is_number(column) or not np.isfinite(column.to_numpy(dtype=float)).all():
                 raise InputError(f"the predictor '{name}' takes finite numbers; in these rows it holds something else.")
             else:
@@ -278,11 +280,11 @@ def code(formula: Formula, data: pd.DataFrame) -> Coding:
                 )
     blank = Coding(formula, levels, ranges, (), TermsSpec([]), (), ())
     rows = blank._prepare(data)
-    fixed, names = _learn(formula.fixed, rows, blank)
-    _refuse_dependent(_matrix(fixed, rows, blank), names)
+    fixed, names, X = _learn(formula.fixed, rows, blank)
+    _refuse_dependent(X, names)
     bars = []
     for bar in formula.bars:
-        spec, terms = _learn(bar.terms, rows, blank)
+        spec, terms, _ = _learn(bar.terms, rows, blank)
         labels = _group_labels(data, bar)
         _refuse_constant_slopes(bar, data, labels, levels)
         bars.append((bar, spec, terms, _group_levels(data, bar, labels)))
@@ -324,22 +326,22 @@ def _sides(formula: Formula) -> list[str]:
     return [formula.fixed, *(bar.terms for bar in formula.bars), *formula.offsets]
 
 
-def _learn(terms: str, rows: pd.DataFrame, coding: Coding) -> tuple[TermsSpec, tuple[str, ...]]:
-    """Learn how one side of the formula is coded, and name its columns."""
-    aliases = coding._aliases
+def _learn(terms: str, rows: pd.DataFrame, coding: Coding) -> tuple[TermsSpec, tuple[str, ...], Array]:
+    """Learn how one side of the formula is coded, name its columns and return them."""
+    aliases, plain = coding._aliases, terms.replace("`", "")
     text = re.sub(r"`([^`]+)`", lambda name: aliases[name[1]], terms)
     try:
-        with np.errstate(all="ignore"):  # a logarithm of zero is refused later, by name
-            spec = Terms(text).get_model_matrix(rows, context=_CALLS, output="numpy", na_action="ignore").model_spec
+        with np.errstate(all="ignore"):  # a logarithm of zero is refused below, by name
+            matrix = Terms(text).get_model_matrix(rows, context=_CALLS, output="numpy", na_action="ignore")
     except (FormulaicError, ValueError) as error:
         factor = isinstance(error.__cause__, TypeError)
         reason = "a factor stands where a number is needed" if factor else _first_line(error, coding)
-        raise FormulaError(
-            f"'{terms.replace('`', '')}' in '{coding.formula.text}' cannot be coded: {reason}."
-        ) from error
+        raise FormulaError(f"'{plain}' in '{coding.formula.text}' cannot be coded: {reason}.") from error
+    spec = matrix.model_spec
     if not spec.column_names:
-        raise FormulaError(f"'{terms.replace('`', '')}' in '{coding.formula.text}' leaves no column to estimate.")
-    return spec, _r_names(spec.column_names, coding)
+        raise FormulaError(f"'{plain}' in '{coding.formula.text}' leaves no column to estimate.")
+    names = _r_names(spec.column_names, coding)
+    return spec, names, _finite(matrix, names, coding)
 
 
 def _matrix(spec: TermsSpec, rows: pd.DataFrame, coding: Coding) -> Array:
@@ -347,13 +349,16 @@ def _matrix(spec: TermsSpec, rows: pd.DataFrame, coding: Coding) -> Array:
         with np.errstate(all="ignore"):
             matrix = spec.get_model_matrix(rows, context=_CALLS)
     except (FormulaicError, ValueError) as error:
-        raise InputError(
-            f"these rows cannot be coded for '{coding.formula.text}': {_first_line(error, coding)}."
-        ) from error
-    values = np.ascontiguousarray(np.asarray(matrix, dtype=float)).reshape(len(rows), len(spec.column_names))
+        reason = _first_line(error, coding)
+        raise InputError(f"these rows cannot be coded for '{coding.formula.text}': {reason}.") from error
+    return _finite(matrix, _r_names(spec.column_names, coding), coding)
+
+
+def _finite(matrix: Any, names: tuple[str, ...], coding: Coding) -> Array:
+    values = np.ascontiguousarray(np.asarray(matrix, dtype=float)).reshape(-1, len(names))
     finite = np.isfinite(values).all(axis=0)
     if not finite.all():
-        bad = _r_names(spec.column_names, coding)[int(np.argmin(finite))]
+        bad = names[int(np.argmin(finite))]
         raise InputError(
             f"'{bad}' in '{coding.formula.text}' is not finite for some trials (a logarithm of zero, say)."
         )

@@ -1,7 +1,7 @@
 """Posterior draws with names: arrays from a sampler into labelled groups, tables of terms, and a file.
 
-In: a `Sample` and its `Design`.  Out: `Draws`, which knows every term's brms name, hands ArviZ its own container, and goes
-to netCDF and back.  The one room that knows that ArviZ 0 and ArviZ 1 differ; it knows no model.
+In: a `Sample` and its `Design`.  Out: `Draws`, which knows every term's brms name, hands ArviZ its own container, and
+goes to netCDF and back.  The one room that knows that ArviZ 0 and ArviZ 1 differ; it knows no model.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ import xarray as xr
 
 from psychostats.design import Design
 from psychostats.errors import FitError
-from psychostats.intervals import Interval, summarise
+from psychostats.intervals import Interval
 from psychostats.predictor import Parameters
 from psychostats.sampler import Sample
 
 Array: TypeAlias = npt.NDArray[np.float64]
+
+_SLASH = "%2F"  # what stands in the file for a slash in a column's name, which netCDF takes for a path
 
 TERM_COLUMNS = (
     "term",
@@ -49,8 +51,8 @@ class Draws:
     Parameters
     ----------
     groups
-        ``posterior`` (``b``, ``sd_GROUP``, ``cor_GROUP``, ``r_GROUP`` with named dimensions), ``sample_stats``,
-        ``observed_data`` and ``constant_data``.
+        ``posterior`` (``b``, ``sd_GROUP``, ``cor_GROUP``, ``r_GROUP``, with dimensions ``term``, ``GROUP_term``,
+        ``GROUP_pair`` and ``GROUP_level``), ``sample_stats``, ``observed_data`` and ``constant_data``.
     """
 
     groups: dict[str, xr.Dataset]
@@ -98,12 +100,6 @@ class Draws:
         frame["rhat"], frame["ess_bulk"], frame["ess_tail"] = diagnose(values)
         return frame[list(TERM_COLUMNS)]
 
-    def quantity(self, name: str, interval: Interval) -> dict[str, Any]:
-        """Summarise one term by its brms name."""
-        labels, values = self._stack(random=True)
-        place = [row[0] for row in labels].index(name)
-        return summarise(values[..., place].ravel(), interval)
-
     def parameters(self, design: Design, *, most: int | None = None) -> Parameters:
         """Return the draws as arrays for the blocks of `design`, all chains together.
 
@@ -113,6 +109,11 @@ class Draws:
             Whose columns and blocks are meant.
         most
             Keep at most this many draws, evenly spaced; for checks that need no more.
+
+        Raises
+        ------
+        KeyError
+            If `design` has a column or level that was not drawn.
         """
         posterior = self.posterior
         total = posterior.sizes["chain"] * posterior.sizes["draw"]
@@ -120,7 +121,7 @@ class Draws:
 
         def flat(variable: xr.DataArray) -> Array:
             values = np.asarray(variable.values, dtype=float)
-            return values.reshape(total, *values.shape[2:])[keep]
+            return np.asarray(values.reshape(total, *values.shape[2:])[keep])
 
         covariance, r = [], []
         for block in design.blocks:
@@ -135,8 +136,9 @@ class Draws:
                         pair = flat(posterior[f"cor_{block.group}"].sel({f"{block.group}_pair": _pair(terms, j, k)}))
                         correlation[:, j, k] = correlation[:, k, j] = pair
             covariance.append(sd[:, :, np.newaxis] * correlation * sd[:, np.newaxis, :])
-            r.append(flat(posterior[f"r_{block.group}"].sel({of_group: terms})))
-        return Parameters(flat(posterior["b"]), tuple(covariance), tuple(r))
+            of_level = f"{block.group}_level"
+            r.append(flat(posterior[f"r_{block.group}"].sel({of_level: list(block.levels), of_group: terms})))
+        return Parameters(flat(posterior["b"].sel(term=list(design.names))), tuple(covariance), tuple(r))
 
     def to_arviz(self) -> Any:
         """Return ArviZ's container: an InferenceData before ArviZ 1, a DataTree from then on."""
@@ -147,7 +149,8 @@ class Draws:
 
     def write(self, path: Path) -> None:
         """Write netCDF, one group a table, which ArviZ of either kind can read."""
-        for i, (name, group) in enumerate(self.groups.items()):
+        for i, (name, named) in enumerate(self.groups.items()):
+            group = _rename(named, "/", _SLASH)
             floats = [key for key, variable in group.data_vars.items() if variable.dtype.kind == "f"]
             group.to_netcdf(
                 path,
@@ -164,7 +167,7 @@ class Draws:
         try:
             for name in ("posterior", "sample_stats", "observed_data", "constant_data"):
                 with xr.open_dataset(path, group=name, engine="h5netcdf") as group:
-                    groups[name] = group.load()
+                    groups[name] = _rename(group.load(), _SLASH, "/")
         except (OSError, KeyError, ValueError) as error:
             raise FitError(f"{path} cannot be read as draws: {str(error).splitlines()[0]}.") from error
         return Draws(groups)
@@ -180,7 +183,7 @@ class Draws:
             values = np.asarray(posterior[variable].values, dtype=float)
             parts.append(values.reshape(*values.shape[:2], -1))
 
-        add("b", [(f"b_{name}", "", "b") for name in _names(posterior, "b_term")])
+        add("b", [(f"b_{name}", "", "b") for name in _names(posterior, "term")])
         groups = [str(name)[3:] for name in posterior.data_vars if str(name).startswith("sd_")]
         for g in groups:
             add(f"sd_{g}", [(f"sd_{g}__{term}", g, "sd") for term in _names(posterior, f"{g}_term")])
@@ -203,17 +206,16 @@ def label(sample: Sample, design: Design, data: pd.DataFrame) -> Draws:
     data
         The columns of the trials that the formula names; kept so that a fit can code new rows and verify itself.
     """
-    variables: dict[str, Any] = {"b": (("chain", "draw", "b_term"), sample.b)}
+    variables: dict[str, Any] = {"b": (("chain", "draw", "term"), sample.b)}
     coords: dict[str, Any] = {
         "chain": np.arange(sample.b.shape[0]),
         "draw": np.arange(sample.b.shape[1]),
-        "b_term": _text(design.names),
+        "term": _text(design.names),
     }
     for group in dict.fromkeys(block.group for block in design.blocks):
         places = [i for i, block in enumerate(design.blocks) if block.group == group]
-        level_dim = f"{group}_level" if group in ("chain", "draw") else group
         coords[f"{group}_term"] = _text([term for i in places for term in design.blocks[i].terms])
-        coords[level_dim] = _text(design.blocks[places[0]].levels)
+        coords[f"{group}_level"] = _text(design.blocks[places[0]].levels)
         variables[f"sd_{group}"] = (
             ("chain", "draw", f"{group}_term"),
             np.concatenate([sample.sd[i] for i in places], axis=-1),
@@ -232,15 +234,16 @@ def label(sample: Sample, design: Design, data: pd.DataFrame) -> Draws:
                 np.concatenate([sample.cor[i] for i in places], axis=-1),
             )
         variables[f"r_{group}"] = (
-            ("chain", "draw", level_dim, f"{group}_term"),
+            ("chain", "draw", f"{group}_level", f"{group}_term"),
             np.concatenate([sample.r[i] for i in places], axis=-1),
         )
     rows = {"trial_row": np.arange(len(data))}
     constant = {}
     for name in data.columns:
         column = data[name]
-        text = isinstance(column.dtype, pd.CategoricalDtype) or not pd.api.types.is_numeric_dtype(column)
-        constant[str(name)] = ("trial_row", _text(column.astype(str)) if text else column.to_numpy(dtype=float))
+        # A number keeps its type: 3 read back as 3.0 would name another level.
+        number = pd.api.types.is_numeric_dtype(column)
+        constant[str(name)] = ("trial_row", column.to_numpy() if number else _text(column))
     return Draws(
         {
             "posterior": xr.Dataset(variables, coords),
@@ -267,8 +270,8 @@ def diagnose(values: Array) -> tuple[Array, Array, Array]:
     Returns
     -------
     tuple of ndarray
-        Each of shape ``(quantities,)``; NaN where draws do not vary. Source: Vehtari et al. (2021), as ArviZ has it; the
-        tail is the smaller ESS of the 5 % and 95 % quantiles.
+        Each of shape ``(quantities,)``; NaN where draws do not vary. Source: Vehtari et al. (2021), as ArviZ has it;
+        the tail is the smaller ESS of the 5 % and 95 % quantiles.
     """
     az = arviz()
     table = xr.Dataset({"x": (("chain", "draw", "k"), values)})
@@ -293,12 +296,17 @@ def arviz() -> ModuleType:
 
 
 def _names(dataset: xr.Dataset, dim: str) -> list[str]:
-    return [str(value) for value in dataset[dim].values]
+    return [str(value) for value in dataset[dim].to_numpy()]
 
 
 def _pair(terms: tuple[str, ...] | list[str], j: int, k: int) -> str:
     """Name the correlation of terms j and k, the earlier first."""
     return f"{terms[k]}__{terms[j]}"
+
+
+def _rename(dataset: xr.Dataset, old: str, new: str) -> xr.Dataset:
+    names = {name: str(name).replace(old, new) for name in {*dataset.variables, *dataset.dims} if old in str(name)}
+    return dataset.rename(names)
 
 
 def _text(values: Any) -> npt.NDArray[Any]:

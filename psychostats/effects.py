@@ -8,6 +8,7 @@ guess or lapse rate is above zero, is an odds ratio above guessing and is given 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal, TypeAlias
 
@@ -18,7 +19,7 @@ import pandas as pd
 from psychostats.errors import InputError, nearest
 from psychostats.fit import Fit
 from psychostats.intervals import Interval, Rope, summarise
-from psychostats.predictor import TARGETS, Target, average, fixed_predictor, probability, random_variance
+from psychostats.predictor import TARGETS, Target, fixed_predictor, probability
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Scale: TypeAlias = Literal["response", "link"]
@@ -26,7 +27,10 @@ Scale: TypeAlias = Literal["response", "link"]
 #: Differences too small to matter, ``assumed``: in probability, and in logits (also of an odds ratio's logarithm).
 ROPE_PROBABILITY = Rope(-0.02, 0.02)
 ROPE_LOGIT = Rope(-0.18, 0.18)
-_ROPE_ODDS = Rope(float(np.exp(-0.18)), float(np.exp(0.18)))
+#: The same 0.18 in units of the standard normal: divided by the logistic's SD, pi / sqrt(3).
+ROPE_PROBIT = Rope(-0.18 * np.sqrt(3.0) / np.pi, 0.18 * np.sqrt(3.0) / np.pi)
+_ROPE_LINK = {"logit": ROPE_LOGIT, "probit": ROPE_PROBIT}
+_ROPE_ODDS = Rope(float(np.exp(ROPE_LOGIT.low)), float(np.exp(ROPE_LOGIT.high)))
 
 EFFECT_COLUMNS = (
     "target",
@@ -52,7 +56,7 @@ def marginal_means(
     scale: Scale = "response",
     interval: Interval | None = None,
 ) -> pd.DataFrame:
-    """Estimate the mean at each level of a factor (or value of a number), as emmeans does.
+    """Estimate the mean at each level of a factor (or value of a number), on emmeans' reference grid.
 
     Parameters
     ----------
@@ -61,10 +65,13 @@ def marginal_means(
     factor
         Predictor whose levels (for a number: minimum, mean and maximum) are asked for.
     by
-        Values of other predictors at which to ask. Numbers that are not named are held at their mean; factors that are
-        not named are averaged over, all levels with equal weight.
+        Values of other predictors at which to ask; of `factor` itself, those to ask for. Numbers that are not named are
+        held at their mean; factors that are not named are averaged over, all levels with equal weight. An offset is
+        evaluated at these values.
     scale
         ``response`` gives probabilities, ``link`` the linear predictor (typical only; its population mean is the same).
+        Averages over factors are taken on the scale asked for, per draw, so those of ``response`` are averages of
+        probabilities: emmeans' ``regrid = "response"``, not its default.
     interval
         Kind and probability; the fit's own by default.
 
@@ -73,12 +80,11 @@ def marginal_means(
     DataFrame
         ``term, contrast`` (None), the `by` columns, then `EFFECT_COLUMNS`.
     """
-    cells = _cells(fit, factor, by, scale)
     rows = []
-    for cell in cells:
-        label = f"{factor}{cell.level}" if cell.is_factor else f"{factor}={cell.level:g}"
+    for cell in _cells(fit, factor, by, scale):
         for target, draws in cell.draws.items():
-            rows.append(_row(label, None, cell.by, target, scale, draws, interval or fit.interval))
+            summary = summarise(draws, interval or fit.interval)
+            rows.append({"term": cell.term, "contrast": None, **cell.by, "target": target, "scale": scale, **summary})
     return _frame(rows, by)
 
 
@@ -107,23 +113,13 @@ def contrasts(
         ``link``; ``pd`` and the ROPE refer to no difference. A contrast of population means is the contrast of the
         averages, per draw.
     """
-    cells = _cells(fit, factor, by, scale)
     rows = []
-    for first, second in _pairs(cells):
-        name = f"{second.level} - {first.level}"
-        ratio = f"{second.level} / {first.level}"
+    for first, second in _pairs(_cells(fit, factor, by, scale)):
         for target in first.draws:
-            rows += _contrast_rows(
-                factor,
-                name,
-                ratio,
-                first.by,
-                target,
-                scale,
-                first.draws[target],
-                second.draws[target],
-                interval or fit.interval,
-            )
+            for kind, draws in _differences(first, second, target, scale).items():
+                sign = "/" if kind == "odds_ratio" else "-"
+                name = f"{second.label} {sign} {first.label}"
+                rows.append(_compared(fit, factor, name, first.by, target, kind, draws, interval))
     return _frame(rows, by)
 
 
@@ -150,8 +146,8 @@ def slopes(
     Returns
     -------
     DataFrame
-        ``scale`` is ``difference``, per unit of `variable`: p at its maximum minus p at its minimum, over the distance.
-        ``link`` rows give the slope of the linear predictor.
+        ``scale`` is ``difference``, per unit of `variable`: p at its maximum minus p at its minimum, over the distance;
+        the ROPE, too, is per unit. ``link`` rows give the same of the linear predictor.
     """
     if variable not in fit.coding.ranges:
         raise InputError(
@@ -159,25 +155,14 @@ def slopes(
             f"predictors are {', '.join(fit.coding.ranges) or 'none'}."
         )
     low, _, high = fit.coding.ranges[variable]
+    at = {**(by or {}), variable: [low, high]}
     rows = []
     for scale in ("response", "link"):
-        at = {**(by or {}), variable: [low, high]}
         for first, second in _pairs(_cells(fit, variable, at, scale)):
             for target in first.draws:
-                draws = (second.draws[target] - first.draws[target]) / (high - low)
-                rows.append(
-                    _row(
-                        variable,
-                        "slope",
-                        first.by,
-                        target,
-                        "difference" if scale == "response" else "link",
-                        draws,
-                        interval or fit.interval,
-                        null=0.0,
-                        rope=ROPE_PROBABILITY if scale == "response" else ROPE_LOGIT,
-                    )
-                )
+                kind, difference = next(iter(_differences(first, second, target, scale).items()))
+                slope = difference / (high - low)
+                rows.append(_compared(fit, variable, "slope", first.by, target, kind, slope, interval))
     return _frame(rows, by)
 
 
@@ -203,70 +188,38 @@ def interactions(
     DataFrame
         Rows of scale ``difference`` (of probability differences), ``odds_ratio`` (ratio of odds ratios) and ``link``.
     """
-    if len(values) != 2:
-        raise InputError(f"an interaction is between two values of {moderator}; {len(values)} were given.")
+    if len(set(values)) != 2:
+        raise InputError(f"an interaction is between two values of {moderator}; {len(set(values))} were given.")
+    if moderator == factor:
+        raise InputError(f"'{factor}' cannot moderate itself; name another predictor.")
     rows = []
     for scale in ("response", "link"):
-        cells = _cells(fit, factor, {moderator: list(values)}, scale)
-        levels = list(dict.fromkeys(cell.level for cell in cells))
-        at = {(cell.level, cell.by[moderator]): cell.draws for cell in cells}
-        for first, second in combinations(levels, 2):
-            name = f"({second} - {first}) at {moderator} {values[1]} minus at {values[0]}"
-            for target in at[first, values[0]]:
-                a, b, c, d = (at[level, v][target] for v in values for level in (first, second))
-                if scale == "link":
-                    rows.append(
-                        _row(
-                            factor,
-                            name,
-                            {},
-                            target,
-                            "link",
-                            (d - c) - (b - a),
-                            interval or fit.interval,
-                            null=0.0,
-                            rope=ROPE_LOGIT,
-                        )
-                    )
-                    continue
-                rows.append(
-                    _row(
-                        factor,
-                        name,
-                        {},
-                        target,
-                        "difference",
-                        (d - c) - (b - a),
-                        interval or fit.interval,
-                        null=0.0,
-                        rope=ROPE_PROBABILITY,
-                    )
-                )
-                ratio = np.exp(_logit(d) - _logit(c) - _logit(b) + _logit(a))
-                rows.append(
-                    _row(
-                        factor,
-                        name,
-                        {},
-                        target,
-                        "odds_ratio",
-                        ratio,
-                        interval or fit.interval,
-                        null=1.0,
-                        rope=_ROPE_ODDS,
-                    )
-                )
+        pairs = _pairs(_cells(fit, factor, {moderator: values}, scale))
+        half = len(pairs) // 2
+        for (a, b), (c, d) in zip(pairs[:half], pairs[half:], strict=True):
+            for target in a.draws:
+                before, after = _differences(a, b, target, scale), _differences(c, d, target, scale)
+                for kind in before:
+                    ratio = kind == "odds_ratio"
+                    sign, versus = ("/", "over") if ratio else ("-", "minus")
+                    name = f"({b.label} {sign} {a.label}) at {moderator} {values[1]} {versus} at {values[0]}"
+                    change = after[kind] / before[kind] if ratio else after[kind] - before[kind]
+                    rows.append(_compared(fit, factor, name, {}, target, kind, change, interval))
     return _frame(rows, None)
 
 
+@dataclass(frozen=True)
 class _Cell:
     """One cell of the reference grid: a level of the factor at values of the `by` predictors, with its draws."""
 
-    def __init__(self, level: Any, is_factor: bool, by: dict[str, Any], draws: dict[Target, Array]):
-        self.level, self.is_factor, self.by, self.draws = level, is_factor, by, draws
+    term: str
+    label: str
+    by: dict[str, Any]
+    draws: dict[Target, Array]
 
 
 def _cells(fit: Fit, factor: str, by: Mapping[str, Sequence[Any]] | None, scale: str) -> list[_Cell]:
+    """Cross the values of `by` (the first varies slowest) with those of the factor, and average over the rest."""
     if scale not in ("response", "link"):
         raise InputError(f"the scale '{scale}' is unknown; allowed are response and link.")
     coding = fit.coding
@@ -276,12 +229,11 @@ def _cells(fit: Fit, factor: str, by: Mapping[str, Sequence[Any]] | None, scale:
             f"'{factor}' is no predictor of the model{nearest(factor, known)}; its predictors are "
             f"{', '.join(known) or 'none'}."
         )
-    at: dict[str, Sequence[Any]] = {name: list(values) for name, values in (by or {}).items()}
     is_factor = factor in coding.levels
-    if factor not in at:
-        at[factor] = list(coding.levels[factor]) if is_factor else list(dict.fromkeys(coding.ranges[factor]))
+    at: dict[str, Sequence[Any]] = {name: _values(fit, name, values) for name, values in (by or {}).items()}
+    at.setdefault(factor, list(coding.levels[factor] if is_factor else dict.fromkeys(coding.ranges[factor])))
     grid = coding.grid(at)
-    X, offset, blocks = coding.fixed(grid), np.zeros(len(grid)), coding.random(grid)
+    X, offset, blocks = coding.fixed(grid), coding.offset(grid), coding.random(grid)
     parameters = fit.parameters()
     values: dict[Target, Array] = {}
     if scale == "link":
@@ -289,14 +241,30 @@ def _cells(fit: Fit, factor: str, by: Mapping[str, Sequence[Any]] | None, scale:
     else:
         for target in TARGETS:
             values[target] = probability(fit.spec.family, X, offset, blocks, parameters, target)
-    named = list(at)
     cells = []
-    for key, group in grid.groupby(named, sort=False, observed=True):
-        place = dict(zip(named, key, strict=True))
-        rows = group.index.to_numpy()
-        draws = {target: draws[:, rows].mean(axis=1) for target, draws in values.items()}
-        cells.append(_Cell(place.pop(factor), is_factor, place, draws))
+    for key, group in grid.groupby(list(at), sort=False, observed=True):
+        place = dict(zip(at, key, strict=True))
+        level = place.pop(factor)
+        label = str(level) if is_factor else f"{level:g}"
+        term = f"{factor}{label}" if is_factor else f"{factor}={label}"
+        means = {target: draws[:, group.index.to_numpy()].mean(axis=1) for target, draws in values.items()}
+        cells.append(_Cell(term, label, place, means))
     return cells
+
+
+def _values(fit: Fit, name: str, values: Sequence[Any]) -> list[Any]:
+    """Return values as a list, those of a numeric predictor as finite numbers."""
+    if not len(values):
+        raise InputError(f"no value of '{name}' is given; name one at least.")
+    if name not in fit.coding.ranges:
+        return list(values)
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError):
+        numbers = [np.nan]
+    if not np.isfinite(numbers).all():
+        raise InputError(f"'{name}' is a numeric predictor; it cannot be held at {', '.join(map(str, values))}.")
+    return numbers
 
 
 def _pairs(cells: list[_Cell]) -> list[tuple[_Cell, _Cell]]:
@@ -304,64 +272,41 @@ def _pairs(cells: list[_Cell]) -> list[tuple[_Cell, _Cell]]:
     pairs = []
     for by in [dict(item) for item in dict.fromkeys(tuple(cell.by.items()) for cell in cells)]:
         pairs += list(combinations([cell for cell in cells if cell.by == by], 2))
+    if not pairs:
+        raise InputError(f"a contrast needs two values; there is {cells[0].term} alone.")
     return pairs
 
 
-def _contrast_rows(
-    factor: str,
-    name: str,
-    ratio: str,
-    by: dict[str, Any],
-    target: Target,
-    scale: str,
-    first: Array,
-    second: Array,
-    interval: Interval,
-) -> list[dict[str, Any]]:
-    difference = second - first
+def _differences(first: _Cell, second: _Cell, target: Target, scale: str) -> dict[str, Array]:
+    """Compare two cells per draw, the second with the first, on every scale that `scale` asks for."""
+    a, b = first.draws[target], second.draws[target]
     if scale == "link":
-        return [_row(factor, name, by, target, "link", difference, interval, null=0.0, rope=ROPE_LOGIT)]
-    odds = np.exp(_logit(second) - _logit(first))
-    return [
-        _row(factor, name, by, target, "difference", difference, interval, null=0.0, rope=ROPE_PROBABILITY),
-        _row(factor, ratio, by, target, "odds_ratio", odds, interval, null=1.0, rope=_ROPE_ODDS),
-    ]
+        return {"link": b - a}
+    return {"difference": b - a, "odds_ratio": np.exp(_logit(b) - _logit(a))}
 
 
 def _logit(p: Array) -> Array:
     return np.asarray(np.log(p) - np.log1p(-p))
 
 
-def _row(
+def _compared(
+    fit: Fit,
     term: str,
-    contrast: str | None,
+    contrast: str,
     by: dict[str, Any],
     target: Target,
-    scale: str,
+    kind: str,
     draws: Array,
-    interval: Interval,
-    *,
-    null: float | None = None,
-    rope: Rope | None = None,
+    interval: Interval | None,
 ) -> dict[str, Any]:
-    summary = summarise(draws, interval, null=null, rope=rope)
-    return {"term": term, "contrast": contrast, **by, "target": target, "scale": scale, **summary}
+    """Summarise a comparison as a row, against its value of no difference and the region around it."""
+    null = 1.0 if kind == "odds_ratio" else 0.0
+    ropes = {"difference": ROPE_PROBABILITY, "odds_ratio": _ROPE_ODDS, "link": _ROPE_LINK[fit.spec.family.link]}
+    summary = summarise(draws, interval or fit.interval, null=null, rope=ropes[kind])
+    return {"term": term, "contrast": contrast, **by, "target": target, "scale": kind, **summary}
 
 
 def _frame(rows: list[dict[str, Any]], by: Mapping[str, Sequence[Any]] | None) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
-    names = [name for name in frame.columns if name in (by or {})]
+    names = [name for name in by or {} if name in frame.columns]
     return frame[["term", "contrast", *names, *EFFECT_COLUMNS]]
-
-
-__all__ = [
-    "EFFECT_COLUMNS",
-    "ROPE_LOGIT",
-    "ROPE_PROBABILITY",
-    "average",
-    "contrasts",
-    "interactions",
-    "marginal_means",
-    "random_variance",
-    "slopes",
-]

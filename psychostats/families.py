@@ -96,12 +96,14 @@ class Family:
         """Return dp/deta, elementwise."""
         x = np.asarray(eta, dtype=float)
         if self.link == "logit":
-            return self.span * special.expit(x) * special.expit(-x)
-        return self.span * np.exp(-0.5 * x**2) / np.sqrt(2.0 * np.pi)
+            return np.asarray(self.span * special.expit(x) * special.expit(-x))
+        return np.asarray(self.span * np.exp(-0.5 * x**2) / np.sqrt(2.0 * np.pi))
 
     def linear_predictor(self, p: npt.ArrayLike) -> Array:
         """Return eta with mean `p`, infinite at and beyond the asymptotes."""
-        share = np.clip((np.asarray(p, dtype=float) - self.guess) / self.span, 0.0, 1.0)
+        right = np.asarray(p, dtype=float) - self.guess
+        wrong = 1.0 - self.lapse - np.asarray(p, dtype=float)
+        share = np.clip(right / (right + wrong), 0.0, 1.0)  # exactly 1 at 1 - l, which a division by the span can miss
         return np.asarray(special.logit(share) if self.link == "logit" else special.ndtri(share))
 
     def draw(self, rng: np.random.Generator, trials: npt.ArrayLike, eta: npt.ArrayLike) -> Array:
@@ -128,7 +130,8 @@ def log_share(family: Family, eta: Any, floor: Any, span: Any, maths: Maths = NU
     """Return the log-probability of one kind of answer, log(floor + span F(eta)), elementwise.
 
     With eta and the guess rate as floor that is a right answer; with -eta and the lapse rate, a wrong one. (Not log of
-    1 - p, which would lose its digits near p = 1.) Floor and span stand apart so that one compiled graph serves several.
+    1 - p, which would lose its digits near p = 1.) Floor and span stand apart so that one compiled graph serves
+    several families.
     """
     return maths.log(maths.maximum(floor + span * family.inverse_link(eta, maths), _TINY))
 

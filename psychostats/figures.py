@@ -157,9 +157,9 @@ def widest(labels: Iterable[str]) -> int:
     return max((len(line) for label in labels for line in label.split("\n")), default=0)
 
 
-def crowded(labels: Sequence[str], frame: pd.DataFrame) -> Sequence[str]:
+def crowded(labels: Sequence[str], frame: pd.DataFrame, columns: int = 3) -> Sequence[str]:
     """The labels, if side by side under each panel they would touch (about 95 letters fit a full width), or none."""
-    return labels if len(labels) * (widest(labels) + 2) * min(panels_of(frame), 3) > 95 else ()
+    return labels if len(labels) * (widest(labels) + 2) * min(panels_of(frame), columns) > 95 else ()
 
 
 def in_rows(frame: pd.DataFrame, label: str, *, apart: str, within: str | None = None) -> tuple[pd.DataFrame, Any]:
@@ -200,12 +200,13 @@ def cycle(levels: Sequence[str], values: Sequence[str]) -> dict[str, str]:
 def colours(levels: Sequence[str], name: str) -> list[Any]:
     """Colour and shape of each level, the same in every figure; shape repeats what colour says."""
     palette, shapes = cycle(levels, PALETTE), cycle(levels, SHAPES)
-    title, guide = title_of(name), p9.guide_legend(order=1, ncol=legend_columns(levels))
+    title = title_of(name)
+    guides = {key: p9.guide_legend(order=1, ncol=legend_columns(levels)) for key in ("color", "fill", "shape")}
     return [
         p9.scale_color_manual(palette, name=title),
         p9.scale_fill_manual(palette, name=title),
         p9.scale_shape_manual(shapes, name=title),
-        p9.guides(color=guide, fill=guide, shape=guide),
+        p9.guides(**guides),
     ]
 
 
@@ -283,7 +284,7 @@ def style(
     return [
         p9.theme_minimal(base_size=8, base_family=FONT),
         p9.theme(
-            figure_size=(WIDTH_MM * MM, min(height_mm, 240.0) * MM),
+            figure_size=(WIDTH_MM * MM, min(height_mm, 215.0) * MM),
             plot_background=p9.element_rect(fill="white", color="white"),
             panel_grid_major_x=lines if grid == "x" else none,
             panel_grid_major_y=lines if grid == "y" else none,
@@ -292,6 +293,7 @@ def style(
             plot_margin_right=0.02,
             plot_margin_top=0.015,
             legend_box="vertical" if stacked else "horizontal",
+            legend_box_just="left",
             legend_box_spacing=0.02,
             plot_caption_position="plot",
             axis_line_x=p9.element_line(color=FAINT, size=0.4),
@@ -300,7 +302,7 @@ def style(
             axis_title=p9.element_text(color=INK, size=8),
             strip_text=p9.element_text(color=INK, size=8, weight="bold", ha="left", ma="left"),
             legend_position=legend,
-            legend_text=p9.element_text(size=7),
+            legend_text=p9.element_text(size=7, ma="left", linespacing=1.15),
             legend_title=p9.element_text(size=7.5),
             legend_key_size=9,
             plot_caption=p9.element_text(color=FAINT, size=6.5, ha="left"),

@@ -1,22 +1,16 @@
-"""A fit: spec, coding, draws and provenance, in memory and as a directory on disk.
+"""A fit: spec, coding, draws and provenance.
 
-In: a formula and trials.  Out: `Fit`, which is whole or absent on disk, holds no pickles, answers a second identical call,
-and verifies itself when it is loaded.  Knows nothing of effects or reports.
+In: a formula and trials.  Out: `Fit`, which answers a second identical call from its directory, and verifies itself
+when it is loaded.  Knows nothing of effects or reports, nor how its directory is kept.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
-import json
-import os
 import platform
-import shutil
 import sys
-import tempfile
 import time
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,20 +18,21 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import tomli_w
 
+from psychostats import store
 from psychostats.convergence import Check, check_convergence, converged, explain
 from psychostats.design import Coding, Design, code
 from psychostats.draws import Draws, label
 from psychostats.errors import FitError, InputError, nearest
+from psychostats.identity import data_hash
 from psychostats.intervals import Interval
 from psychostats.predictor import Parameters, linear_predictor
 from psychostats.priors import Prior, resolve_priors
 from psychostats.sampler import Settings, sample
 from psychostats.spec import ModelSpec, specify
-from psychostats.trials import data_hash
+from psychostats.store import SCHEMA
+from psychostats.store import plain as plain
 
-SCHEMA = "psychostats-fit/1"
 ENGINES = ("auto", "pymc", "nuts", "laplace")
 # Libraries whose version can change a number of a fit.
 _LIBRARIES = ("psychostats", "pymc", "pytensor", "nutpie", "numba", "arviz", "formulaic", "numpy", "scipy", "pandas")
@@ -165,25 +160,14 @@ class Fit:
             "terms": self.terms(random=random).to_dict(orient="records"),
             "warnings": self.warnings,
         }
-        return plain(summary)
+        return dict(plain(summary))
 
-    def write(self, path: Path) -> Fit:
-        """Write the fit as a directory, at once or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.part-", dir=path.parent))
-        try:
-            (part / "spec.toml").write_text(tomli_w.dumps(self.spec.to_table() | {"sampling": asdict(self.settings)}))
-            self.terms().to_csv(part / "summary.csv", index=False)
-            self.draws_table.write(part / "draws.nc")
-            files = {name: _file_hash(part / name) for name in ("spec.toml", "summary.csv", "draws.nc")}
-            provenance = self.provenance | {"files": files}
-            (part / "timings.json").write_text(json.dumps(self.timings, indent=2) + "\n")
-            (part / "provenance.json").write_text(json.dumps(plain(provenance), indent=2, ensure_ascii=False) + "\n")
-            part.chmod(0o755)
-            _replace_directory(part, path)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
+    def write(self, path: Path, *, overwrite: bool = False) -> Fit:
+        """Write the fit as a directory, at once or not at all; see `psychostats.store.write`."""
+        stored = store.Stored(
+            self.spec.to_table() | {"sampling": asdict(self.settings)}, self.draws_table, self.provenance, self.timings
+        )
+        provenance = store.write(path, stored, self.terms(), overwrite=overwrite)
         return replace(self, path=path, provenance=provenance)
 
 
@@ -255,18 +239,14 @@ def fit(
     rows, dropped = select_rows(spec, trials, missing)
     coding = code(spec.formula, rows)
     design = coding.design(rows)
-    if not spec.formula.response.counts and design.successes.max(initial=0.0) > 1:
-        raise InputError(
-            f"the response '{spec.formula.response.successes}' holds values above 1; a 0/1 column is needed, or counts "
-            "as 'cbind(successes, failures)'."
-        )
     in_use = resolve_priors(design, spec.priors)
     versions = library_versions()
     sha = data_hash(rows, list(rows.columns))
-    key = _key(
+    key = store.digest(
         {
             "data": sha,
-            "levels": {name: list(levels) for name, levels in coding.levels.items()},
+            "levels": coding.levels,
+            "group_levels": {block.group: block.levels for block in design.blocks},
             "spec": spec.to_table(),
             "sampling": asdict(settings),
             "engine": engine,
@@ -275,9 +255,10 @@ def fit(
     )
     path = Path(out) if out is not None else None
     if path is not None:
-        held = _held(path, key, overwrite)
+        held = _answer(path, key, overwrite)
         if held is not None:
             return held
+        store.require_writable(path)
     watch = Stopwatch()
     drawn = sample(
         design,
@@ -307,8 +288,8 @@ def fit(
             "dropped": dropped,
             "columns": list(rows.columns),
             "levels": {name: list(levels) for name, levels in coding.levels.items()},
-            "group_levels": {
-                name: [str(level) for level in rows[name].cat.categories]
+            "categories": {
+                name: list(rows[name].cat.categories)
                 for name in rows.columns
                 if isinstance(rows[name].dtype, pd.CategoricalDtype)
             },
@@ -318,8 +299,9 @@ def fit(
         "log_likelihood_at_mean": log_likelihood_at_mean(spec, design, table),
         "versions": versions | {"python": platform.python_version()},
     }
+    rows = rows.reset_index(drop=True)
     made = Fit(spec, rows, coding, design, in_use, table, settings, checks, provenance, watch.stop())
-    return made.write(path) if path is not None else made
+    return made.write(path, overwrite=overwrite) if path is not None else made
 
 
 def load_fit(path: str | Path) -> Fit:
@@ -342,33 +324,22 @@ def load_fit(path: str | Path) -> Fit:
         stored trials and draws, is not the one that was recorded.
     """
     path = Path(path)
-    provenance = _read_provenance(path)
-    if provenance is None:
-        raise FitError(
-            f"{path} is no fit: it has no provenance.json. A fit is a directory that 'psychostats fit' wrote."
-        )
-    if provenance.get("schema") != SCHEMA:
-        raise FitError(f"{path} was written in the form {provenance.get('schema')}; this version reads {SCHEMA}.")
-    for name, sha in provenance["files"].items():
-        if not (path / name).is_file():
-            raise FitError(f"{path} is damaged: {name} is missing. Fit again with --overwrite.")
-        if _file_hash(path / name) != sha:
-            raise FitError(f"{path} is damaged: {name} is not the file that was written. Fit again with --overwrite.")
-    table = tomllib.loads((path / "spec.toml").read_text())
-    spec = ModelSpec.from_table(table)
-    draws = Draws.read(path / "draws.nc")
+    stored = store.read(path)
+    spec, draws, provenance = ModelSpec.from_table(stored.spec), stored.draws, stored.provenance
     rows = _stored_rows(draws, provenance)
     coding = code(spec.formula, rows)
     design = coding.design(rows)
-    recorded, again = provenance["log_likelihood_at_mean"], log_likelihood_at_mean(spec, design, draws)
-    if data_hash(rows, list(rows.columns)) != provenance["data"]["sha256"] or not np.isclose(
-        recorded, again, rtol=1e-9
-    ):
+    recorded = provenance["log_likelihood_at_mean"]
+    try:
+        again = log_likelihood_at_mean(spec, design, draws)
+    except KeyError as error:
+        raise FitError(f"{path} does not verify: its trials now code to other terms than were drawn.") from error
+    if not np.isclose(recorded, again, rtol=1e-9):
         raise FitError(
             f"{path} does not verify: its log-likelihood is {again:.6f} where {recorded:.6f} was recorded. Fit again "
             "with --overwrite."
         )
-    settings = Settings(**table["sampling"])
+    settings = Settings(**stored.spec["sampling"])
     stats = draws.groups["sample_stats"]
     checks = check_convergence(
         draws.terms(Interval(), random=True),
@@ -386,7 +357,7 @@ def load_fit(path: str | Path) -> Fit:
         settings=settings,
         checks=checks,
         provenance=provenance,
-        timings=json.loads((path / "timings.json").read_text()),
+        timings=stored.timings,
         path=path,
     )
 
@@ -411,6 +382,8 @@ def resolve_engine(engine: str) -> tuple[str, str]:
 def select_rows(spec: ModelSpec, trials: pd.DataFrame, missing: Missing = "error") -> tuple[pd.DataFrame, int]:
     """Return the formula's columns without rows that lack a value, and how many were dropped.
 
+    What is neither number nor boolean becomes text, so that a fit reads back the very columns it was made from.
+
     Raises
     ------
     InputError
@@ -421,8 +394,8 @@ def select_rows(spec: ModelSpec, trials: pd.DataFrame, missing: Missing = "error
     for name in spec.formula.variables:
         if name not in trials.columns:
             raise InputError(
-                f"the formula names '{name}', which is no column of the trials{nearest(name, map(str, trials.columns))}; "
-                f"columns are {', '.join(map(str, trials.columns))}."
+                f"the formula names '{name}', which is no column of the trials"
+                f"{nearest(name, map(str, trials.columns))}; columns are {', '.join(map(str, trials.columns))}."
             )
     rows = trials[list(spec.formula.variables)]
     lacking = rows.isna().any(axis=1).to_numpy()
@@ -430,13 +403,16 @@ def select_rows(spec: ModelSpec, trials: pd.DataFrame, missing: Missing = "error
         name = next(str(column) for column in rows.columns if rows[column].isna().any())
         first = rows.index[int(np.argmax(rows[name].isna().to_numpy()))]
         raise InputError(
-            f"{int(lacking.sum())} rows lack a value that the formula needs, the first in column '{name}', row {first}; "
-            "complete them, or drop them with --missing drop."
+            f"{int(lacking.sum())} rows lack a value that the formula needs, the first in column '{name}', row "
+            f"{first}; complete them, or drop them with --missing drop."
         )
     kept = rows.loc[~lacking].copy()
     for name in kept.columns:
-        if isinstance(kept[name].dtype, pd.CategoricalDtype):
-            kept[name] = kept[name].cat.remove_unused_categories()
+        column = kept[name]
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            kept[name] = column.cat.remove_unused_categories().cat.rename_categories(str)
+        elif not pd.api.types.is_numeric_dtype(column):
+            kept[name] = column.astype(str)
     return kept, int(lacking.sum())
 
 
@@ -457,19 +433,6 @@ def library_versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
-
-
-def plain(value: Any) -> Any:
-    """Return nested values ready for JSON: NumPy scalars as Python's, NaN and infinities as None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
 
 
 class Stopwatch:
@@ -502,60 +465,23 @@ class Stopwatch:
             self.stop()
 
 
-def _key(parts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(plain(parts), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def _held(path: Path, key: str, overwrite: bool) -> Fit | None:
+def _answer(path: Path, key: str, overwrite: bool) -> Fit | None:
     """Return the fit that `path` holds if it is the one asked for; refuse what must not be replaced."""
-    if not path.exists():
-        return None
-    if not path.is_dir():
-        raise FitError(f"{path} is a file; give a directory for the fit.")
-    provenance = _read_provenance(path)
-    if provenance is None:
-        if any(path.iterdir()):
-            raise FitError(f"{path} is not empty and holds no fit; give another directory, so that nothing is lost.")
-        return None
-    if provenance.get("key") == key:
-        with contextlib.suppress(FitError):
+    held = store.held_key(path)
+    if held == key:
+        try:
             return replace(load_fit(path), reused=True)
-        if not overwrite:
-            load_fit(path)  # says what is damaged
-    if not overwrite:
-        raise FitError(
-            f"{path} holds another fit (other data, formula, settings or versions); give another directory, or "
-            "--overwrite."
-        )
+        except FitError:
+            if not overwrite:
+                raise
+    elif held is not None and not overwrite:
+        raise store.another_fit(path)
     return None
-
-
-def _read_provenance(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads((path / "provenance.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _stored_rows(draws: Draws, provenance: Mapping[str, Any]) -> pd.DataFrame:
     constant = draws.groups["constant_data"]
-    rows = pd.DataFrame({name: constant[name].values for name in provenance["data"]["columns"]})
-    for name, levels in provenance["data"]["group_levels"].items():
+    rows = pd.DataFrame({name: constant[name].to_numpy() for name in provenance["data"]["columns"]})
+    for name, levels in provenance["data"]["categories"].items():
         rows[name] = pd.Categorical(rows[name], categories=levels)
     return rows
-
-
-def _replace_directory(new: Path, old: Path) -> None:
-    """Put `new` where `old` is; a reader sees one of the two, and a crash between leaves one of them whole."""
-    if old.exists():
-        aside = Path(tempfile.mkdtemp(prefix=f".{old.name}.old-", dir=old.parent)) / "fit"
-        os.rename(old, aside)
-        os.rename(new, old)
-        shutil.rmtree(aside.parent, ignore_errors=True)
-    else:
-        os.rename(new, old)
-
-
-def _file_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -172,7 +172,7 @@ def parse_formula(text: str) -> Formula:
             _refuse_bars(term, text)
             _check_calls(term, text)
             written = _render(term, code=True)
-            fixed.append(f"{sign} {written}" if fixed or sign == "-" else written)
+            fixed.append(f"{sign} {written}" if fixed else f"{sign.strip('+')}{written}")
     twice = next((bar for bar in bars if bars.count(bar) > 1), None)
     if twice:
         raise FormulaError(f"the group effect {twice} stands twice in '{text}'.")

@@ -146,6 +146,8 @@ def plot_accuracy_by_depth(
     lines["curve"] = lines["level"].astype(str) + "\n" + lines["target"].astype(str)
     several = lines.groupby(["experiment", "curve"], observed=True)["at"].transform("nunique") > 1
     population = lines["target"] == "population"
+    columns = 1 if len(places) > 12 else 3
+    tall = (55 if to_scale else 65) if columns == 3 else 38 * panels_of(points)
     stacked = len(levels) > 4 or legend_columns(levels) < len(levels)
     colour, linked = {"color": "level"}, to_scale & several
     note = f"Points: raw accuracy. {'Ribbons' if to_scale else 'Bars'}: {interval_label}, population."
@@ -165,8 +167,8 @@ def plot_accuracy_by_depth(
         + p9.coord_cartesian(ylim=accuracy_limits(chance, points["accuracy"], lines["conf_low"]))
         + p9.guides(linetype=p9.guide_legend(order=2), size=p9.guide_legend(order=3))
         + p9.labs(x=title_of(by), y="Accuracy", caption=caption(note))
-        + facets(points)
-        + style(90 if to_scale else 105, grid="y", turned=crowded(places, points), stacked=stacked)
+        + facets(points, columns)
+        + style(35 + tall, grid="y", turned=crowded(places, points, columns), stacked=stacked)
     )
 
 
@@ -234,7 +236,7 @@ def plot_terms(terms: pd.DataFrame, *, interval_label: str) -> ggplot:
     experiments = levels_of(rows, "experiment")
     most = max(lines_needed(list(part["label"].unique())) for _, part in rows.groupby("kind", observed=True))
     whole = pd.DataFrame({"kind": [names["sd"], names["cor"], names["cor"]], "estimate": [0.0, -1.0, 1.0]})
-    whole["kind"] = pd.Categorical(whole["kind"], levels_of(rows, "kind"))
+    whole["kind"] = pd.Categorical(whole["kind"], levels_of(rows, "kind"), ordered=True)
     legend = "bottom" if len(experiments) > 1 else "none"
     return (
         p9.ggplot(rows, p9.aes("estimate", "row", color="experiment", shape="experiment"))
@@ -393,12 +395,20 @@ def plot_convergence(terms: pd.DataFrame, *, limits: Mapping[str, float]) -> ggp
     failed = rows[rows["place"] == "failed"].sort_values("excess", ascending=False, kind="stable")
     worst = failed.groupby(["experiment", "measure"], observed=True).head(1)
     worst = worst.assign(row=middle.loc[worst.index] + 0.38, term=worst["term"].astype(str).map(shorten))
-    label = p9.geom_text(p9.aes(label="term"), worst, size=6, color=ALARM, ha="inward", family=FONT)
+    # Failing R-hats lie at the right edge of their panel, failing sizes at the left one: names run inwards.
+    label = [
+        p9.geom_text(p9.aes(label="term"), part, size=6, color=ALARM, ha=side, family=FONT)
+        for side, part in (
+            ("right", worst[worst["measure"] == measures["rhat"]]),
+            ("left", worst[worst["measure"] != measures["rhat"]]),
+        )
+        if len(part)
+    ]
     return (
         p9.ggplot(rows, p9.aes("value", "row"))
         + p9.geom_vline(p9.aes(xintercept="at"), linetype="dashed", color=FAINT, size=0.5)
         + p9.geom_point(p9.aes(color="place", shape="place"), size=1.7, alpha=0.8, stroke=0)
-        + ([label] if len(worst) else [])
+        + label
         + p9.scale_color_manual({"met": INK, "failed": ALARM})
         + p9.scale_shape_manual({"met": "o", "failed": "D"})
         + p9.scale_y_continuous(
@@ -428,7 +438,7 @@ def plot_ranks(draws: pd.DataFrame, *, bins: int = 20) -> ggplot:
     rows = tidy(draws, "draws", texts, ["value"], wrap=28)
     panel, experiments = ["experiment", "term"], levels_of(rows, "experiment")
     place = rows.groupby(panel, observed=True)["value"].rank(method="average", pct=True)
-    rows["bin"] = np.minimum((place * bins).astype(int), bins - 1)
+    rows["bin"] = np.ceil(place * bins).astype(int) - 1
     chains = levels_of(rows, "chain")
     counts = pd.crosstab([rows[c] for c in (*panel, "chain")], rows["bin"]).reindex(columns=range(bins), fill_value=0)
     length = counts.sum(axis=1)

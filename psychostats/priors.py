@@ -139,7 +139,8 @@ def parse_prior(text: str) -> tuple[str, Distribution]:
     target, name, inside = match.groups()
     if name not in _SHAPES:
         raise PriorError(
-            f"the distribution '{name}' in '{text}' is unknown{nearest(name, _SHAPES)}; allowed are {', '.join(_SHAPES)}."
+            f"the distribution '{name}' in '{text}' is unknown{nearest(name, _SHAPES)}; allowed are "
+            f"{', '.join(_SHAPES)}."
         )
     names, positive, _ = _SHAPES[name]
     try:
@@ -196,7 +197,8 @@ def resolve_priors(design: Design, overrides: Sequence[str] = ()) -> tuple[Prior
         reached = [prior for prior in priors if target in prior.aliases]
         if not reached:
             raise PriorError(
-                f"the prior '{text}' matches no parameter of the model{nearest(target, known)}; it has {', '.join(known)}."
+                f"the prior '{text}' matches no parameter of the model{nearest(target, known)}; it has "
+                f"{', '.join(known)}."
             )
         allowed = _SHAPES[law.name][2]
         if reached[0].klass not in allowed:
@@ -231,7 +233,7 @@ def correlation_cholesky(partial: Array) -> Array:
         Lower triangular, shape ``(..., q, q)`` with k = q (q - 1) / 2.
     """
     k = partial.shape[-1]
-    q = int(round((1 + np.sqrt(1 + 8 * k)) / 2))
+    q = round((1 + np.sqrt(1 + 8 * k)) / 2)
     L = np.zeros((*partial.shape[:-1], q, q))
     L[..., 0, 0] = 1.0
     at = 0

@@ -177,6 +177,7 @@ def sample(
 def _run(compiled: Any, settings: Settings, progress: bool) -> Any:
     import nutpie
 
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the peers' own deprecations are no news to our user
         running = nutpie.sample(
@@ -184,7 +185,7 @@ def _run(compiled: Any, settings: Settings, progress: bool) -> Any:
             draws=settings.draws,
             tune=settings.tune,
             chains=settings.chains,
-            cores=min(settings.chains, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2),
+            cores=min(settings.chains, cores),
             seed=settings.seed,
             target_accept=settings.target_accept,
             save_warmup=False,
@@ -341,7 +342,7 @@ def _compile(structure: _Structure) -> Any:
 
 
 def _cholesky_rows(pt: Any, partial: Any, q: int) -> list[list[Any]]:
-    """Return the rows of the correlation matrix's Cholesky factor; psychostats.priors.correlation_cholesky in symbols."""
+    """Return the rows of a correlation matrix's Cholesky factor; psychostats.priors.correlation_cholesky in symbols."""
     rows: list[list[Any]] = [[1.0]]
     at = 0
     for _ in range(1, q):

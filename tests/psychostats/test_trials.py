@@ -9,19 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from psychostats.errors import DataError, InputError
-from psychostats.trials import (
-    analysed,
-    check_trials,
-    data_hash,
-    examine_trials,
-    pseudonymize,
-    read_trials,
-    require_columns,
-)
+from psychostats.identity import data_hash
+from psychostats.trials import analysed, check_trials, examine_trials, read_trials, require_columns
 
 NEEDED = ("participant", "representation", "correct")
 GOOD = """participant,trial,representation,depth,layer,correct,rt,catch,phase
@@ -116,46 +107,6 @@ def test_quoted_newlines_and_blank_lines_keep_physical_row_numbers(tmp_path: Pat
     frame = read_trials(write(tmp_path, text.replace("maybe", "1")))
     assert frame.index.tolist() == [2, 5, 7]
     assert frame["note"].tolist() == ["two\nlines, one cell", 'says "hi"', "x"]
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "said"),
-    [
-        ("none.csv", None, "does not exist"),
-        ("trials.xlsx", b"PK", "'.xlsx'; trials are read from .csv, .tsv and .parquet"),
-        ("trials.csv", b"", "is empty (0 bytes)"),
-        ("trials.csv", b"\n\n", "only blank lines"),
-        ("trials.csv", b"participant,correct\n", "a header but no rows"),
-        ("trials.csv", "participant,correct\np1,1\nRené,0\n".encode("latin-1"), "byte 0xe9 at offset 28 (line 3)"),
-        ("trials.csv", b"participant,correct\np1,\x001\n", "NUL byte in line 2"),
-        ("trials.csv", b"participant;correct\np1;1\n", "separated by semicolons, but '.csv'"),
-        ("trials.csv", b'"participant";"correct"\n"p1";1\n', "separated by semicolons, but '.csv'"),
-        ("trials.tsv", b"participant,correct\np1,1\n", "separated by commas, but '.tsv'"),
-        ("trials.csv", b'participant,correct\np1,1\np2,"0\np3,1\n', "Row 3 of file"),
-        (
-            "trials.csv",
-            b"a,b\n1,2\n1,2,3\n1\n",
-            "Rows that do not have the header's 2 cells: 3 (3 cells), 4 (1 cells).",
-        ),
-        ("trials.csv", b"a,b\n1,2\n" + 8 * b"1\n", "7 (1 cells) and 3 more."),
-        ("trials.csv", b"a,b,a\n1,2,3\n", "Column 'a' stands 2 times in the header."),
-        ("trials.parquet", b"PAR1 but not really", "cannot be read as Parquet"),
-    ],
-)
-def test_unreadable_files_are_one_fault(tmp_path: Path, name: str, data: bytes | None, said: str) -> None:
-    path = tmp_path / name
-    if data is not None:
-        path.write_bytes(data)
-    assert said in only(path)
-    with pytest.raises(DataError):
-        read_trials(path)
-
-
-def test_a_folder_and_a_parquet_file_without_rows_are_refused(tmp_path: Path) -> None:
-    assert "is a folder" in only(tmp_path)
-    pd.DataFrame({"participant": []}).to_parquet(tmp_path / "none.parquet")
-    assert "no rows" in only(tmp_path / "none.parquet")
-    assert "no rows" in only(pd.DataFrame())
 
 
 def test_dates_and_lists_in_parquet_are_kept_as_text(tmp_path: Path) -> None:
@@ -413,38 +364,6 @@ def test_other_ids_stay_unless_pseudonyms_are_asked_for() -> None:
     forced = read_trials(frame, pseudonymize=True)
     assert forced["participant"].tolist() == ["P001", "P002", "P001"]
     assert forced["key"].tolist() == ["b", "x", "y"]
-    many = pseudonymize(pd.DataFrame({"participant": [f"x{n}" for n in range(1000)]}), force=True)
-    assert many["participant"].iloc[[0, 999]].tolist() == ["P0001", "P1000"]
-
-
-CELLS = st.lists(st.tuples(st.text(max_size=3), st.integers(-5, 5)), min_size=2, max_size=6)
-
-
-@settings(max_examples=60, deadline=None)
-@given(CELLS)
-def test_the_hash_ignores_storage_and_sees_values_and_order(cells: list[tuple[str, int]]) -> None:
-    frame = pd.DataFrame(cells, columns=["word", "number"])
-    columns = ["word", "number"]
-    one = data_hash(frame, columns)
-    other = frame.astype({"word": "category", "number": float}).set_index(np.arange(len(frame)) + 7)
-    assert data_hash(other[columns[::-1]], columns[::-1]) == one
-    assert data_hash(frame.astype({"number": "category"}), columns) == one
-    assert (data_hash(frame.iloc[::-1], columns) == one) == (cells == cells[::-1])
-    changed = frame.assign(number=frame["number"].where(frame.index > 0, 9))
-    assert data_hash(changed, columns) != one
-
-
-def test_the_hash_keeps_cells_columns_and_kinds_apart() -> None:
-    def of(*values: Any) -> str:
-        return data_hash(pd.DataFrame({"a": list(values)}), ["a"])
-
-    different = [of("ab", "c"), of("a", "bc"), of("abc", ""), of("abc", None), of(1, 2), of("1", "2"), of(1.5, np.nan)]
-    assert len(set(different)) == len(different)
-    assert of(0.0, 1) == of(-0.0, True)
-    # sha256 over: row count, name behind its length, kind, float64 bytes.  Pinned: stored fits rely on it.
-    assert of(1, 2) == "e0322c2c679e0fff7bdfa3325a31ed8f1e93aa8924cab9547ea699347741cc02"
-    with pytest.raises(DataError, match="'b' is needed"):
-        data_hash(pd.DataFrame({"a": [1]}), ["b"])
 
 
 def test_many_rows_are_read_without_a_fault(tmp_path: Path) -> None:

@@ -1,0 +1,419 @@
+"""Cells: what a file or a data frame holds, as text and values that remember their rows.
+
+In: a CSV, TSV or Parquet file (or a data frame), and how its columns are to be named, recoded, filtered and parsed.
+Out: its cells with their row numbers, columns of values, and the faults met on the way.  Knows no rule of the trial
+table.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import math
+import os
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from psychostats.errors import Fault, nearest
+
+Kind: TypeAlias = Literal["text", "number", "integer", "binary", "flag"]
+Cells: TypeAlias = list[Any]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+
+_SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas"}
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_BLANK = frozenset({"", "NA", "NaN", "nan", "null"})
+_FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+_NAMED = 5  # rows, participants or values that one message lists before it counts the rest
+_TYPOS = 0.05  # a column with at most this share of cells that are no numbers is a numeric one with typing errors
+
+
+# Reading --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Cells as they stand in the file, by column.
+
+    Parameters
+    ----------
+    cells
+        Column -> its cells, None where a Parquet file or a frame holds nothing.
+    rows
+        Their row numbers: the line in a text file, the header being 1; in Parquet and frames the first row is 1.
+    faults
+        What could not be read; where it is the whole file, there are no rows.
+    words
+        The columns that the source stores as text, numerals or not (a CSV file does not say).
+    orders
+        The categories of a data frame's categorical columns.
+    """
+
+    cells: dict[str, Cells] = field(default_factory=dict)
+    rows: list[int] = field(default_factory=list)
+    faults: tuple[Fault, ...] = ()
+    words: frozenset[str] = frozenset()
+    orders: dict[str, list[str]] = field(default_factory=dict)
+
+
+def read_raw(source: str | Path | pd.DataFrame) -> Raw:
+    """Read a ``.csv``, ``.tsv`` or ``.parquet`` file, or a data frame; whatever is wrong with it becomes a fault.
+
+    Blank lines are passed over.  The index of a frame counts as its row numbers where it is named ``row``.
+    """
+    if isinstance(source, pd.DataFrame):
+        return _read_frame(source)
+    path = Path(source)
+    suffix = path.suffix.lower()
+    if not path.exists():
+        problem = "does not exist"
+    elif path.is_dir():
+        problem = "is a folder; give one .csv, .tsv or .parquet file"
+    elif suffix not in {*_DELIMITERS, ".parquet"}:
+        problem = f"ends in '{path.suffix}'; trials are read from .csv, .tsv and .parquet files"
+    elif not os.access(path, os.R_OK):
+        problem = "may not be read by this user"
+    elif path.stat().st_size == 0:
+        problem = "is empty (0 bytes)"
+    else:
+        return _read_parquet(path) if suffix == ".parquet" else _read_text(path, _DELIMITERS[suffix])
+    return Raw(faults=(Fault(f"File '{path}' {problem}."),))
+
+
+def _read_frame(frame: pd.DataFrame) -> Raw:
+    if frame.empty:
+        return Raw(faults=(Fault("The table has no rows."),))
+    numbered = frame.index.name == "row"
+    categorical = {str(name): column.cat.categories for name, column in frame.items() if hasattr(column, "cat")}
+    rows = [int(row) for row in frame.index] if numbered else list(range(1, len(frame) + 1))
+    cells = {str(name): column.astype(object).where(column.notna(), None).tolist() for name, column in frame.items()}
+    orders = {name: [str(level) for level in order] for name, order in categorical.items()}
+    return Raw(_scalars(cells), rows, words=_stored_as_text(cells), orders=orders)
+
+
+def _stored_as_text(cells: Mapping[str, Cells]) -> frozenset[str]:
+    return frozenset(name for name, column in cells.items() if any(isinstance(cell, str) for cell in column))
+
+
+def _scalars(cells: Mapping[str, Cells]) -> dict[str, Cells]:
+    """Write out what is neither text nor number, such as a date or a list."""
+    plain = (str, int, float, np.generic, type(None))
+    return {name: [cell if isinstance(cell, plain) else str(cell) for cell in column] for name, column in cells.items()}
+
+
+def _read_parquet(path: Path) -> Raw:
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        return Raw(faults=(Fault(f"File '{path}' cannot be read as Parquet: {reason}."),))
+    if table.num_rows == 0:
+        return Raw(faults=(Fault(f"File '{path}' has columns but no rows."),))
+    cells = {name: column.to_pylist() for name, column in zip(table.column_names, table.columns, strict=True)}
+    rows = list(range(1, table.num_rows + 1))
+    return Raw(_scalars(cells), rows, _doubled_names(table.column_names), _stored_as_text(cells))
+
+
+def _read_text(path: Path, delimiter: str) -> Raw:
+    data = path.read_bytes()
+    encoding = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        at = f"byte 0x{data[error.start]:02x} at offset {error.start} (line {line})"
+        return Raw(faults=(Fault(f"File '{path}' is not UTF-8: {at} cannot be decoded; save it as UTF-8.", row=line),))
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        return Raw(faults=(Fault(f"File '{path}' holds a NUL byte in line {line}; it is not plain text.", row=line),))
+
+    first_line = text.lstrip("\r\n").partition("\n")[0]
+    if delimiter not in first_line and (other := next((mark for mark in _SEPARATORS if mark in first_line), None)):
+        advice = f"'{path.suffix}' files are separated by {_SEPARATORS[delimiter]}"
+        return Raw(faults=(Fault(f"File '{path}' is separated by {_SEPARATORS[other]}, but {advice}; save it so."),))
+
+    records: list[list[str]] = []
+    starts: list[int] = []
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    start = 1
+    try:
+        for record in reader:
+            if any(record):  # a line with nothing in it, or only delimiters, is no trial
+                records.append(record)
+                starts.append(start)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        reason = f"cannot be split into cells ({error}); look for a stray or unclosed quote."
+        return Raw(faults=(Fault(f"Row {start} of file '{path}' {reason}", row=start),))
+    if not records:
+        return Raw(faults=(Fault(f"File '{path}' holds only blank lines."),))
+
+    header = [name.strip() or f"unnamed_{number}" for number, name in enumerate(records[0], 1)]
+    faults = list(_doubled_names(header))
+    ragged = [(line, len(record)) for line, record in zip(starts, records, strict=True) if len(record) != len(header)]
+    if ragged:
+        which = name_some([f"{line} ({width} cells)" for line, width in ragged])
+        message = f"Rows that do not have the header's {len(header)} cells: {which}."
+        faults.append(Fault(message, row=ragged[0][0]))
+    good = [n for n in range(1, len(records)) if len(records[n]) == len(header)]
+    if len(records) == 1:
+        faults.append(Fault(f"File '{path}' has a header but no rows."))
+    columns = zip(*(records[n] for n in good), strict=True)
+    cells = {name: list(column) for name, column in zip(header, columns, strict=False)}
+    return Raw(cells, [starts[n] for n in good], tuple(faults))
+
+
+def _doubled_names(names: Sequence[str]) -> tuple[Fault, ...]:
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    return tuple(
+        Fault(f"Column '{name}' stands {names.count(name)} times in the header.", column=name) for name in doubled
+    )
+
+
+# Mapping, recoding, filtering ------------------------------------------------------------------------------------
+
+
+def map_columns(cells: Mapping[str, Cells], columns: Mapping[str, str]) -> tuple[dict[str, Cells], list[Fault]]:
+    """Rename columns by a table new -> old, with a fault for every old name there is not.
+
+    One old name may serve two new ones; a new name replaces a column of that name.
+    """
+    mapped = {name: cells[name] for name in cells if name not in columns and name not in columns.values()}
+    faults = []
+    for new, old in columns.items():
+        if old in cells:
+            mapped[new] = cells[old]
+        else:
+            faults.append(lacking_column(f"Column '{old}' is to be read as '{new}'", old, cells, new))
+    return mapped, faults
+
+
+def recode_cells(cells: Cells, table: Mapping[str, str]) -> Cells:
+    """Replace the cells that a table old -> new holds, and leave the others; a blank cell is looked up as ''."""
+    words = {str(old): str(new) for old, new in table.items()}
+    return [words.get(parse_text(cell) or "", cell) for cell in cells]
+
+
+def filter_rows(
+    cells: Mapping[str, Cells], filters: Mapping[str, Any], kinds: Mapping[str, Kind]
+) -> tuple[Bools, list[Fault]]:
+    """Return which rows hold the values asked for, with a fault for a column or a value that there is not.
+
+    Parameters
+    ----------
+    cells
+        Column -> its cells, at least one column.
+    filters
+        Column -> value or values to keep; a row must pass all filters.
+    kinds
+        Column -> how its cells are compared; others are compared as the value's type asks.
+    """
+    keep = np.ones(len(next(iter(cells.values()))), dtype=bool)
+    faults = []
+    for name, wanted in filters.items():
+        if name not in cells:
+            faults.append(lacking_column(f"The filter names column '{name}'", name, cells))
+            continue
+        found = np.zeros(len(keep), dtype=bool)
+        for value in [wanted] if isinstance(wanted, str) or not isinstance(wanted, Collection) else wanted:
+            hits = _matches(cells[name], value, kinds.get(name))
+            if not hits.any():
+                held = sorted({parse_text(cell) or "" for cell in cells[name]} - {""})
+                message = f"The filter on '{name}' asks for '{value}', which no row holds{_near(str(value), held)}"
+                faults.append(Fault(f"{message}; the column holds {name_some(held, quote=True)}.", "warning", name))
+            found |= hits
+        keep &= found
+    if not keep.any():
+        asked = name_some(list(filters), quote=True)
+        faults.append(Fault(f"The filter on {asked} keeps none of the {len(keep)} rows."))
+    return keep, faults
+
+
+def _matches(cells: Cells, value: Any, kind: Kind | None) -> Bools:
+    guess: Kind = "flag" if isinstance(value, bool) else "number" if isinstance(value, int | float) else "text"
+    parse = _PARSERS[kind or guess]
+    try:
+        target = parse(value)
+    except ValueError:
+        return np.zeros(len(cells), dtype=bool)
+    return np.array([value == target for value in _parse(cells, parse, text=False).cells], dtype=bool)
+
+
+# Parsing ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A column as values.
+
+    Parameters
+    ----------
+    cells
+        The values, None where blank or bad.
+    blank
+        Which cells hold nothing.
+    bad
+        Positions and cells that could not be read as the rest.
+    text
+        Whether the values are text rather than numbers.
+    """
+
+    cells: Cells
+    blank: Bools
+    bad: list[tuple[int, Any]]
+    text: bool
+
+    def series(self) -> pd.Series[Any]:
+        """Return the column as text or, numbers and booleans alike, as float."""
+        if self.text:
+            return pd.Series(self.cells, dtype=object if self.blank.all() else None)
+        return pd.Series(np.array(self.cells, dtype=float))
+
+
+def parse_column(cells: Cells, kind: Kind | None, levels: Sequence[str] = (), *, text: bool = False) -> Parsed:
+    """Parse a column's cells by its kind.
+
+    Parameters
+    ----------
+    cells
+        The cells; blank ones, ``NA``, ``NaN`` and ``null`` are missing, and spaces around a cell are ignored.
+    kind
+        What the cells are to be.  None: numbers if all are and none would lose digits as one, else text, in which a
+        few cells that are no numbers count as bad.
+    levels
+        The words allowed in a column of text; none allow any.
+    text
+        Whether the source stores the column as text, so that an unknown `kind` is text.
+
+    Returns
+    -------
+    Parsed
+        As long as `cells`.
+    """
+    if kind == "text" or (kind is None and (levels or text)):
+        return _parse(cells, _level_parser(levels) if levels else parse_text, text=True)
+    if kind is not None:
+        return _parse(cells, _PARSERS[kind], text=False)
+    numbers = _parse(cells, _code, text=False)
+    if not numbers.bad:
+        return numbers
+    typos = numbers.bad if len(numbers.bad) <= _TYPOS * len(cells) else []
+    words = _parse(cells, parse_text, text=True)
+    return Parsed(words.cells, words.blank, typos, text=True)
+
+
+def parse_text(cell: Any) -> str | None:
+    """Return a cell as text without spaces around it, whole numbers without a point, and None where it is blank."""
+    if _is_blank(cell):
+        return None
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
+
+
+def _is_blank(cell: Any) -> bool:
+    return cell is None or cell != cell or (isinstance(cell, str) and cell.strip() in _BLANK)
+
+
+def _number(cell: Any) -> float:
+    if isinstance(cell, bool) or (isinstance(cell, str) and "_" in cell):  # Python reads '1_000' as a number
+        raise ValueError
+    try:
+        number = float(cell)
+    except OverflowError as error:  # an integer beyond what a float can hold
+        raise ValueError from error
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _whole(cell: Any) -> float:
+    number = _number(cell)
+    if not number.is_integer():
+        raise ValueError
+    return number
+
+
+def _code(cell: Any) -> float:
+    """Parse a cell of unknown kind: a number unless writing it as one would lose digits."""
+    number = _number(cell)
+    if abs(number) >= 2**53 or (isinstance(cell, str) and re.match(r"\s*0\d", cell)):
+        raise ValueError
+    return number
+
+
+def _flag(cell: Any) -> bool:
+    word = str(cell).strip().lower()
+    if word not in _FLAGS:
+        raise ValueError
+    return _FLAGS[word]
+
+
+_PARSERS: dict[Kind, Callable[[Any], Any]] = {
+    "text": parse_text, "number": _number, "integer": _whole, "binary": _flag, "flag": _flag,
+}  # fmt: skip
+
+
+def _level_parser(levels: Sequence[str]) -> Callable[[Any], str]:
+    def parse(cell: Any) -> str:
+        word = str(parse_text(cell))
+        if word not in levels:
+            raise ValueError
+        return word
+
+    return parse
+
+
+def _parse(cells: Cells, parse: Callable[[Any], Any], *, text: bool) -> Parsed:
+    unreadable = object()
+
+    @lru_cache(maxsize=None, typed=True)  # columns repeat few cells; typed keeps True and 1 apart
+    def read(cell: Any) -> Any:
+        try:
+            return None if _is_blank(cell) else parse(cell)
+        except ValueError:
+            return unreadable
+
+    values = [read(cell) for cell in cells]
+    blank = np.array([value is None for value in values], dtype=bool)
+    bad = [(position, cells[position]) for position, value in enumerate(values) if value is unreadable]
+    return Parsed([None if value is unreadable else value for value in values], blank, bad, text)
+
+
+# Words -----------------------------------------------------------------------------------------------------------
+
+
+def missing_columns(needed: Collection[str], available: Collection[str]) -> list[Fault]:
+    """Return a fault for every column of `needed` that is not available."""
+    held = [str(name) for name in available]
+    return [lacking_column(f"Column '{name}' is needed", name, held) for name in needed if name not in available]
+
+
+def lacking_column(what: str, name: str, available: Collection[str], new: str | None = None) -> Fault:
+    """Return the fault of asking for a column that is not there: who asks, the nearest name, and what there is.
+
+    `new` is the column to blame where it is called otherwise than `name`.
+    """
+    columns = name_some(list(available), limit=30)
+    return Fault(f"{what}, but there is none{_near(name, available)}; the columns are {columns}.", column=new or name)
+
+
+def _near(name: str, known: Collection[str]) -> str:
+    same = next((one for one in known if one.casefold() == name.casefold()), None)
+    return f" (did you mean '{same}'?)" if same else nearest(name, known)
+
+
+def name_some(words: Sequence[str], *, limit: int = _NAMED, quote: bool = False) -> str:
+    """List the first words up to `limit` and count the rest."""
+    named = ", ".join(f"'{word}'" if quote else word for word in words[:limit])
+    return named if len(words) <= limit else f"{named} and {len(words) - limit} more"

@@ -1,0 +1,85 @@
+"""Hashes and pseudonyms: what tells tables apart, and what keeps people from being told apart.
+
+In: a data frame.  Out: a hash of its values, or a copy without platforms' ids.  Knows nothing of files or models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from psychostats.cells import missing_columns
+from psychostats.errors import DataError
+
+_PLATFORM_ID = re.compile(r"[0-9a-f]{24}|A[0-9A-Z]{12,14}")
+
+
+def data_hash(frame: pd.DataFrame, columns: Collection[str]) -> str:
+    """Return the sha256 of the named columns' values in the frame's row order, as 64 hex digits.
+
+    Numbers and booleans are hashed as little-endian float64, text as UTF-8 behind the length of each cell, so that
+    neither storage (categorical, int, index) nor pandas' version matters, nor the order in which columns are named.
+    """
+    if faults := missing_columns(columns, frame.columns):
+        raise DataError(faults)
+    digest = hashlib.sha256(len(frame).to_bytes(8, "little"))
+    for name in sorted(set(columns)):
+        cells = frame[name].astype(object).where(frame[name].notna(), None).tolist()
+        digest.update(_prefixed([name.encode()]))
+        if all(isinstance(cell, int | float | np.number | np.bool_ | None) for cell in cells):
+            digest.update(b"f8" + (np.array(cells, dtype="<f8") + 0.0).tobytes())  # adding 0.0 turns -0.0 into 0.0
+        else:
+            digest.update(b"text" + _prefixed([None if cell is None else str(cell).encode() for cell in cells]))
+    return digest.hexdigest()
+
+
+def pseudonymize(frame: pd.DataFrame, *, force: bool = False, spared: Collection[str] = ()) -> pd.DataFrame:
+    """Replace participants' ids by P001, P002, ... in order of first appearance, where privacy asks for it.
+
+    Parameters
+    ----------
+    frame
+        A table.  Without a `participant` column only the other text columns are searched.
+    force
+        Replace whatever the ids look like.  Otherwise all are replaced if any is a Prolific id (24 hex digits) or an
+        MTurk id (``A`` and 12 to 14 capitals or digits).
+    spared
+        Other columns that are not searched, such as those whose meaning is known.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A copy.  Platform ids in columns that are not spared are replaced too: a participant's by the pseudonym, any
+        other by the column's name and a number.
+    """
+    frame = frame.copy()
+    pseudonyms: dict[str, str] = {}
+    if "participant" in frame:
+        ids = _distinct(frame["participant"])
+        if force or any(_PLATFORM_ID.fullmatch(one) for one in ids):
+            width = max(3, len(str(len(ids))))
+            pseudonyms = {one: f"P{number:0{width}d}" for number, one in enumerate(ids, 1)}
+            frame["participant"] = [pseudonyms.get(str(one)) for one in frame["participant"]]
+    for name in frame.columns.difference([*spared, "participant"]):
+        if pd.api.types.is_numeric_dtype(frame[name]):
+            continue
+        found = [one for one in _distinct(frame[name]) if _PLATFORM_ID.fullmatch(one)]
+        if found:
+            table = {one: pseudonyms.get(one, f"{name}{number:03d}") for number, one in enumerate(found, 1)}
+            frame[name] = [table.get(one, one) for one in frame[name]]
+    return frame
+
+
+def _distinct(column: pd.Series[Any]) -> list[str]:
+    return [str(one) for one in column.dropna().unique()]
+
+
+def _prefixed(cells: Sequence[bytes | None]) -> bytes:
+    """Join cells behind their lengths, -1 for a missing one, so that no two lists of cells join to the same bytes."""
+    lengths = np.array([len(cells), *(-1 if cell is None else len(cell) for cell in cells)], dtype="<i8")
+    return lengths.tobytes() + b"".join(cell for cell in cells if cell is not None)

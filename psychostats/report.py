@@ -1,0 +1,226 @@
+"""The report: an analysis into a folder of fits, tables, figures, one HTML file and one PDF.
+
+In: a `Study` and a trial file.  Out: the folder.  Text and numbers come from the rooms below; here they are put on disk.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from psychostats.analysis import Analysis, analyse
+from psychostats.convergence import ESS_MIN, RHAT_MAX
+from psychostats.document import render_html, render_pdf
+from psychostats.effects import ROPE_PROBABILITY
+from psychostats.errors import InputError
+from psychostats.fit import Stopwatch
+from psychostats.intervals import Interval, Rope
+from psychostats.plots import (
+    plot_accuracy,
+    plot_accuracy_by_depth,
+    plot_contrasts,
+    plot_convergence,
+    plot_predictive_accuracy,
+    plot_predictive_participants,
+    plot_prior_predictive,
+    plot_ranks,
+    plot_terms,
+    save_figure,
+)
+from psychostats.sections import compose
+from psychostats.study import Study
+
+
+def write_report(
+    study: Study,
+    trials: str | Path,
+    out: str | Path,
+    *,
+    command: str = "",
+    progress: bool | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> bool:
+    """Analyse trials as a study file says and write the report.
+
+    Parameters
+    ----------
+    study
+        The study file, read.
+    trials
+        Trial file.
+    out
+        Folder: ``report.html, report.pdf, fits/, figures/, tables/``. Fits that are already there are used again where
+        nothing changed, so an interrupted report resumes.
+    command
+        What to print as the command that made it.
+    progress
+        Show the sampler's progress bar; by default on a terminal.
+    say
+        Called with a line as each step begins.
+
+    Returns
+    -------
+    bool
+        Whether every fit may be read.
+
+    Raises
+    ------
+    InputError
+        If the trials cannot be analysed, or `out` holds something that is no report.
+    """
+    out = Path(out)
+    _require_report_folder(out)
+    analysis = analyse(study, trials, out / "fits", progress=progress, say=say)
+    watch = Stopwatch()
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as part:
+        with watch.time("tables"):
+            tables = write_tables(analysis, Path(part) / "tables")
+        with watch.time("figures"):
+            say("drawing figures")
+            figures = draw_figures(analysis, Path(part) / "figures")
+        analysis.seconds.update(watch.stop())
+        with watch.time("document"):
+            say("writing report.html and report.pdf")
+            document = compose(analysis, figures, command)
+            html = render_html(document, Path(part) / "report.html")
+            pdf = render_pdf(document, Path(part) / "report.pdf")
+        for made in (tables, Path(part) / "figures", html, pdf):
+            _put(made, out / made.name)
+    say(f"{out / 'report.html'} and {out / 'report.pdf'} written in {sum(analysis.seconds.values()):.0f} s")
+    return analysis.converged
+
+
+def write_tables(analysis: Analysis, folder: Path) -> Path:
+    """Write ``EXPERIMENT_{accuracy,exclusions,effects,terms,checks}.csv`` for each experiment; return the folder."""
+    folder.mkdir(parents=True)
+    for experiment in analysis.experiments:
+        mine = [result for result in analysis.results if result.experiment == experiment]
+        flow = analysis.excluded.flow
+        effects, terms, checks = [], [], []
+        for result in mine:
+            name = {"model": result.model.name}
+            for table in (result.means, result.contrasts, result.slopes, result.interaction):
+                effects.append(table.drop(columns=["at"], errors="ignore").assign(**name))
+            terms.append(result.fit.terms(interval=analysis.study.effects.as_interval()).assign(**name))
+            checks.append(pd.DataFrame([check.row() for check in result.fit.checks]).assign(**name))
+        parts = {
+            "accuracy": analysis.accuracy[analysis.accuracy["experiment"].astype(str) == experiment],
+            "exclusions": flow[flow["experiment"].astype(str) == experiment],
+            "effects": _stack(effects),
+            "terms": _stack(terms),
+            "checks": _stack(checks),
+        }
+        for name, frame in parts.items():
+            frame.to_csv(folder / f"{_file_name(experiment)}_{name}.csv", index=False)
+    return folder
+
+
+def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
+    """Draw every figure of the report; return SVG files by name."""
+    folder.mkdir(parents=True)
+    effects = analysis.study.effects
+    factor, moderator = effects.factor, effects.moderator
+    label = effects.as_interval().label
+    wald = Interval("wald", effects.probability).label + " over participants"
+    predictive = f"{100 * effects.probability:g} % posterior predictive interval"
+    chance = analysis.main[0].fit.spec.family.guess or 0.5
+    people = analysis.participants.rename(columns={analysis.study.report.group: "participant"})
+    cells = _stack([result.cells.assign(experiment=result.experiment) for result in analysis.main])
+    persons = _stack(
+        [
+            result.participants.rename(columns={analysis.study.report.group: "participant"}).assign(
+                experiment=result.experiment
+            )
+            for result in analysis.main
+        ]
+    )
+    terms = _stack([result.fit.terms(interval=effects.as_interval()).assign(experiment=result.experiment) for result in analysis.main])
+    plots = {
+        "accuracy": plot_accuracy(people, analysis.summary, factor=factor, interval_label=wald, chance=chance),
+        "contrasts": plot_contrasts(
+            _forest(analysis),
+            null=0.0,
+            rope=Rope(100 * ROPE_PROBABILITY.low, 100 * ROPE_PROBABILITY.high),
+            x_label="Difference in accuracy (percentage points)",
+            interval_label=label,
+        ),
+        # One panel set suffices: the priors are the same in every experiment.
+        "prior": plot_prior_predictive(analysis.main[0].prior, factor=factor, chance=chance),
+        "participants": plot_predictive_participants(persons, interval_label=predictive),
+        "convergence": plot_convergence(terms, limits={"rhat": RHAT_MAX, "ess_bulk": ESS_MIN, "ess_tail": ESS_MIN}),
+        "ranks": plot_ranks(_fixed_draws(analysis)),
+    }
+    if (terms["class"] != "b").any():
+        plots["groups"] = plot_terms(terms, interval_label=label)
+    if moderator and len(analysis.main[0].curve):
+        curve = _stack([result.curve.assign(experiment=result.experiment) for result in analysis.main])
+        plots["curve"] = plot_accuracy_by_depth(
+            analysis.bins, curve, factor=factor, by=moderator, interval_label=label, chance=chance
+        )
+    by = next((name for name in cells.columns if name in ("layer", moderator)), None)
+    if by:
+        plots["cells"] = plot_predictive_accuracy(cells, factor=factor, by=by, interval_label=predictive)
+    return {name: save_figure(plot, folder / name) for name, plot in plots.items()}
+
+
+def _forest(analysis: Analysis) -> pd.DataFrame:
+    """Return the differences of the main model in percentage points, labelled by contrast and moderator."""
+    moderator = analysis.study.effects.moderator
+    parts = []
+    for result in analysis.main:
+        table = result.contrasts[result.contrasts["scale"] == "difference"].copy()
+        names = table["contrast"].str.replace(" - ", " − ")
+        if "at" in table:
+            values = table[moderator].map(lambda value: "mean" if pd.isna(value) else f"{value:g}")
+            names = names + f", {moderator} " + values
+        for name in ("estimate", "conf_low", "conf_high"):
+            table[name] = 100 * table[name]
+        parts.append(table.assign(label=names, experiment=result.experiment))
+    return _stack(parts)
+
+
+def _fixed_draws(analysis: Analysis) -> pd.DataFrame:
+    """Return the draws of the fixed effects in long form."""
+    parts = []
+    for result in analysis.main:
+        flat = result.fit.draws_table.flat()
+        names = [name for name in flat.columns if name.startswith("b_")]
+        long = flat.melt([".chain", ".iteration"], names, "term", "value")
+        long = long.rename(columns={".chain": "chain", ".iteration": "draw"})
+        parts.append(long.assign(experiment=result.experiment, term=long["term"].str.removeprefix("b_")))
+    return _stack(parts)
+
+
+def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """Stack tables, keeping the order of experiments as given."""
+    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    if "experiment" in table:
+        names = list(dict.fromkeys(table["experiment"].astype(str)))
+        table["experiment"] = pd.Categorical(table["experiment"].astype(str), categories=names)
+    return table
+
+
+def _file_name(experiment: str) -> str:
+    """Make an experiment's name fit for a file."""
+    return "".join(sign if sign.isalnum() or sign in "-." else "-" for sign in experiment)
+
+
+def _require_report_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; give a folder for the report.")
+    allowed = {"report.html", "report.pdf", "fits", "figures", "tables"}
+    foreign = sorted(p.name for p in out.iterdir() if p.name not in allowed and not p.name.startswith(".")) if out.exists() else []
+    if foreign:
+        raise InputError(f"{out} holds '{foreign[0]}', which is no part of a report; give another folder.")
+
+
+def _put(new: Path, old: Path) -> None:
+    """Put a file or folder in place of an old one."""
+    if old.is_dir():
+        shutil.rmtree(old)
+    new.replace(old)

@@ -1,0 +1,178 @@
+"""Rows of effect tables into plain sentences: the direction, the size, the uncertainty.
+
+In: rows that `psychostats.effects` made.  Out: words whose every number is a cell of those rows, rounded.  Knows no
+document layout; a sentence is what `psychostats.document.prose` returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+import pandas as pd
+
+from psychostats.document import Inline, Strong, format_value, prose
+
+Row: TypeAlias = Mapping[str, Any]
+Verdict: TypeAlias = Literal["higher", "lower", "equal", "open"]
+
+# How much of the posterior must lie within the region of practical equivalence to call two things practically equal.
+ROPE_DECISIVE = 0.95
+
+
+def verdict(row: Row) -> Verdict:
+    """Judge a difference: its interval lies on one side of zero, or nearly all of it is negligible, or it is open.
+
+    Negligible goes first, since a tiny difference that is known very well is both.
+    """
+    if row["rope_share"] >= ROPE_DECISIVE:
+        return "equal"
+    if row["conf_low"] > 0:
+        return "higher"
+    return "lower" if row["conf_high"] < 0 else "open"
+
+
+def percent(value: float) -> str:
+    """Print a probability, ``84.2 %``."""
+    return format_value(value, "percent", 1)
+
+
+def points(value: float) -> str:
+    """Print a difference of probabilities in percentage points, with its sign."""
+    text = format_value(100 * value, "number", 1)
+    return text if text.startswith("−") or text == "0.0" else f"+{text}"
+
+
+def number(value: float, digits: int = 2) -> str:
+    """Print a number with a true minus sign."""
+    return format_value(value, "number", digits)
+
+
+def estimate(row: Row, digits: int = 2) -> str:
+    """Print an estimate with its interval, ``0.46 [0.10, 0.82]``."""
+    low, high = number(row["conf_low"], digits), number(row["conf_high"], digits)
+    return f"{number(row['estimate'], digits)} [{low}, {high}]"
+
+
+def share(value: float) -> str:
+    """Print a posterior probability; one that rounds to 1 is only known to be above the last digit."""
+    if value > 0.9995:
+        return "> 0.999"
+    return number(value, 3)
+
+
+def say_difference(
+    experiment: str, levels: tuple[str, str], means: tuple[Row, Row], difference: Row, odds_ratio: Row
+) -> tuple[Inline, ...]:
+    """Say how the accuracies of two levels differ.
+
+    Parameters
+    ----------
+    experiment
+        Its name, or an empty text where there is one only.
+    levels
+        The earlier level and the later one; the difference is later minus earlier.
+    means
+        Their rows of marginal means, in that order.
+    difference, odds_ratio
+        Their rows of contrasts on the scales ``difference`` and ``odds_ratio``.
+    """
+    first, second = levels
+    words = {
+        "higher": "Accuracy was higher for {second} than for {first} features: {b} against {a}, a difference of "
+        "{diff} percentage points",
+        "lower": "Accuracy was lower for {second} than for {first} features: {b} against {a}, a difference of "
+        "{diff} percentage points",
+        "equal": "Accuracy was practically equal for {second} and {first} features: {b} against {a}, a difference of "
+        "{diff} percentage points",
+        "open": "Whether accuracy differs between {second} and {first} features remains open: {b} against {a}, a "
+        "difference of {diff} percentage points",
+    }[verdict(difference)]
+    return prose(
+        _opening(experiment) + words + " ({label} {low} to {high}; probability of direction {pd}; odds ratio {ratio}).",
+        experiment=Strong(experiment),
+        first=first,
+        second=second,
+        a=percent(means[0]["estimate"]),
+        b=percent(means[1]["estimate"]),
+        diff=Strong(points(difference["estimate"])),
+        label=_label(difference),
+        low=points(difference["conf_low"]),
+        high=points(difference["conf_high"]),
+        pd=share(difference["pd"]),
+        ratio=estimate(odds_ratio),
+    )
+
+
+def say_interaction(
+    experiment: str,
+    levels: tuple[str, str],
+    moderator: str,
+    ends: tuple[float, float],
+    differences: tuple[Row, Row],
+    change: Row,
+) -> tuple[Inline, ...]:
+    """Say how the difference between two levels changes along a moderator.
+
+    Parameters
+    ----------
+    experiment, levels
+        As for `say_difference`.
+    moderator, ends
+        Predictor and the two values that are compared.
+    differences
+        Rows of contrasts on the scale ``difference`` at the two values.
+    change
+        Row of the interaction on the scale ``difference``.
+    """
+    words = {
+        "higher": "The difference grew with {moderator} in favour of {second} features",
+        "lower": "The difference moved with {moderator} in favour of {first} features",
+        "equal": "The difference was practically the same at either end of {moderator}",
+        "open": "Whether the difference changes with {moderator} remains open",
+    }[verdict(change)]
+    return prose(
+        _opening(experiment)
+        + words
+        + ": it was {a} percentage points at {moderator} {low} and {b} at {moderator} {high}, a change of {change} "
+        "({label} {change_low} to {change_high}; probability of direction {pd}).",
+        experiment=Strong(experiment),
+        moderator=moderator,
+        first=levels[0],
+        second=levels[1],
+        a=points(differences[0]["estimate"]),
+        b=points(differences[1]["estimate"]),
+        low=f"{ends[0]:g}",
+        high=f"{ends[1]:g}",
+        change=Strong(points(change["estimate"])),
+        label=_label(change),
+        change_low=points(change["conf_low"]),
+        change_high=points(change["conf_high"]),
+        pd=share(change["pd"]),
+    )
+
+
+def say_overall(rows: list[Row], what: str, along: str = "") -> str:
+    """Count verdicts over experiments in one sentence, for example *in 2 of 3 experiments*."""
+    counts = pd.Series([verdict(row) for row in rows]).value_counts()
+    names = {
+        "higher": f"{what} was positive",
+        "lower": f"{what} was negative",
+        "equal": f"{what} was practically zero",
+        "open": f"the sign of {what} remains open",
+    }
+    if len(rows) == 1:
+        return ""
+    parts = [f"{names[key]} in {counts[key]} of {len(rows)} experiments" for key in names if key in counts.index]
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}{along}."
+
+
+def _opening(experiment: str) -> str:
+    return "In {experiment}: " if experiment else ""
+
+
+def _label(row: Row) -> str:
+    """Name the interval short, with its probability: the full name stands in every table."""
+    kinds = {"eti": "credible interval", "hdi": "highest-density interval", "wald": "confidence interval"}
+    return f"{100 * row['conf_level']:g} % {kinds[row['interval']]}"

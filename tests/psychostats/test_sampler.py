@@ -1,0 +1,566 @@
+"""The sampler against SciPy's densities, plain PyMC models with the same priors, lme4, and itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from scipy import special, stats
+
+from psychostats.design import Block, Design, code
+from psychostats.errors import InputError, PsychostatsError
+from psychostats.families import Family, resolve_family
+from psychostats.fit import Fit, load_fit
+from psychostats.priors import Prior, resolve_priors
+from psychostats.sampler import SOFTNESS, Sample, Settings, sample
+from psychostats.spec import specify
+
+Trials = Callable[[str], pd.DataFrame]
+Model = Callable[[str], dict[str, Any]]
+Array = np.ndarray
+
+CROSSED = "correct ~ representation * depth + (1 | participant) + (1 | item)"
+
+
+def prepare(frame: pd.DataFrame, formula: str, priors: Sequence[str] = (), **family: Any) -> Any:
+    """Return what `sample` takes."""
+    spec = specify(formula, priors=priors, **family)
+    design = code(spec.formula, frame).design(frame)
+    return design, spec.family, resolve_priors(design, spec.priors)
+
+
+def named(design: Design, drawn: Sample, *, random: bool = False) -> dict[str, Array]:
+    """Return draws of shape (chains, draws) by name."""
+    out = {f"b_{name}": drawn.b[..., j] for j, name in enumerate(design.names)}
+    for i, block in enumerate(design.blocks):
+        for j, term in enumerate(block.terms):
+            out[f"sd_{block.group}__{term}"] = drawn.sd[i][..., j]
+            for k, level in enumerate(block.levels if random else ()):
+                out[f"r_{block.group}[{level},{term}]"] = drawn.r[i][..., k, j]
+        for j in range(drawn.cor[i].shape[-1]):
+            out[f"cor_{block.group}_{j}"] = drawn.cor[i][..., j]
+    return out
+
+
+def z_scores(one: dict[str, Array], two: dict[str, Array]) -> dict[str, float]:
+    """Return how many Monte Carlo standard errors apart the means and SDs of two sets of draws are."""
+    assert one.keys() == two.keys()
+    scores = {}
+    for name, draws in one.items():
+        for what, of in (("mean", np.mean), ("sd", np.std)):
+            errors = [float(az.mcse(xr.Dataset({"x": (("chain", "draw"), d)}), method=what)["x"]) for d in (draws, two[name])]
+            scores[f"{what} {name}"] = float((of(draws) - of(two[name])) / np.hypot(*errors))
+    return scores
+
+
+def assert_alike(one: dict[str, Array], two: dict[str, Array], most: float = 4.0) -> None:
+    """Hold two sets of draws to be of one distribution, within Monte Carlo error."""
+    scores = z_scores(one, two)
+    worst = max(scores, key=lambda name: abs(scores[name]))
+    assert abs(scores[worst]) < most, f"{worst}: {scores[worst]:.1f} Monte Carlo standard errors apart"
+    # Their spread, too, is that of noise: 1.3 is far outside for dozens of scores, a shared small bias is not.
+    assert np.sqrt(np.mean(np.square(list(scores.values())))) < 1.6
+
+
+# --- The density, exactly ---------------------------------------------------------------------------------------------
+
+
+def log_prior(prior: Prior, x: Array) -> Array:
+    """Return SciPy's log-density in Stan's parameterisation, up to a constant."""
+    a = prior.distribution.args
+    return {
+        "normal": lambda: stats.norm.logpdf(x, a[0], a[1]),
+        "student_t": lambda: stats.t.logpdf(x, a[0], a[1], a[2]),
+        "cauchy": lambda: stats.cauchy.logpdf(x, a[0], a[1]),
+        "exponential": lambda: stats.expon.logpdf(x, scale=1 / a[0]),
+        "gamma": lambda: stats.gamma.logpdf(x, a[0], scale=1 / a[1]),
+    }[prior.distribution.name]()
+
+
+def log_density(design: Design, family: Family, priors: Sequence[Prior], drawn: Sample) -> Array:
+    """Return the log posterior of every draw in the sampler's own coordinates, up to a constant, from SciPy alone.
+
+    Needs as many levels as the sampler pads to, since effects of padding levels are not returned.
+    """
+    of = {prior.name: prior for prior in priors}
+    eta = drawn.b @ design.X.T + design.offset
+    total = sum(log_prior(of[f"b_{name}"], drawn.b[..., j]) for j, name in enumerate(design.names))
+    for i, block in enumerate(design.blocks):
+        sd, cor, r = drawn.sd[i], drawn.cor[i], drawn.r[i]
+        q = len(block.terms)
+        R = np.zeros((*sd.shape, q)) + np.eye(q)
+        if block.structure == "correlated":
+            for at, (j, k) in enumerate((j, k) for j in range(q) for k in range(j)):
+                R[..., j, k] = R[..., k, j] = cor[..., at]
+            # LKJ is uniform in R up to det(R)^(eta - 1). The way from R to what is sampled, logits of partial
+            # correlations (1 + c) / 2, has the Jacobian below (Lewandowski et al. 2009, eq. 10), written for R's
+            # Cholesky factor, whose squared remainders 1 - sum of squares are products of 1 - c^2.
+            L = np.linalg.cholesky(R)
+            total = total + (of[f"cor_{block.group}"].distribution.args[0] - 1) * np.linalg.slogdet(R)[1]
+            for j in range(q):
+                for k in range(j):
+                    left = 1 - np.sum(L[..., j, :k] ** 2, axis=-1)
+                    c = L[..., j, k] / np.sqrt(left)
+                    total = total + 0.5 * (q - 2 - k) * np.log1p(-(c**2)) + np.log1p(-(c**2))
+        for j, term in enumerate(block.terms):
+            prior = of[f"sd_{block.group}__{term}"]
+            median = prior.distribution.scale()
+            total = total + log_prior(prior, sd[..., j]) + np.log(-np.expm1(-sd[..., j] / (median * SOFTNESS)))
+        L = np.linalg.cholesky(R) * sd[..., :, np.newaxis]
+        z = np.linalg.solve(L[:, :, np.newaxis], r[..., np.newaxis])[..., 0]
+        total = total + stats.norm.logpdf(z).sum(axis=(2, 3))
+        eta = eta + np.sum(r[:, :, block.index] * block.Z, axis=-1)
+    F = special.expit(eta) if family.link == "logit" else stats.norm.cdf(eta)
+    p = family.guess + (1 - family.guess - family.lapse) * F
+    return np.asarray(total + stats.binom.logpmf(design.successes, design.trials, p).sum(axis=-1))
+
+
+def full_frame(seed: int, levels: tuple[int, int] = (32, 32)) -> pd.DataFrame:
+    """Return trials with exactly as many levels as the sampler pads to."""
+    rng = np.random.default_rng(seed)
+    n = 320
+    right = rng.integers(0, 4, n)
+    return pd.DataFrame(
+        {
+            "g": [f"g{i:02d}" for i in rng.permutation(np.arange(n) % levels[0])],
+            "h": [f"h{i:02d}" for i in rng.permutation(np.arange(n) % levels[1])],
+            "f": rng.choice(["a", "b", "c"], n),
+            "x": rng.uniform(-1, 2, n),
+            "w": rng.normal(size=n),
+            "o": rng.normal(size=n),
+            "correct": np.minimum(right, 1),
+            "right": right,
+            "wrong": 3 - right,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("formula", "levels", "family", "priors"),
+    [
+        (
+            "correct ~ x * w + offset(o) + (1 + x | g) + (1 + w | h)",
+            (32, 32),
+            {"family": "afc", "guess": 0.25, "lapse": 0.03},
+            ["b_x ~ student_t(4, 0.5, 1)", "sd_g ~ normal(0.3, 0.5)", "sd_h__w ~ gamma(2, 3)", "cor_g ~ lkj(1)"],
+        ),
+        (
+            "correct ~ x * w + (1 | g) + (1 | h)",
+            (32, 64),
+            {"family": "bernoulli"},
+            ["b ~ cauchy(0, 1)", "sd_g ~ student_t(3, 0, 2.5)", "sd_h ~ cauchy(0, 1)"],
+        ),
+        ("correct ~ f + (1 + f || g)", (32, 32), {"family": "bernoulli"}, ["sd ~ gamma(0.8, 2)"]),
+        (
+            "correct ~ x + w + (1 + x + w | g)",
+            (32, 32),
+            {"family": "bernoulli"},
+            ["cor ~ lkj(4)", "sd_g__x ~ exponential(5)"],
+        ),
+        ("cbind(right, wrong) ~ x + (1 | g)", (32, 32), {"family": "binomial", "link": "probit", "lapse": 0.02}, []),
+    ],
+    ids=["afc", "crossed", "uncorrelated", "three_terms", "counts"],
+)
+def test_density_is_that_of_scipy_at_every_draw(
+    formula: str, levels: tuple[int, int], family: dict[str, Any], priors: list[str]
+) -> None:
+    made = prepare(full_frame(7, levels), formula, priors, **family)
+    drawn = sample(*made, Settings(draws=60, tune=100, chains=2))
+    gap = drawn.stats["lp"] - log_density(*made, drawn)
+    np.testing.assert_allclose(gap - gap.mean(), 0.0, atol=1e-8 * np.abs(drawn.stats["lp"]).max())
+    assert np.ptp(drawn.stats["lp"]) > 5  # a density that never moves would pass
+
+
+# --- Without data, the prior comes back -------------------------------------------------------------------------------
+
+
+def uninformed(
+    terms: tuple[int, ...], columns: int, priors: Sequence[str], groups: Sequence[str]
+) -> tuple[Design, Sample]:
+    """Sample a model of five levels a group and ten rows of no trials."""
+    names = ("Intercept", "x", "w", "x:w")[:columns]
+    X = np.random.default_rng(3).normal(size=(10, columns))
+    blocks = tuple(
+        Block(group, names[:q], True, tuple("abcde"), X[:, :q], np.arange(10) % 5)
+        for group, q in zip(groups, terms, strict=True)
+    )
+    design = Design(names, X, np.zeros(10), blocks, np.zeros(10), np.zeros(10))
+    return design, sample(design, resolve_family(), resolve_priors(design, priors), Settings(draws=1500))
+
+
+def distance(draws: Array, cdf: Callable[[Array], Array]) -> float:
+    """Return Kolmogorov's statistic times the root of the effective sample size; above 2 in 7 of 10,000 samples."""
+    table = xr.Dataset({"x": (("chain", "draw"), draws)})
+    effective = min(float(az.ess(table, method=method)["x"]) for method in ("bulk", "tail"))
+    assert effective > 400
+    return float(stats.kstest(draws.ravel(), cdf).statistic * np.sqrt(min(effective, draws.size)))
+
+
+def half(law: Any) -> Callable[[Array], Array]:
+    """Cut a distribution at zero."""
+    below = law.cdf(0.0)
+    return lambda x: (law.cdf(x) - below) / (1 - below)
+
+
+def lkj(q: int, eta: float) -> Callable[[Array], Array]:
+    """Return the distribution function of one correlation under LKJ: Beta(a, a) on -1 to 1, a = eta - 1 + q / 2."""
+    a = eta - 1 + q / 2
+    return lambda x: stats.beta(a, a).cdf((x + 1) / 2)
+
+
+def whitened(drawn: Sample, block: int) -> Array:
+    """Return the effects of the levels in units of their own SDs and correlations, shape (chains, draws, levels, q)."""
+    sd, cor = drawn.sd[block], drawn.cor[block]
+    q = sd.shape[-1]
+    R = np.zeros((*sd.shape, q)) + np.eye(q)
+    for at, (j, k) in enumerate((j, k) for j in range(q) for k in range(j)):
+        R[..., j, k] = R[..., k, j] = cor[..., at]
+    L = np.linalg.cholesky(R) * sd[..., :, np.newaxis]
+    return np.asarray(np.linalg.solve(L[:, :, np.newaxis], drawn.r[block][..., np.newaxis])[..., 0])
+
+
+def test_without_data_the_prior_comes_back_with_two_blocks() -> None:
+    priors = [
+        "b_Intercept ~ normal(0.5, 2)",
+        "b_x ~ student_t(5, 1, 0.5)",
+        "b_w ~ normal(-3, 0.1)",
+        "sd_g__Intercept ~ exponential(2)",
+        "sd_g__x ~ normal(0, 1.5)",
+        "sd_h__Intercept ~ student_t(3, 0, 2.5)",
+        "sd_h__x ~ gamma(2, 4)",
+        "cor_g ~ lkj(1)",
+        "cor_h ~ lkj(3)",
+    ]
+    design, drawn = uninformed((2, 2), 4, priors, ("g", "h"))
+    expected = {
+        "b_Intercept": stats.norm(0.5, 2).cdf,
+        "b_x": stats.t(5, 1, 0.5).cdf,
+        "b_w": stats.norm(-3, 0.1).cdf,
+        "b_x:w": stats.norm(0, 1 / np.ptp(design.X[:, 3])).cdf,
+        "sd_g__Intercept": stats.expon(scale=0.5).cdf,
+        "sd_g__x": stats.halfnorm(scale=1.5).cdf,
+        "sd_h__Intercept": half(stats.t(3, 0, 2.5)),
+        "sd_h__x": stats.gamma(2, scale=0.25).cdf,
+        "cor_g_0": lkj(2, 1),
+        "cor_h_0": lkj(2, 3),
+    }
+    draws = named(design, drawn)
+    assert draws.keys() == expected.keys()
+    distances = {name: distance(draws[name], cdf) for name, cdf in expected.items()}
+    distances |= {f"z {i}{j}": distance(whitened(drawn, i)[..., 0, j], stats.norm.cdf) for i in (0, 1) for j in (0, 1)}
+    assert max(distances.values()) < 2.0, distances
+
+
+def test_without_data_the_prior_comes_back_with_three_correlated_terms() -> None:
+    priors = ["cor ~ lkj(2)", "sd_g__Intercept ~ normal(0.5, 0.5)", "sd_g__x ~ gamma(0.7, 1)", "sd_g__w ~ exponential(5)"]
+    design, drawn = uninformed((3,), 3, priors, ("g",))
+    expected = {
+        "sd_g__Intercept": half(stats.norm(0.5, 0.5)),
+        "sd_g__x": stats.gamma(0.7, scale=1.0).cdf,
+        "sd_g__w": stats.expon(scale=0.2).cdf,
+        **{f"cor_g_{j}": lkj(3, 2) for j in range(3)},
+    }
+    draws = named(design, drawn)
+    distances = {name: distance(draws[name], cdf) for name, cdf in expected.items()}
+    distances |= {f"z {j}": distance(whitened(drawn, 0)[..., 4, j], stats.norm.cdf) for j in range(3)}
+    # Jointly: the determinant, beside matrices found by rejection from the cube with density det(R)^(eta - 1).
+    rng = np.random.default_rng(5)
+    a, b, c = rng.uniform(-1, 1, (3, 200_000))
+    det = 1 + 2 * a * b * c - a**2 - b**2 - c**2
+    kept = np.sort(det[rng.uniform(size=det.size) < det])
+    x, y, z = (draws[f"cor_g_{j}"] for j in range(3))
+    drawn_det = 1 + 2 * x * y * z - x**2 - y**2 - z**2
+    distances["det"] = distance(drawn_det, lambda v: np.searchsorted(kept, v) / kept.size)
+    assert max(distances.values()) < 2.0, distances
+
+
+# --- Beside plain PyMC models and lme4 --------------------------------------------------------------------------------
+
+
+def run_plainly(model: Any, names: Sequence[str]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import nutpie
+
+        compiled = nutpie.compile_pymc_model(model, backend="numba", var_names=list(names))
+        trace = nutpie.sample(compiled, draws=1500, tune=1000, chains=4, seed=11, progress_bar=False, target_accept=0.9)
+    return trace.posterior
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_correlated_forced_choice_agrees_with_a_plain_pymc_model(trials: Trials, model: Model) -> None:
+    import pymc as pm
+
+    frame = trials("afc")
+    basis = (frame["representation"] == "distributed").to_numpy(dtype=float)
+    depth = frame["depth"].to_numpy()
+    with pm.Model() as plain:
+        b0 = pm.Normal("b0", 0, 1.5)
+        b1 = pm.Normal("b1", 0, 1)
+        b2 = pm.Normal("b2", 0, 1 / np.ptp(depth))
+        b3 = pm.Normal("b3", 0, 1 / np.ptp(basis * depth))
+        eta = b0 + b1 * basis + b2 * depth + b3 * basis * depth
+        for group in ("participant", "pair"):
+            level, names = pd.factorize(frame[group], sort=True)
+            chol, _, _ = pm.LKJCholeskyCov(group, n=2, eta=2, sd_dist=pm.Exponential.dist(2.0, shape=2))
+            z = pm.Normal(f"z_{group}", shape=(2, len(names)))
+            u = pm.Deterministic(f"u_{group}", pm.math.dot(chol, z))
+            eta = eta + u[0][level] + u[1][level] * basis
+        pm.Bernoulli("correct", p=0.5 + 0.5 * pm.math.sigmoid(eta), observed=frame["correct"])
+    posterior = run_plainly(
+        plain, [f"b{i}" for i in range(4)] + [f"{g}_{s}" for g in ("participant", "pair") for s in ("stds", "corr")] + ["u_participant", "u_pair"]
+    )
+    design, family, priors = prepare(frame, **model("afc"))
+    ours = named(design, sample(design, family, priors, Settings(draws=1500)), random=True)
+    theirs = {f"b_{name}": posterior[f"b{j}"].to_numpy() for j, name in enumerate(design.names)}
+    for block in design.blocks:
+        g = block.group
+        for j, term in enumerate(block.terms):
+            theirs[f"sd_{g}__{term}"] = posterior[f"{g}_stds"].to_numpy()[..., j]
+            for k, level in enumerate(block.levels):
+                theirs[f"r_{g}[{level},{term}]"] = posterior[f"u_{g}"].to_numpy()[..., j, k]
+        theirs[f"cor_{g}_0"] = posterior[f"{g}_corr"].to_numpy()[..., 1, 0]
+    main = [name for name in ours if not name.startswith("r_")]
+    assert_alike({n: ours[n] for n in main}, {n: theirs[n] for n in main})
+    levels = [name for name in ours if name.startswith("r_")]
+    assert_alike({n: ours[n] for n in levels}, {n: theirs[n] for n in levels}, most=4.5)
+
+
+EXP1 = "correct ~ instr_type * depth + (1 | subject) + (1 | unit)"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_borowski_agrees_with_a_plain_pymc_model(reference: Path) -> None:
+    import pymc as pm
+
+    frame = pd.read_csv(reference / "exp1.csv")
+    optimized = (frame["instr_type"] == "optimized").to_numpy(dtype=float)
+    depth = frame["depth"].to_numpy()
+    subject, subjects = pd.factorize(frame["subject"], sort=True)
+    unit, units = pd.factorize(frame["unit"], sort=True)
+    with pm.Model() as plain:
+        b0, b1 = pm.Normal("b0", 0, 1.5), pm.Normal("b1", 0, 1)
+        b2, b3 = pm.Normal("b2", 0, 1 / np.ptp(depth)), pm.Normal("b3", 0, 1 / np.ptp(optimized * depth))
+        s, t = pm.Exponential("s", 2), pm.Exponential("t", 2)
+        u = pm.Normal("u", shape=len(subjects))
+        v = pm.Normal("v", shape=len(units))
+        eta = b0 + b1 * optimized + b2 * depth + b3 * optimized * depth + s * u[subject] + t * v[unit]
+        pm.Bernoulli("correct", logit_p=eta, observed=frame["correct"])
+    posterior = run_plainly(plain, ["b0", "b1", "b2", "b3", "s", "t"])
+    design, family, priors = prepare(frame, EXP1)
+    ours = named(design, sample(design, family, priors, Settings(draws=1500)))
+    theirs = {name: posterior[key].to_numpy() for name, key in zip(ours, ["b0", "b1", "b2", "b3", "s", "t"], strict=True)}
+    assert_alike(ours, theirs)
+
+
+def test_borowski_lies_near_lme4_under_wide_priors(reference: Path) -> None:
+    """A posterior mean is no maximum, so nearness is in posterior SDs: 0.3 where priors are wide.
+
+    Measured under the default priors, towards zero: 0.30 to 0.45 SD, since normal(0, 1) over the range is no wide prior
+    for effects of 0.8 with a standard error of 0.65.
+    """
+    tight = json.loads((reference / "B_glmer.json").read_text())["models"]["full"]["tight"]
+    frame = pd.read_csv(reference / "exp1.csv")
+    wide = ["b ~ normal(0, 5)", "b_Intercept ~ normal(0, 5)", "sd ~ student_t(3, 0, 2.5)"]
+    away = {}
+    for label, priors in (("wide", wide), ("default", [])):
+        design, family, in_use = prepare(frame, EXP1, priors)
+        drawn = sample(design, family, in_use, Settings())
+        means, sds = drawn.b.mean(axis=(0, 1)), drawn.b.std(axis=(0, 1))
+        theirs = np.array([tight["fixef"][name.replace("Intercept", "(Intercept)")] for name in design.names])
+        away[label] = (means - theirs) / sds
+        np.testing.assert_allclose(sds, [tight["se"][k] for k in tight["fixef"]], rtol=0.25)
+    assert np.abs(away["wide"]).max() < 0.3, away
+    assert np.abs(away["default"]).max() < 0.6, away
+
+
+# --- Properties -------------------------------------------------------------------------------------------------------
+
+SHORT = Settings(draws=200, tune=300, chains=2)
+
+
+def test_one_seed_one_posterior_another_seed_another(trials: Trials, model: Model) -> None:
+    made = prepare(trials("counts"), **model("counts"))
+    first, again, other = (sample(*made, replace(SHORT, seed=seed)) for seed in (4, 4, 5))
+    for part in ("b", "sd", "cor", "r"):
+        for x, y, z in zip(getattr(first, part), getattr(again, part), getattr(other, part), strict=True):
+            np.testing.assert_array_equal(x, y)
+            assert x.size == 0 or not np.array_equal(x, z)
+
+
+def test_shapes_and_statistics(trials: Trials, model: Model) -> None:
+    stages: list[str] = []
+    design, family, priors = prepare(trials("afc"), **model("afc"))
+    drawn = sample(design, family, priors, SHORT, clock=stages.append)
+    assert stages == ["compile", "sample"]
+    assert drawn.b.shape == (2, 200, 4)
+    assert [x.shape for x in drawn.sd] == [(2, 200, 2)] * 2
+    assert [x.shape for x in drawn.cor] == [(2, 200, 1)] * 2
+    assert [x.shape for x in drawn.r] == [(2, 200, 16, 2), (2, 200, 20, 2)]
+    assert all(values.shape == (2, 200) for values in drawn.stats.values())
+    assert drawn.stats["diverging"].dtype == bool
+    assert (drawn.sd[0] > 0).all() and (np.abs(drawn.cor[0]) < 1).all()
+
+
+def test_two_bars_without_correlation_have_none(trials: Trials, model: Model) -> None:
+    design, family, priors = prepare(trials("uncorrelated"), **model("uncorrelated"))
+    assert [prior.klass for prior in priors].count("cor") == 0
+    drawn = sample(design, family, priors, SHORT)
+    assert design.blocks[0].terms == ("Intercept", "conditioneasy", "conditionhard")
+    assert drawn.cor[0].shape == (2, 200, 0)
+
+
+def test_guess_zero_is_plain_logistic_exactly(trials: Trials, model: Model) -> None:
+    frame, formula = trials("crossed"), model("crossed")["formula"]
+    afc = sample(*prepare(frame, formula, family="afc", guess=0.0), SHORT)
+    plain = sample(*prepare(frame, formula, family="bernoulli"), SHORT)
+    np.testing.assert_array_equal(afc.b, plain.b)
+    np.testing.assert_array_equal(afc.r[1], plain.r[1])
+
+
+def test_guess_and_lapse_change_the_posterior_of_one_compilation(trials: Trials, model: Model) -> None:
+    frame, formula = trials("crossed"), model("crossed")["formula"]
+    means = [
+        sample(*prepare(frame, formula, family="afc", guess=g, lapse=lapse), SHORT).b[..., 0].mean()
+        for g, lapse in ((0.0, 0.0), (0.5, 0.0), (0.0, 0.2))
+    ]
+    assert means[1] < means[0] - 0.5 and means[2] > means[0] + 0.1
+
+
+def test_single_trials_are_their_counts(trials: Trials) -> None:
+    frame = trials("nested")
+    frame["depth"] = (2 * frame["depth"]).round() / 2
+    cells = ["batch", "cask", "representation", "depth"]
+    counted = frame.groupby(cells, observed=True, sort=False)["correct"].agg(["sum", "size"]).reset_index()
+    assert len(counted) < 0.8 * len(frame)
+    right = "representation * depth + (1 | batch / cask)"
+    single = prepare(frame, f"correct ~ {right}")
+    counts = prepare(counted, f"sum | trials(size) ~ {right}", family="binomial")
+    assert_alike(*(named(made[0], sample(*made, Settings())) for made in (single, counts)))
+
+
+def test_names_of_participants_and_order_of_rows_do_not_matter(trials: Trials) -> None:
+    frame = trials("crossed")
+    rng = np.random.default_rng(8)
+    people = frame["participant"].unique()
+    new = dict(zip(people, rng.permutation([f"x{i}" for i in range(len(people))]), strict=True))
+    moved = frame.assign(participant=frame["participant"].map(new)).sample(frac=1.0, random_state=8)
+    one, two = prepare(frame, CROSSED), prepare(moved, CROSSED)
+    old = {f"r_participant[{name},Intercept]": f"r_participant[{new[name]},Intercept]" for name in people}
+    ours = named(one[0], sample(*one, Settings()), random=True)
+    theirs = named(two[0], sample(*two, Settings(seed=2)), random=True)
+    assert_alike(ours, {name: theirs[old.get(name, name)] for name in ours}, most=4.5)
+
+
+@pytest.mark.parametrize("people", [31, 32])
+def test_padding_leaves_each_level_its_own_effect(people: int) -> None:
+    frame = full_frame(9, (people, 33))
+    frame["correct"] = (frame["g"] == "g07").astype(int) | (frame["h"] == "h32").astype(int)
+    design, family, priors = prepare(frame, "correct ~ x * w + (1 | g) + (1 | h)")
+    drawn = sample(design, family, priors, SHORT)
+    assert drawn.r[0].shape[2:] == (people, 1) and drawn.r[1].shape[2:] == (33, 1)
+    assert [int(np.argmax(r.mean(axis=(0, 1)))) for r in drawn.r] == [7, 32]
+
+
+def test_a_level_without_trials_changes_nothing_else_across_the_padding() -> None:
+    """The 33rd level of a group doubles its padding; here in one group and then the other, in one compiled model."""
+    frame = full_frame(10).assign(right=lambda t: (t["right"] > 0).astype(int), wrong=lambda t: 1 - t["right"])
+    empty = frame.iloc[:1].assign(right=0, wrong=0)
+    wide_h = pd.concat([frame, empty.assign(h="h32")], ignore_index=True)
+    wide_g = pd.concat([frame, empty.assign(g="g32")], ignore_index=True)
+    formulas = ("(1 | g) + (1 | h)", "(1 | h) + (1 | g)")
+    drawn = []
+    for rows, groups in zip((wide_h, wide_g), formulas, strict=True):
+        made = prepare(rows, f"cbind(right, wrong) ~ x * w + {groups}", family="binomial")
+        assert [len(block.levels) for block in made[0].blocks] == [32, 33]
+        drawn.append(named(made[0], sample(*made, Settings())))
+    assert_alike(drawn[0], {name: drawn[1][name] for name in drawn[0]})
+
+
+# --- Settings, failures, interruption ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"draws": 0}, "draws is 0"),
+        ({"tune": 0}, "tune is 0"),
+        ({"chains": 0}, "chains is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"target_accept": 1.0}, "between 0 and 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Settings(**wrong)
+
+
+def test_a_sampler_that_cannot_start_says_so(trials: Trials, model: Model) -> None:
+    design, family, priors = prepare(trials("counts"), **model("counts"))
+    with pytest.raises(PsychostatsError, match="the sampler stopped"):
+        sample(replace(design, offset=np.full_like(design.offset, np.nan)), family, priors, SHORT)
+
+
+SCRIPT = """
+    import os, sys
+    import pandas as pd
+    from psychostats.fit import fit
+
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # draws must not depend on how many cores there are
+    frame, formula, out = pd.read_csv(sys.argv[1]), sys.argv[2], sys.argv[3]
+    frame["representation"] = pd.Categorical(frame["representation"], categories=["local", "distributed"])
+    fit(formula, frame, draws=200, tune=300, chains=2, out=out + "/fresh", progress=False)
+    for name in ("interrupted", "killed"):
+        print("sampling", flush=True)
+        try:
+            fit(formula, frame, draws=100000, out=out + "/" + name, progress=False)
+        except KeyboardInterrupt:
+            print("KeyboardInterrupt", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Start another process that fits once, and then twice for so long that it can be stopped."""
+    out = tmp_path_factory.mktemp("fresh")
+    data = Path(__file__).parent / "data" / "crossed.csv"
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(data), CROSSED, str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+        yield process, out
+        process.kill()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="pins a process to one core, which needs Linux")
+def test_another_process_draws_the_same_and_leaves_nothing_when_stopped(
+    fresh: tuple[subprocess.Popen[str], Path], trials: Trials, model: Model
+) -> None:
+    process, out = fresh
+    assert process.stdout is not None
+    sample(*prepare(trials("nested"), **model("nested")), SHORT)  # other data through the same compiled model
+    here = sample(*prepare(trials("crossed"), CROSSED), SHORT)
+    for stop, then in ((signal.SIGINT, "KeyboardInterrupt\n"), (signal.SIGKILL, "")):
+        assert process.stdout.readline() == "sampling\n"
+        time.sleep(2.0)
+        process.send_signal(stop)
+        assert process.stdout.readline() == then
+    assert process.wait() == -signal.SIGKILL
+    assert [path.name for path in out.iterdir()] == ["fresh"]
+    there: Fit = load_fit(out / "fresh")
+    np.testing.assert_array_equal(here.b, there.draws_table.posterior["b"].to_numpy())
+    np.testing.assert_array_equal(here.r[1], there.draws_table.posterior["r_item"].to_numpy())
+    np.testing.assert_array_equal(here.stats["lp"], there.draws_table.groups["sample_stats"]["lp"].to_numpy())
