@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,7 @@ class Result:
     def headline(self) -> pd.DataFrame:
         """Contrasts with the moderator at its mean: what the report is about."""
         rows = self.contrasts
-        return rows[rows["at"] == "mean"] if "at" in rows else rows
+        return rows[rows[".at"] == "mean"] if ".at" in rows else rows
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,12 @@ class Analysis:
     def main(self) -> tuple[Result, ...]:
         """The results of the first model, which the report is about, an experiment each."""
         return tuple(result for result in self.results if result.model == self.study.models[0])
+
+    @property
+    def moderator(self) -> str | None:
+        """The numeric predictor along which the contrast is followed, if the main model has it."""
+        name = self.study.effects.moderator
+        return name if name in self.main[0].fit.coding.ranges else None
 
     @property
     def converged(self) -> bool:
@@ -204,9 +211,9 @@ def summarise_fit(study: Study, experiment: str, model: ModelTable, made: Fit, r
     means = [marginal_means(made, factor, interval=interval)]
     if moderated:
         assert at is not None
-        parts = [part.assign(at="mean") for part in parts]
+        parts = [part.assign(**{".at": "mean"}) for part in parts]
         parts += [
-            contrasts(made, factor, by=at, scale=scale, interval=interval).assign(at="value")
+            contrasts(made, factor, by=at, scale=scale, interval=interval).assign(**{".at": "value"})
             for scale in ("response", "link")
         ]
         means.append(marginal_means(made, factor, by=at, interval=interval))
@@ -237,7 +244,7 @@ def summarise_fit(study: Study, experiment: str, model: ModelTable, made: Fit, r
     )
 
 
-def _level_of(terms: pd.Series[str], factor: str, made: Fit) -> pd.Categorical:
+def _level_of(terms: pd.Series[str], factor: str, made: Fit) -> pd.Categorical[Any]:
     """Return the factor's level that each row of marginal means is about."""
     return pd.Categorical(terms.str.slice(len(factor)), categories=list(made.coding.levels[factor]))
 
@@ -272,19 +279,18 @@ def _raw_tables(
         catch = _share(caught, ["experiment"])
     accuracy = _share(rows, ["experiment", factor])
     people = _share(rows, ["experiment", factor, group])
-    summary = people.groupby(["experiment", factor], observed=True)["accuracy"].agg(["mean", "sem", "size"]).reset_index()
+    summary = (
+        people.groupby(["experiment", factor], observed=True)["accuracy"].agg(["mean", "sem", "size"]).reset_index()
+    )
     wald = Interval("wald", study.effects.probability)
     low, high = wald.of_estimate(summary["mean"], summary["sem"].fillna(0.0))
     summary = summary.assign(estimate=summary["mean"], conf_low=low, conf_high=high, participants=summary["size"])
     bins = pd.DataFrame()
     if moderator is not None and moderator in rows.columns:
-        values = rows[moderator].astype(float)
-        if values.nunique() > study.report.depth_bins:
-            edges = np.linspace(values.min(), values.max(), study.report.depth_bins + 1)
-            place = np.clip(np.digitize(values, edges) - 1, 0, study.report.depth_bins - 1)
-        else:
-            place = values.rank(method="dense").to_numpy().astype(int)
-        binned = rows.assign(bin=place)
+        # Bins of as many distinct values each as can be, so that layers are not cut and points weigh about alike.
+        groups = np.array_split(np.sort(rows[moderator].unique().astype(float)), study.report.depth_bins)
+        starts = [group[0] for group in groups if len(group)]
+        binned = rows.assign(bin=np.searchsorted(starts, rows[moderator].astype(float), side="right"))
         bins = _share(binned, ["experiment", factor, "bin"])
         centre = binned.groupby(["experiment", factor, "bin"], observed=True)[moderator].mean().reset_index()
         bins = bins.merge(centre, on=["experiment", factor, "bin"])

@@ -83,9 +83,7 @@ def predictive_accuracy(
     )
 
 
-def prior_predictive_accuracy(
-    fit: Fit, factor: str, *, draws: int = 2000, seed: int = 1
-) -> pd.DataFrame:
+def prior_predictive_accuracy(fit: Fit, factor: str, *, draws: int = 2000, seed: int = 1) -> pd.DataFrame:
     """Return the population accuracy at each level of a factor that the priors alone predict, other predictors at their mean.
 
     Parameters
@@ -129,9 +127,7 @@ def draw_priors(
     b = np.stack([law[f"b_{name}"].draw(rng, size) for name in names], axis=1)
     covariance = []
     for block in blocks:
-        sd = np.stack(
-            [law[f"sd_{block.group}__{term}"].draw(rng, size, positive=True) for term in block.terms], axis=1
-        )
+        sd = np.stack([law[f"sd_{block.group}__{term}"].draw(rng, size, positive=True) for term in block.terms], axis=1)
         q = len(block.terms)
         L = np.broadcast_to(np.eye(q), (size, q, q))
         if block.structure == "correlated":

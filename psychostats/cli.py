@@ -65,9 +65,7 @@ def check(
     errors = [fault for fault in table.faults if fault.severity == "error"]
     warnings = [fault for fault in table.faults if fault.severity == "warning"]
     if as_json:
-        found = [
-            {"severity": f.severity, "column": f.column, "row": f.row, "message": f.message} for f in table.faults
-        ]
+        found = [{"severity": f.severity, "column": f.column, "row": f.row, "message": f.message} for f in table.faults]
         _print_json({"file": str(trials), "errors": len(errors), "warnings": len(warnings), "faults": found})
     else:
         for fault in table.faults:
@@ -114,7 +112,10 @@ def fit(
         raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
     # Rows that lack a value are dropped, counted or refused by the fit itself.
     table = read_trials(
-        trials, columns=_mapping(maps or []), needed=spec.formula.variables, missing="error" if missing == "error" else "drop"
+        trials,
+        columns=_mapping(maps or []),
+        needed=spec.formula.variables,
+        missing="error" if missing == "error" else "drop",
     )
     _say(f"fitting {spec.formula.text} to {len(table):,} rows ({reason})", quiet)
     made = fit_model(
@@ -163,7 +164,9 @@ def summary(
 def effects(
     directory: FitDir,
     factor: Annotated[str, typer.Argument(help="Predictor whose effect is asked for.", show_default=False)],
-    by: Annotated[list[str] | None, typer.Option("--by", help="name=value,value: other predictors, repeatable.")] = None,
+    by: Annotated[
+        list[str] | None, typer.Option("--by", help="name=value,value: other predictors, repeatable.")
+    ] = None,
     scale: Annotated[str, typer.Option("--scale", help="response or link.")] = "response",
     contrast: Annotated[str | None, typer.Option("--contrast", help="pairwise: also all pairs of levels.")] = None,
     as_json: Json = False,
@@ -241,7 +244,12 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except InputError as error:
-        _say("\n".join(f"error: {line}" if i == 0 or not line.startswith(" ") else line for i, line in enumerate(str(error).splitlines())))
+        _say(
+            "\n".join(
+                f"error: {line}" if i == 0 or not line.startswith(" ") else line
+                for i, line in enumerate(str(error).splitlines())
+            )
+        )
         sys.exit(error.exit_code)
     except PsychostatsError as error:
         _say(f"error: {error}")
@@ -255,7 +263,9 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("PSYCHOSTATS_DEBUG"):
             traceback.print_exc()
-        _say(f"internal error: {type(error).__name__}: {error} (set PSYCHOSTATS_DEBUG=1 to see where; please report it)")
+        _say(
+            f"internal error: {type(error).__name__}: {error} (set PSYCHOSTATS_DEBUG=1 to see where; please report it)"
+        )
         sys.exit(1)
 
 

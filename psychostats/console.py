@@ -20,6 +20,7 @@ _STRUCTURES = {
 def describe_fit(fit: Fit, *, random: bool = False) -> str:
     """Return the summary of a fit as text: what was fitted, may it be read, the terms in blocks, and how they were made."""
     family, design = fit.spec.family, fit.design
+    groups = {block.group: len(block.levels) for block in design.blocks}
     lines = []
     if not fit.converged:
         lines += ["NOT CONVERGED: these numbers may not be read.", *(f"  {line}" for line in fit.warnings), ""]
@@ -27,7 +28,7 @@ def describe_fit(fit: Fit, *, random: bool = False) -> str:
         f"Formula: {fit.spec.formula.text}",
         f"Family:  {family.describe()}",
         f"Data:    {int(design.trials.sum()):,} trials"
-        + "".join(f", {len(block.levels)} {block.group}" for block in _each_group(fit))
+        + "".join(f", {count} {group}" for group, count in groups.items())
         + (f"; {fit.provenance['data']['dropped']} rows dropped" if fit.provenance["data"]["dropped"] else ""),
     ]
     lines += [f"Coding:  {name}: {words}" for name, words in fit.coding.describe().items()]
@@ -72,13 +73,6 @@ def describe_effects(table: pd.DataFrame, interval: Interval) -> str:
             + "."
         )
     return "\n".join([_table(shown), "", *notes])
-
-
-def _each_group(fit: Fit) -> list:  # type: ignore[type-arg]
-    seen = {}
-    for block in fit.design.blocks:
-        seen.setdefault(block.group, block)
-    return list(seen.values())
 
 
 def _terms_text(rows: pd.DataFrame) -> str:

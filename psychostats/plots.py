@@ -191,7 +191,7 @@ def plot_contrasts(
     """
     estimates = ["estimate", "conf_low", "conf_high"]
     texts = {"experiment": "experiment", "label": "label", "target": "target"}
-    rows = tidy(effects, "effects", texts, estimates, wrap=30).dropna(subset="estimate")
+    rows = tidy(effects, "effects", texts, estimates, wrap=34).dropna(subset="estimate")
     rows, axis = in_rows(rows, "label", apart="target")
     note = f"Bars: {interval_label}." + (
         f" Shaded: region of practical equivalence, {' to '.join(signed([rope.low, rope.high]))}." if rope else ""

@@ -105,7 +105,7 @@ def write_tables(analysis: Analysis, folder: Path) -> Path:
         for result in mine:
             name = {"model": result.model.name}
             for table in (result.means, result.contrasts, result.slopes, result.interaction):
-                effects.append(table.drop(columns=["at"], errors="ignore").assign(**name))
+                effects.append(table.drop(columns=[".at"], errors="ignore").assign(**name))
             terms.append(result.fit.terms(interval=analysis.study.effects.as_interval()).assign(**name))
             checks.append(pd.DataFrame([check.row() for check in result.fit.checks]).assign(**name))
         parts = {
@@ -115,8 +115,8 @@ def write_tables(analysis: Analysis, folder: Path) -> Path:
             "terms": _stack(terms),
             "checks": _stack(checks),
         }
-        for name, frame in parts.items():
-            frame.to_csv(folder / f"{_file_name(experiment)}_{name}.csv", index=False)
+        for kind, frame in parts.items():
+            frame.to_csv(folder / f"{_file_name(experiment)}_{kind}.csv", index=False)
     return folder
 
 
@@ -139,7 +139,12 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
             for result in analysis.main
         ]
     )
-    terms = _stack([result.fit.terms(interval=effects.as_interval()).assign(experiment=result.experiment) for result in analysis.main])
+    terms = _stack(
+        [
+            result.fit.terms(interval=effects.as_interval()).assign(experiment=result.experiment)
+            for result in analysis.main
+        ]
+    )
     plots = {
         "accuracy": plot_accuracy(people, analysis.summary, factor=factor, interval_label=wald, chance=chance),
         "contrasts": plot_contrasts(
@@ -175,7 +180,7 @@ def _forest(analysis: Analysis) -> pd.DataFrame:
     for result in analysis.main:
         table = result.contrasts[result.contrasts["scale"] == "difference"].copy()
         names = table["contrast"].str.replace(" - ", " − ")
-        if "at" in table:
+        if ".at" in table:
             values = table[moderator].map(lambda value: "mean" if pd.isna(value) else f"{value:g}")
             names = names + f", {moderator} " + values
         for name in ("estimate", "conf_low", "conf_high"):
@@ -214,7 +219,11 @@ def _require_report_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder for the report.")
     allowed = {"report.html", "report.pdf", "fits", "figures", "tables"}
-    foreign = sorted(p.name for p in out.iterdir() if p.name not in allowed and not p.name.startswith(".")) if out.exists() else []
+    foreign = (
+        sorted(p.name for p in out.iterdir() if p.name not in allowed and not p.name.startswith("."))
+        if out.exists()
+        else []
+    )
     if foreign:
         raise InputError(f"{out} holds '{foreign[0]}', which is no part of a report; give another folder.")
 

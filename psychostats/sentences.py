@@ -6,14 +6,14 @@ document layout; a sentence is what `psychostats.document.prose` returns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
 from psychostats.document import Inline, Strong, format_value, prose
 
-Row: TypeAlias = Mapping[str, Any]
+Row: TypeAlias = Mapping[Any, Any]
 Verdict: TypeAlias = Literal["higher", "lower", "equal", "open"]
 
 # How much of the posterior must lie within the region of practical equivalence to call two things practically equal.
@@ -41,6 +41,11 @@ def points(value: float) -> str:
     """Print a difference of probabilities in percentage points, with its sign."""
     text = format_value(100 * value, "number", 1)
     return text if text.startswith("−") or text == "0.0" else f"+{text}"
+
+
+def points_interval(row: Row) -> str:
+    """Print a difference with its interval in percentage points, ``+3.4 [+1.0, +5.7]``."""
+    return f"{points(row['estimate'])} [{points(row['conf_low'])}, {points(row['conf_high'])}]"
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -152,7 +157,7 @@ def say_interaction(
     )
 
 
-def say_overall(rows: list[Row], what: str, along: str = "") -> str:
+def say_overall(rows: Sequence[Row], what: str) -> str:
     """Count verdicts over experiments in one sentence, for example *in 2 of 3 experiments*."""
     counts = pd.Series([verdict(row) for row in rows]).value_counts()
     names = {
@@ -165,7 +170,7 @@ def say_overall(rows: list[Row], what: str, along: str = "") -> str:
         return ""
     parts = [f"{names[key]} in {counts[key]} of {len(rows)} experiments" for key in names if key in counts.index]
     text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}{along}."
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _opening(experiment: str) -> str:

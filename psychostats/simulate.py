@@ -222,8 +222,8 @@ def _main_trials(plan: Plan, names: list[str], rng: np.random.Generator) -> pd.D
             "participant": np.array(names, dtype=object)[person],
             "phase": "main",
             "catch": False,
-            "representation": pd.Categorical.from_codes(kind, categories=list(plan.representations)),
-            "layer": pd.Categorical.from_codes(layer, categories=list(plan.layers)),
+            "representation": pd.Categorical.from_codes(kind.tolist(), categories=pd.Index(plan.representations)),
+            "layer": pd.Categorical.from_codes(layer.tolist(), categories=pd.Index(plan.layers)),
             "depth": depth[layer],
             "pair": ids[pair],
         }
@@ -241,7 +241,7 @@ def _side_trials(main: pd.DataFrame, names: list[str], count: int, rng: np.rando
 
 def _predict(coding: Coding, blocks: tuple[Block, ...], rows: pd.DataFrame, parameters: Parameters) -> Array:
     design = coding.design(rows.assign(**{name: 1 for name in coding.formula.response.columns}))
-    return linear_predictor(design, parameters)[0]
+    return np.asarray(linear_predictor(design, parameters)[0])
 
 
 def _record_answers(plan: Plan, table: pd.DataFrame, careless: npt.NDArray[np.bool_], rng: np.random.Generator) -> None:

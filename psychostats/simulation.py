@@ -84,7 +84,10 @@ def describe_simulation(study: Study, file: str, trials: int, seed: int | None =
         "",
         "| term | " + " | ".join(experiments) + " |",
         "|---|" + "---:|" * len(experiments),
-        *(f"| `{term}` | " + " | ".join(f"{plan.truth[e].get(term, 0.0):g}" for e in experiments) + " |" for term in terms),
+        *(
+            f"| `{term}` | " + " | ".join(f"{plan.truth[e].get(term, 0.0):g}" for e in experiments) + " |"
+            for term in terms
+        ),
         "",
         f"In each experiment {plan.careless} participants are careless: they answer at chance, four times as fast. The "
         f"others are right on {plan.catch_accuracy:.0%} of catch and {plan.practice_accuracy:.0%} of practice trials. "

@@ -25,9 +25,7 @@ from psychostats.trials import read_trials
 
 FEATURE_TABLES = ("network", "images", "dictionary", "features", "contributions", "visualize", "stimuli")
 SOURCES = ("paper", "predecessor", "assumed")
-DEFAULT_FORMULA = (
-    "correct ~ representation * depth + (1 + representation | participant) + (1 + representation | pair)"
-)
+DEFAULT_FORMULA = "correct ~ representation * depth + (1 + representation | participant) + (1 + representation | pair)"
 
 
 class _Table(BaseModel):
@@ -127,7 +125,7 @@ class ReportTable(_Table):
     """``[report]``: how the report looks."""
 
     authors: tuple[str, ...] = ()
-    depth_bins: int = 5
+    depth_bins: int = 8
     """Bins of the moderator for raw accuracy, where it takes more values."""
     group: str = "participant"
     """Whose raw accuracies stand as points in the figures."""
@@ -204,7 +202,9 @@ class Study(_Table):
             spec=spec,
             truth={name: shared | s.truth.get(name, {}) for name in design.participants},
             participants=design.participants,
-            representations=tuple(dict.fromkeys(representations.values() if isinstance(representations, dict) else representations)),
+            representations=tuple(
+                dict.fromkeys(representations.values() if isinstance(representations, dict) else representations)
+            ),
             layers=design.layers,
             pairs=design.pairs or 0,
             main=design.main or 0,
@@ -304,7 +304,9 @@ def _say(fault: Any, content: Mapping[str, Any]) -> str:
             known = [*(name for name in _fields(Study) if name not in ("path", "sha256")), *FEATURE_TABLES]
             return f"unknown table [{table}]{nearest(table, known)}; allowed are {', '.join(known)}."
         known = _fields(_TABLES[table])
-        return f"unknown key '{place[-1]}' in [{table}]{nearest(str(place[-1]), known)}; allowed are {', '.join(known)}."
+        return (
+            f"unknown key '{place[-1]}' in [{table}]{nearest(str(place[-1]), known)}; allowed are {', '.join(known)}."
+        )
     if fault["type"] == "missing":
         return f"[{table}] lacks '{key}'." if key else f"the table [{table}] is missing."
     where = f"[{table}] {key}" if key else f"[{table}]"

@@ -1,4 +1,4 @@
-"""The house stands: imports only go down, each foreign library has its room, and every file is short and says its job."""
+"""The house stands: imports go down, each foreign library has its room, and every file is short and says its job."""
 
 import ast
 from pathlib import Path
@@ -21,6 +21,7 @@ FLOORS = (
     ("checks", "effects", "compare", "console"),
     ("study",),
     ("analysis", "simulation"),
+    ("tables",),
     ("sections",),
     ("report",),
     ("cli",),
@@ -73,7 +74,7 @@ def test_imports_only_go_down(path):
             continue
         module = rest.split(".")[0] if rest else "__init__"
         module = module if (ROOT / "psychostats" / f"{module}.py").exists() or "(" in module else "__init__"
-        assert FLOOR.get(module, len(FLOORS)) < FLOOR[path.stem], f"{path.stem} imports {name}"
+        assert FLOOR.get(module, len(FLOORS)) < FLOOR.get(path.stem, 0), f"{path.stem} imports {name}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

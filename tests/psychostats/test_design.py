@@ -268,6 +268,14 @@ def test_an_unseen_or_missing_level_has_no_place(trials):
         assert block.index.tolist() == [-1] * 4
 
 
+def test_a_missing_level_is_not_the_empty_one(trials):
+    data = trials.assign(participant=trials["participant"].replace("p9", ""))
+    coding = learn("correct ~ depth + (1 | participant)", data)
+    (block,) = coding.random(data.iloc[:3].assign(participant=["", None, "P1"]))
+    assert block.levels == ("", "P1", "p10")
+    assert block.index.tolist() == [0, -1, 1]
+
+
 def test_levels_that_colons_make_alike_are_refused():
     data = pd.DataFrame({"y": 1, "a": ["x:y", "x"] * 2, "b": ["z", "y:z"] * 2})
     with pytest.raises(FormulaError, match="colons in the levels of a, b"):
@@ -326,7 +334,7 @@ def test_more_columns_than_trials_are_refused(trials):
 
 @pytest.mark.parametrize("n", [40, 100_000])
 def test_a_narrow_predictor_far_from_zero_is_no_constant(n):
-    data = pd.DataFrame({"y": 1, "year": 2026.0 + np.linspace(0, 0.01, n)})
+    data = pd.DataFrame({"y": 1, "year": 2026.0 + np.linspace(0, 1e-4, n)})
     assert learn("y ~ year", data).names == ("Intercept", "year")
 
 

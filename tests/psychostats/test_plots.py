@@ -90,11 +90,10 @@ FIGURES: dict[str, Callable[[dict[str, pd.DataFrame]], p9.ggplot]] = {
 WITH_BARS = ["accuracy", "depth", "contrasts", "terms", "predictive", "people"]
 
 
-def layer(plot: p9.ggplot, geom: str) -> pd.DataFrame:
-    """Data as drawn by the layers of one geom."""
-    drawn = plot.draw(show=False)
-    drawn.clear()
-    return pd.concat([item.data for item in plot.layers if type(item.geom).__name__ == f"geom_{geom}"])
+def drawn(plot: p9.ggplot, geom: str) -> list[pd.DataFrame]:
+    """Data as drawn by each layer of one geom."""
+    plot.draw(show=False).clear()
+    return [layer.data for layer in plot.layers if type(layer.geom).__name__ == f"geom_{geom}"]
 
 
 @pytest.mark.parametrize("case", [PLAIN, AWKWARD], ids=["plain", "awkward"])
@@ -141,21 +140,21 @@ def test_a_level_keeps_its_colour_whatever_the_order_of_rows() -> None:
     for order in (slice(None), slice(None, None, -1)):
         people, summary = (data[key].iloc[order].reset_index(drop=True) for key in ("participants", "summary"))
         plot = plots.plot_accuracy(people, summary, factor="basis", interval_label=LABEL)
-        drawn = layer(plot, "point")
-        assert set(drawn.loc[drawn["x"].round() == 1, "color"]) == {PALETTE[0]}
-        assert set(drawn.loc[drawn["x"].round() == 2, "color"]) == {PALETTE[1]}
+        points = drawn(plot, "point")[0]
+        assert set(points.loc[points["x"].round() == 1, "color"]) == {PALETTE[0]}
+        assert set(points.loc[points["x"].round() == 2, "color"]) == {PALETTE[1]}
 
 
 def test_jitter_moves_points_sideways_only_and_the_same_way_each_time() -> None:
     data = tables(**PLAIN)
-    first, second = (layer(FIGURES["accuracy"](data), "point") for _ in range(2))
+    first, second = (drawn(FIGURES["accuracy"](data), "point")[0] for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
     assert set(first["y"]) == {0.7}
 
 
 def test_a_forest_puts_the_first_contrast_on_top_and_both_targets_beside_it() -> None:
     data = tables(["e"], ["first", "second"])
-    rows = layer(FIGURES["contrasts"](data), "point")
+    rows = drawn(FIGURES["contrasts"](data), "point")[0]
     given = data["effects"].set_index(["label", "target"])["estimate"]
     order = rows.sort_values("y", ascending=False)["x"].tolist()
     expected = [("first", "population"), ("first", "typical"), ("second", "population"), ("second", "typical")]
@@ -163,7 +162,7 @@ def test_a_forest_puts_the_first_contrast_on_top_and_both_targets_beside_it() ->
 
 
 def test_only_standard_deviations_and_correlations_are_terms_to_draw() -> None:
-    rows = layer(FIGURES["terms"](tables(["e"], ["a", "b"])), "point")
+    rows = drawn(FIGURES["terms"](tables(["e"], ["a", "b"])), "point")[0]
     assert len(rows) == 3
 
 
@@ -189,7 +188,7 @@ def test_failed_terms_are_counted_and_the_worst_is_named() -> None:
     )
     plot = plots.plot_convergence(terms, limits=LIMITS)
     assert "3 of 8 values fail" in plot.labels.caption
-    assert layer(plot, "text")["label"].tolist() == ["worst", "worst"]
+    assert pd.concat(drawn(plot, "text"))["label"].tolist() == ["worst", "worst"]
 
 
 def test_ranks_are_flat_for_chains_that_agree_and_not_for_one_that_differs() -> None:

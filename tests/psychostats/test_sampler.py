@@ -57,14 +57,28 @@ def named(design: Design, drawn: Sample, *, random: bool = False) -> dict[str, A
     return out
 
 
+def moments(draws: Array) -> dict[str, tuple[float, float]]:
+    """Return mean and SD of draws of shape (chains, draws), each with its Monte Carlo standard error.
+
+    That of the SD by the delta method, from the fourth moment and the effective size of the squared deviations.
+    """
+    square = (draws - draws.mean()) ** 2
+    effective = [float(az.ess(xr.Dataset({"x": (("chain", "draw"), d)}), method="mean")["x"]) for d in (draws, square)]
+    sd = float(np.sqrt(square.mean()))
+    return {
+        "mean": (float(draws.mean()), sd / np.sqrt(effective[0])),
+        "sd": (sd, float(square.std() / np.sqrt(effective[1]) / (2 * sd))),
+    }
+
+
 def z_scores(one: dict[str, Array], two: dict[str, Array]) -> dict[str, float]:
     """Return how many Monte Carlo standard errors apart the means and SDs of two sets of draws are."""
     assert one.keys() == two.keys()
     scores = {}
-    for name, draws in one.items():
-        for what, of in (("mean", np.mean), ("sd", np.std)):
-            errors = [float(az.mcse(xr.Dataset({"x": (("chain", "draw"), d)}), method=what)["x"]) for d in (draws, two[name])]
-            scores[f"{what} {name}"] = float((of(draws) - of(two[name])) / np.hypot(*errors))
+    for name in one:
+        ours, theirs = moments(one[name]), moments(two[name])
+        for what, (value, error) in ours.items():
+            scores[f"{what} {name}"] = (value - theirs[what][0]) / float(np.hypot(error, theirs[what][1]))
     return scores
 
 
@@ -73,7 +87,7 @@ def assert_alike(one: dict[str, Array], two: dict[str, Array], most: float = 4.0
     scores = z_scores(one, two)
     worst = max(scores, key=lambda name: abs(scores[name]))
     assert abs(scores[worst]) < most, f"{worst}: {scores[worst]:.1f} Monte Carlo standard errors apart"
-    # Their spread, too, is that of noise: 1.3 is far outside for dozens of scores, a shared small bias is not.
+    # Their spread is that of noise, too: correlated as they are, a small bias shared by many would show here.
     assert np.sqrt(np.mean(np.square(list(scores.values())))) < 1.6
 
 
@@ -267,7 +281,12 @@ def test_without_data_the_prior_comes_back_with_two_blocks() -> None:
 
 
 def test_without_data_the_prior_comes_back_with_three_correlated_terms() -> None:
-    priors = ["cor ~ lkj(2)", "sd_g__Intercept ~ normal(0.5, 0.5)", "sd_g__x ~ gamma(0.7, 1)", "sd_g__w ~ exponential(5)"]
+    priors = [
+        "cor ~ lkj(2)",
+        "sd_g__Intercept ~ normal(0.5, 0.5)",
+        "sd_g__x ~ gamma(0.7, 1)",
+        "sd_g__w ~ exponential(5)",
+    ]
     design, drawn = uninformed((3,), 3, priors, ("g",))
     expected = {
         "sd_g__Intercept": half(stats.norm(0.5, 0.5)),
@@ -317,24 +336,26 @@ def test_correlated_forced_choice_agrees_with_a_plain_pymc_model(trials: Trials,
         eta = b0 + b1 * basis + b2 * depth + b3 * basis * depth
         for group in ("participant", "pair"):
             level, names = pd.factorize(frame[group], sort=True)
-            chol, _, _ = pm.LKJCholeskyCov(group, n=2, eta=2, sd_dist=pm.Exponential.dist(2.0, shape=2))
+            sd = pm.Exponential(f"sd_{group}", 2.0, shape=2)
+            half = pm.Beta(f"half_{group}", 2, 2)  # LKJ(2) of two terms
+            cor = pm.Deterministic(f"cor_{group}", 2 * half - 1)
             z = pm.Normal(f"z_{group}", shape=(2, len(names)))
-            u = pm.Deterministic(f"u_{group}", pm.math.dot(chol, z))
-            eta = eta + u[0][level] + u[1][level] * basis
+            u = pm.Deterministic(f"u_{group}", sd[0] * z[0])
+            v = pm.Deterministic(f"v_{group}", sd[1] * (cor * z[0] + pm.math.sqrt(1 - cor**2) * z[1]))
+            eta = eta + u[level] + v[level] * basis
         pm.Bernoulli("correct", p=0.5 + 0.5 * pm.math.sigmoid(eta), observed=frame["correct"])
-    posterior = run_plainly(
-        plain, [f"b{i}" for i in range(4)] + [f"{g}_{s}" for g in ("participant", "pair") for s in ("stds", "corr")] + ["u_participant", "u_pair"]
-    )
+    groups = [f"{what}_{group}" for what in ("sd", "cor", "u", "v") for group in ("participant", "pair")]
+    posterior = run_plainly(plain, ["b0", "b1", "b2", "b3", *groups])
     design, family, priors = prepare(frame, **model("afc"))
     ours = named(design, sample(design, family, priors, Settings(draws=1500)), random=True)
     theirs = {f"b_{name}": posterior[f"b{j}"].to_numpy() for j, name in enumerate(design.names)}
     for block in design.blocks:
         g = block.group
         for j, term in enumerate(block.terms):
-            theirs[f"sd_{g}__{term}"] = posterior[f"{g}_stds"].to_numpy()[..., j]
+            theirs[f"sd_{g}__{term}"] = posterior[f"sd_{g}"].to_numpy()[..., j]
             for k, level in enumerate(block.levels):
-                theirs[f"r_{g}[{level},{term}]"] = posterior[f"u_{g}"].to_numpy()[..., j, k]
-        theirs[f"cor_{g}_0"] = posterior[f"{g}_corr"].to_numpy()[..., 1, 0]
+                theirs[f"r_{g}[{level},{term}]"] = posterior[f"{'uv'[j]}_{g}"].to_numpy()[..., k]
+        theirs[f"cor_{g}_0"] = posterior[f"cor_{g}"].to_numpy()
     main = [name for name in ours if not name.startswith("r_")]
     assert_alike({n: ours[n] for n in main}, {n: theirs[n] for n in main})
     levels = [name for name in ours if name.startswith("r_")]
@@ -364,7 +385,9 @@ def test_borowski_agrees_with_a_plain_pymc_model(reference: Path) -> None:
     posterior = run_plainly(plain, ["b0", "b1", "b2", "b3", "s", "t"])
     design, family, priors = prepare(frame, EXP1)
     ours = named(design, sample(design, family, priors, Settings(draws=1500)))
-    theirs = {name: posterior[key].to_numpy() for name, key in zip(ours, ["b0", "b1", "b2", "b3", "s", "t"], strict=True)}
+    theirs = {
+        name: posterior[key].to_numpy() for name, key in zip(ours, ["b0", "b1", "b2", "b3", "s", "t"], strict=True)
+    }
     assert_alike(ours, theirs)
 
 

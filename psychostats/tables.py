@@ -1,0 +1,428 @@
+"""The tables of the report: an `Analysis` into blocks whose cells are already as they print.
+
+In: frames of numbers.  Out: `Table` blocks.  Rounds and arranges; computes no statistic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from psychostats.analysis import ALL, Analysis, Result
+from psychostats.convergence import DIVERGENT_SHARE_MAX, ESS_MIN, RHAT_MAX, RHAT_MAX_LEVELS
+from psychostats.document import Column, Table
+from psychostats.effects import ROPE_PROBABILITY
+from psychostats.sentences import estimate, percent, points, points_interval, share
+
+_PLURALS = {
+    "participant": "Participants",
+    "pair": "Pairs",
+    "feature": "Features",
+    "stimulus": "Stimuli",
+    "layer": "Layers",
+}
+
+
+def tabulate_exclusions(analysis: Analysis) -> list[Table]:
+    """Participants and trials left after each step: up to three experiments side by side, more one by one."""
+    flow = analysis.excluded.flow.assign(experiment=lambda table: table["experiment"].astype(str))
+    names = list(dict.fromkeys(flow["experiment"]))
+    together = len(names) <= 3
+    tables = []
+    for group in [names] if together else [[name] for name in names]:
+        wide = pd.DataFrame({"step": flow.loc[flow["experiment"] == group[0], "step"].to_numpy()})
+        columns = [Column("step", "Step")]
+        for name in group:
+            rows = flow[flow["experiment"] == name]
+            for key, header in (("participants", "people"), ("trials", "trials")):
+                removed, left = rows[f"{key}_removed"], rows[f"{key}_left"]
+                wide[f"{name}_{key}"] = [
+                    f"{kept:,}" + (f" (−{gone:,})" if gone else "") for gone, kept in zip(removed, left, strict=True)
+                ]
+                title = f"{name}: {header}" if len(names) > 1 else header.capitalize()
+                columns.append(Column(f"{name}_{key}", title, align="right"))
+        caption = "Participants and trials left after each step; in brackets, how many the step removed."
+        anchor = "table-exclusions" if together else ""
+        tables.append(
+            Table(tuple(columns), wide, caption if together else f"{caption} Experiment {group[0]}.", anchor=anchor)
+        )
+    return tables
+
+
+def tabulate_catch(analysis: Analysis) -> Table:
+    """Accuracy on catch trials."""
+    columns = (Column("n", "Catch trials", "integer"), Column("accuracy", "Accuracy", "number", 3))
+    return Table(
+        experiment_column(analysis) + columns,
+        analysis.catch_accuracy,
+        "Catch trials, before any exclusion.",
+        anchor="table-catch",
+    )
+
+
+def tabulate_design(analysis: Analysis) -> Table:
+    """What was analysed: trials and how many of everything."""
+    kept = analysis.excluded.kept
+    counted = [name for name in _PLURALS if name in kept.columns]
+    rows = []
+    for name, part in kept.groupby("experiment", observed=True) if "experiment" in kept.columns else [(ALL, kept)]:
+        row: dict[str, Any] = {"experiment": str(name), "trials": len(part)}
+        row |= {column: int(part[column].nunique()) for column in counted}
+        each = part.groupby(analysis.study.report.group, observed=True).size()
+        rows.append(row | {"median": float(each.median())})
+    columns = (
+        Column("trials", "Trials", "integer"),
+        *(Column(name, _PLURALS[name], "integer") for name in counted),
+        Column("median", f"Trials a {analysis.study.report.group} (median)", "integer"),
+    )
+    return Table(experiment_column(analysis) + columns, pd.DataFrame(rows), "What was analysed.", anchor="table-design")
+
+
+def tabulate_accuracy(analysis: Analysis) -> Table:
+    """Raw accuracy over trials."""
+    factor = analysis.study.effects.factor
+    columns = (
+        Column(factor, factor.capitalize()),
+        Column("n", "Trials", "integer"),
+        Column("correct", "Correct", "integer"),
+        Column("accuracy", "Accuracy", "number", 3),
+    )
+    return Table(
+        experiment_column(analysis) + columns,
+        analysis.accuracy,
+        "Raw accuracy over analysed trials.",
+        anchor="table-accuracy",
+    )
+
+
+def tabulate_covariance(result: Result) -> Table:
+    """Group effects, as they were fitted."""
+    rows = [{**row, "terms": ", ".join(row["terms"])} for row in result.fit.covariance()]
+    columns = (Column("group", "Group"), Column("terms", "Terms"), Column("structure", "Covariance as fitted"))
+    frame = pd.DataFrame(rows, columns=["group", "terms", "structure"])
+    return Table(columns, frame, "Group effects as they were fitted.", anchor="table-covariance")
+
+
+def tabulate_priors(result: Result) -> Table:
+    """Priors in use."""
+    return Table(
+        (Column("name", "Parameter", "code"), Column("prior", "Prior"), Column("source", "Source")),
+        pd.DataFrame([{**prior.row(), "name": prior.name} for prior in result.fit.priors]),
+        "Priors in use, on the link scale.",
+        "Defaults: intercept normal(0, 1.5) where all predictors are 0; each other coefficient normal(0, 1) over its "
+        "predictor's range; SDs exponential(2); correlations lkj(2).",
+        "table-priors",
+    )
+
+
+def tabulate_means(analysis: Analysis) -> Table:
+    """Marginal means, both targets side by side."""
+    factor, moderator = analysis.study.effects.factor, analysis.moderator
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for result in analysis.main:
+        for row in result.means.to_dict("records"):
+            at = _at(row, moderator)
+            cell = rows.setdefault(
+                (result.experiment, at, str(row[factor])),
+                {"experiment": result.experiment, "at": at, factor: str(row[factor])},
+            )
+            cell[row["target"]] = (
+                f"{percent(row['estimate'])} [{percent(row['conf_low'])}, {percent(row['conf_high'])}]"
+            )
+    columns = (
+        *_moderator_column(analysis),
+        Column(factor, factor.capitalize()),
+        Column("population", "Population", align="right"),
+        Column("typical", "Typical", align="right"),
+    )
+    return Table(
+        experiment_column(analysis) + columns,
+        pd.DataFrame(list(rows.values())),
+        f"Marginal means: accuracy by {factor}.",
+        anchor="table-means",
+    )
+
+
+def tabulate_contrasts(analysis: Analysis) -> Table:
+    """Contrasts of the main model: differences for both targets, the rest for the population."""
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for result in analysis.main:
+        for row in result.contrasts.to_dict("records"):
+            if row["scale"] == "link":
+                continue
+            at, name = _at(row, analysis.moderator), str(row["contrast"]).replace(" / ", " − ").replace(" - ", " − ")
+            cell = rows.setdefault(
+                (result.experiment, at, name), {"experiment": result.experiment, "at": at, "contrast": name}
+            )
+            if row["scale"] == "odds_ratio":
+                cell[f"ratio_{row['target']}"] = estimate(row)
+                continue
+            cell[row["target"]] = points_interval(row)
+            if row["target"] == "population":
+                cell |= {"pd": share(row["pd"]), "rope": percent(row["rope_share"])}
+    low, high = points(ROPE_PROBABILITY.low), points(ROPE_PROBABILITY.high)
+    one = len({row["contrast"] for row in rows.values()}) == 1
+    columns = (
+        *(() if one else (Column("contrast", "Contrast"),)),
+        *_moderator_column(analysis),
+        Column("population", "Difference, population", align="right"),
+        Column("typical", "Difference, typical", align="right"),
+        Column("ratio_population", "Odds ratio, population", align="right"),
+        Column("pd", "pd", align="right"),
+        Column("rope", "In ROPE", align="right"),
+    )
+    name = f": {next(iter(rows.values()))['contrast']}" if one else ""
+    return Table(
+        experiment_column(analysis) + columns,
+        pd.DataFrame(list(rows.values())),
+        f"Contrasts of accuracy, in percentage points{name}.",
+        f"pd: probability of direction; in ROPE: share of the posterior of the difference between {low} and {high} "
+        "percentage points (assumed); both for the population.",
+        "table-contrasts",
+    )
+
+
+def tabulate_interaction(analysis: Analysis) -> Table:
+    """How each contrast changes between the ends of the moderator."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for result in analysis.main:
+        for row in result.interaction.to_dict("records"):
+            pair = str(row["contrast"]).partition(")")[0].strip("(").replace(" / ", " − ").replace(" - ", " − ")
+            cell = rows.setdefault((result.experiment, pair), {"experiment": result.experiment, "pair": pair})
+            if row["scale"] == "difference":
+                cell[row["target"]] = points_interval(row)
+                if row["target"] == "population":
+                    cell |= {"pd": share(row["pd"]), "rope": percent(row["rope_share"])}
+            elif row["scale"] == "link":
+                cell["link"] = estimate(row)
+    at = analysis.study.effects.at
+    one = len({row["pair"] for row in rows.values()}) == 1
+    columns = (
+        *(() if one else (Column("pair", "Contrast"),)),
+        Column("population", "Change, population", align="right"),
+        Column("typical", "Change, typical", align="right"),
+        Column("link", "Change on the link scale", align="right"),
+        Column("pd", "pd", align="right"),
+        Column("rope", "In ROPE", align="right"),
+    )
+    return Table(
+        experiment_column(analysis) + columns,
+        pd.DataFrame(list(rows.values())),
+        f"Interaction: the contrast at {analysis.moderator} {at[-1]:g} minus the contrast at {at[0]:g}, in percentage "
+        "points.",
+        anchor="table-interaction",
+    )
+
+
+def tabulate_slopes(analysis: Analysis) -> Table:
+    """Average slopes along the moderator, by level."""
+    factor = analysis.study.effects.factor
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for result in analysis.main:
+        for row in result.slopes[result.slopes["scale"] == "difference"].to_dict("records"):
+            cell = rows.setdefault(
+                (result.experiment, str(row[factor])), {"experiment": result.experiment, factor: str(row[factor])}
+            )
+            cell[row["target"]] = points_interval(row)
+            if row["target"] == "population":
+                cell["pd"] = share(row["pd"])
+    columns = (
+        Column(factor, factor.capitalize()),
+        Column("population", "Slope, population", align="right"),
+        Column("typical", "Slope, typical", align="right"),
+        Column("pd", "pd", align="right"),
+    )
+    return Table(
+        experiment_column(analysis) + columns,
+        pd.DataFrame(list(rows.values())),
+        f"Slopes: change of accuracy over the range of {analysis.moderator}, in percentage points per unit.",
+        anchor="table-slopes",
+    )
+
+
+def tabulate_models(analysis: Analysis) -> Table:
+    """The headline contrast under each model."""
+    rows = []
+    for experiment in analysis.experiments:
+        for result in analysis.results:
+            table = result.headline
+            chosen = (table["target"] == "population") & (table["scale"] == "difference")
+            for row in table[chosen].to_dict("records") if result.experiment == experiment else []:
+                rows.append(
+                    {
+                        "experiment": experiment,
+                        "model": result.model.name,
+                        "family": result.fit.spec.family.describe(),
+                        "contrast": str(row["contrast"]).replace(" - ", " − "),
+                        "value": points_interval(row),
+                        "pd": share(row["pd"]),
+                    }
+                )
+    columns = (
+        Column("model", "Model"),
+        Column("family", "Family"),
+        Column("contrast", "Contrast"),
+        Column("value", "Difference, population", align="right"),
+        Column("pd", "pd", align="right"),
+    )
+    return Table(
+        experiment_column(analysis) + columns,
+        pd.DataFrame(rows),
+        "The headline contrast under each model, in percentage points.",
+        anchor="table-models",
+    )
+
+
+def tabulate_terms(analysis: Analysis, classes: tuple[str, ...], caption: str, anchor: str) -> Table:
+    """Terms of the given classes, experiments side by side."""
+    interval = analysis.study.effects.as_interval()
+    wide: dict[str, dict[str, str]] = {}
+    for result in analysis.main:
+        terms = result.fit.terms(interval=interval)
+        for row in terms[terms["class"].isin(classes)].to_dict("records"):
+            wide.setdefault(str(row["term"]), {})[result.experiment] = estimate(row)
+    columns = (
+        Column("term", "Term", "code"),
+        *(Column(name, "Estimate" if name == ALL else name, align="right") for name in analysis.experiments),
+    )
+    frame = pd.DataFrame([{"term": term, **cells} for term, cells in wide.items()])
+    return Table(columns, frame, caption, f"In brackets: {interval.label}.", anchor)
+
+
+def tabulate_convergence(analysis: Analysis) -> Table:
+    """Whether each fit may be read, by its worst figures."""
+    rows = []
+    for result in analysis.results:
+        checks = pd.DataFrame([check.row() for check in result.fit.checks])
+        of_level = checks["term"].fillna("").str.startswith("r_")
+        values = {name: checks.loc[(checks["name"] == name) & ~of_level, "value"] for name in checks["name"].unique()}
+        levels = checks.loc[of_level, "value"]
+        rows.append(
+            {
+                "experiment": result.experiment,
+                "model": result.model.name,
+                "rhat": values["rhat"].max(),
+                "levels": levels.max() if len(levels) else None,
+                "bulk": values["ess_bulk"].min(),
+                "tail": values["ess_tail"].min(),
+                "divergences": values["divergences"].max(),
+                "depth": values["treedepth_hits"].max(),
+                "verdict": "may be read" if result.fit.converged else "NOT converged",
+            }
+        )
+    columns = (
+        Column("model", "Model"),
+        Column("rhat", "Worst R-hat", "number", 3),
+        Column("levels", "… of levels", "number", 3),
+        Column("bulk", "Least bulk ESS", "integer"),
+        Column("tail", "Least tail ESS", "integer"),
+        Column("divergences", "Divergences", "integer"),
+        Column("depth", "Depth hits", "integer"),
+        Column("verdict", "Verdict"),
+    )
+    return Table(
+        experiment_column(analysis) + columns,
+        pd.DataFrame(rows),
+        "Convergence of every fit.",
+        f"Limits: R-hat at most {RHAT_MAX:g} (of single levels {RHAT_MAX_LEVELS:g}), ESS at least {ESS_MIN:.0f}, "
+        f"divergences at most {DIVERGENT_SHARE_MAX:.1%} of the draws.",
+        "table-convergence",
+    )
+
+
+def tabulate_predictive(analysis: Analysis) -> Table:
+    """How many groups lie inside their posterior predictive interval."""
+    study, rows = analysis.study, []
+    for result in analysis.main:
+        split = [name for name in result.cells.columns if name in (study.effects.factor, "layer", analysis.moderator)]
+        for what, table in ((" and ".join(split), result.cells), (study.report.group, result.participants)):
+            rows.append(
+                {
+                    "experiment": result.experiment,
+                    "what": what,
+                    "groups": len(table),
+                    "inside": int(table["inside"].sum()),
+                    "share": float(table["inside"].mean()),
+                }
+            )
+    columns = (
+        Column("what", "Groups by"),
+        Column("groups", "Groups", "integer"),
+        Column("inside", "Inside", "integer"),
+        Column("share", "Share", "percent", 0),
+    )
+    return Table(
+        experiment_column(analysis) + columns,
+        pd.DataFrame(rows),
+        "Groups whose observed accuracy lies in the posterior predictive interval.",
+        anchor="table-predictive",
+    )
+
+
+def tabulate_provenance(analysis: Analysis) -> Table:
+    """What went in, with hashes and versions."""
+    study, made = analysis.study, analysis.main[0].fit
+    settings = {
+        f"{s.chains} chains of {s.draws:,} draws after {s.tune:,}, seed {s.seed}, target acceptance {s.target_accept:g}"
+        for s in (result.fit.settings for result in analysis.results)
+    }
+    facts = [
+        ("Trials", f"{analysis.source['file']}, SHA-256 {analysis.source['file_sha256']}"),
+        ("Study file", f"{study.path.name}, SHA-256 {study.sha256}"),
+        *(
+            (
+                "Analysed data" if result.experiment == ALL else f"Data of {result.experiment}",
+                f"SHA-256 {result.fit.provenance['data']['sha256']}",
+            )
+            for result in analysis.main
+        ),
+        ("Engine", f"{made.provenance['engine']} ({made.provenance['engine_reason']})"),
+        ("Sampler", "; ".join(sorted(settings))),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in made.provenance["versions"].items())),
+    ]
+    frame = pd.DataFrame(facts, columns=["what", "value"])
+    return Table((Column("what", "What"), Column("value", "Value")), frame, "What went in.", anchor="table-provenance")
+
+
+def tabulate_sources(analysis: Analysis) -> Table:
+    """Where the settings of the study file come from."""
+    study = analysis.study
+    rows = [{"key": key, "source": study.source_of(key)[0], "note": study.source_of(key)[1]} for key in study.sources]
+    return Table(
+        (Column("key", "Setting", "code"), Column("source", "Source"), Column("note", "Note")),
+        pd.DataFrame(rows),
+        "Where the settings of the study file come from.",
+        "paper: stated there. predecessor: an earlier study of the same line. assumed: ours. A setting that is not "
+        "listed is assumed.",
+        "table-sources",
+    )
+
+
+def tabulate_seconds(analysis: Analysis) -> Table:
+    """Time of each stage."""
+    rows = [{"stage": stage, "seconds": value} for stage, value in analysis.seconds.items() if value >= 0.05]
+    return Table(
+        (Column("stage", "Stage"), Column("seconds", "Seconds", "number", 1)),
+        pd.DataFrame(rows, columns=["stage", "seconds"]),
+        "Time of each stage of this run.",
+        "A fit that was answered from disk takes no sampling. Writing the two documents is not in the table.",
+        "table-seconds",
+    )
+
+
+def experiment_column(analysis: Analysis) -> tuple[Column, ...]:
+    """Return the column that names the experiment, where there are several."""
+    return (Column("experiment", "Experiment"),) if len(analysis.experiments) > 1 else ()
+
+
+def _moderator_column(analysis: Analysis) -> tuple[Column, ...]:
+    return (Column("at", analysis.moderator.capitalize()),) if analysis.moderator else ()
+
+
+def _at(row: dict[Any, Any], moderator: str | None) -> str:
+    """Return at which value of the moderator a row holds, as text."""
+    if moderator is None:
+        return ""
+    value = row.get(moderator)
+    return "mean" if value is None or pd.isna(value) else f"{value:g}"
