@@ -97,9 +97,10 @@ def explain(checks: Iterable[Check]) -> list[str]:
         "ess_tail": ("tail ESS of {term} is {value:.0f} (at least {limit:g})", "draw longer (--draws)"),
         "divergences": (
             "{value:.0f} divergent transitions (at most {limit:g})",
-            "the posterior has corners the sampler cannot enter; simplify the group effects or use tighter priors on sd",
+            "the posterior has corners the sampler cannot enter; simplify the group effects or use tighter priors on "
+            "sd",
         ),
-        "treedepth_hits": ("{value:.0f} transitions hit the greatest tree depth", "slow, not wrong; draw longer"),
+        "treedepth_hits": ("{value:.0f} transitions hit the greatest tree depth", "slow, not wrong; ESS says whether to draw longer"),
     }
     sentences = []
     for name, (what, helps) in words.items():
@@ -108,5 +109,7 @@ def explain(checks: Iterable[Check]) -> list[str]:
             continue
         worst = max(bad, key=lambda c: np.inf if np.isnan(c.value) else c.value if name == "rhat" else -c.value)
         others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-        sentences.append(f"{what.format(term=worst.term, value=worst.value, limit=worst.limit)}{others}: {helps}.")
+        # Rounded away from the limit, so that a figure just past it does not read as the limit itself.
+        shown = np.ceil(round(worst.value * 1e3, 6)) / 1e3 if name == "rhat" else np.floor(worst.value)
+        sentences.append(f"{what.format(term=worst.term, value=shown, limit=worst.limit)}{others}: {helps}.")
     return sentences

@@ -237,7 +237,6 @@ def label(sample: Sample, design: Design, data: pd.DataFrame) -> Draws:
             ("chain", "draw", f"{group}_level", f"{group}_term"),
             np.concatenate([sample.r[i] for i in places], axis=-1),
         )
-    rows = {"trial_row": np.arange(len(data))}
     constant = {}
     for name in data.columns:
         column = data[name]
@@ -252,9 +251,9 @@ def label(sample: Sample, design: Design, data: pd.DataFrame) -> Draws:
                 {"chain": coords["chain"], "draw": coords["draw"]},
             ),
             "observed_data": xr.Dataset(
-                {"successes": ("trial_row", design.successes), "trials": ("trial_row", design.trials)}, rows
+                {"successes": ("trial_row", design.successes), "trials": ("trial_row", design.trials)}
             ),
-            "constant_data": xr.Dataset(constant, rows),
+            "constant_data": xr.Dataset(constant),
         }
     )
 

@@ -157,7 +157,9 @@ class Fit:
             "converged": self.converged,
             "checks": [check.row() for check in self.checks],
             "priors": [prior.row() for prior in self.priors],
-            "terms": self.terms(random=random).to_dict(orient="records"),
+            "terms": [
+                row | {"group": row["group"] or None} for row in self.terms(random=random).to_dict(orient="records")
+            ],
             "warnings": self.warnings,
         }
         return dict(plain(summary))

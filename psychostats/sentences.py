@@ -61,9 +61,8 @@ def estimate(row: Row, digits: int = 2) -> str:
 
 def share(value: float) -> str:
     """Print a posterior probability; one that rounds to 1 is only known to be above the last digit."""
-    if value > 0.9995:
-        return "> 0.999"
-    return number(value, 3)
+    text = number(value, 3)
+    return "> 0.999" if text == "1.000" else text
 
 
 def say_difference(
@@ -147,8 +146,8 @@ def say_interaction(
         second=levels[1],
         a=points(differences[0]["estimate"]),
         b=points(differences[1]["estimate"]),
-        low=f"{ends[0]:g}",
-        high=f"{ends[1]:g}",
+        low=f"{ends[0]:g}".replace("-", "−"),
+        high=f"{ends[1]:g}".replace("-", "−"),
         change=Strong(points(change["estimate"])),
         label=_label(change),
         change_low=points(change["conf_low"]),

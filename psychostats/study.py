@@ -6,18 +6,21 @@ the features half are left to it.  Knows no fit and no report.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from psychostats.errors import InputError, StudyError, nearest
 from psychostats.exclusions import Exclusions
-from psychostats.intervals import Interval, IntervalKind
+from psychostats.intervals import Interval
 from psychostats.sampler import Settings
 from psychostats.simulate import Plan, simulate_trials
 from psychostats.spec import ModelSpec, specify
@@ -26,6 +29,9 @@ from psychostats.trials import read_trials
 FEATURE_TABLES = ("network", "images", "dictionary", "features", "contributions", "visualize", "stimuli")
 SOURCES = ("paper", "predecessor", "assumed")
 DEFAULT_FORMULA = "correct ~ representation * depth + (1 + representation | participant) + (1 + representation | pair)"
+
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Table(BaseModel):
@@ -51,13 +57,13 @@ class DesignTable(_Table):
     """``[design]``: who saw what."""
 
     assignment: Literal["within", "between"] | None = None
-    participants: dict[str, int] = Field(default_factory=dict)
+    participants: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """People in each experiment."""
     layers: tuple[str, ...] = ()
-    pairs: int | None = None
-    main: int | None = None
-    catch: int | None = None
-    practice: int | None = None
+    pairs: Count | None = None
+    main: Annotated[int, Field(ge=1)] | None = None
+    catch: Count | None = None
+    practice: Count | None = None
 
 
 class SimulateTable(_Table):
@@ -69,14 +75,18 @@ class SimulateTable(_Table):
     link: str | None = None
     guess: float | None = None
     lapse: float | None = None
-    careless: int = 0
-    catch_accuracy: float = 0.98
-    practice_accuracy: float = 0.85
-    missing_rate: float = 0.0
-    rt_median: float = 6.0
-    rt_sigma: float = 0.5
+    careless: Count = 0
+    catch_accuracy: Share = 0.98
+    practice_accuracy: Share = 0.85
+    missing_rate: Share = 0.0
+    rt_median: Annotated[float, Field(gt=0)] = 6.0
+    rt_sigma: Annotated[float, Field(ge=0)] = 0.5
     truth: dict[str, dict[str, float]]
     """True values by term for each experiment; the table ``all`` holds those that experiments share."""
+
+    def spec(self) -> ModelSpec:
+        """Return the true model."""
+        return specify(self.formula, family=self.family, link=self.link, guess=self.guess, lapse=self.lapse)
 
 
 class ModelTable(_Table):
@@ -112,8 +122,8 @@ class EffectsTable(_Table):
     factor: str = "representation"
     moderator: str | None = "depth"
     at: tuple[float, ...] = (0.0, 0.5, 1.0)
-    """Values of the moderator where the contrast is asked for; the interaction compares the last with the first."""
-    interval: IntervalKind = "eti"
+    """Rising values of the moderator where the contrast is asked for; the interaction is the last against the first."""
+    interval: Literal["eti", "hdi"] = "eti"
     probability: float = 0.95
 
     def as_interval(self) -> Interval:
@@ -125,7 +135,7 @@ class ReportTable(_Table):
     """``[report]``: how the report looks."""
 
     authors: tuple[str, ...] = ()
-    depth_bins: int = 8
+    depth_bins: Annotated[int, Field(ge=1)] = 8
     """Bins of the moderator for raw accuracy, where it takes more values."""
     group: str = "participant"
     """Whose raw accuracies stand as points in the figures."""
@@ -195,11 +205,10 @@ class Study(_Table):
         for key in ("participants", "layers", "pairs", "main", "catch", "practice"):
             if getattr(design, key) in (None, (), {}):
                 raise StudyError(f"{self.path} lacks [design] {key}, which a simulation needs.")
-        spec = specify(s.formula, family=s.family, link=s.link, guess=s.guess, lapse=s.lapse)
         representations = self.levels.get("representation", ["local", "distributed"])
         shared = s.truth.get("all", {})
         return Plan(
-            spec=spec,
+            spec=s.spec(),
             truth={name: shared | s.truth.get(name, {}) for name in design.participants},
             participants=design.participants,
             representations=tuple(
@@ -247,7 +256,7 @@ def read_study(path: str | Path) -> Study:
     path = Path(path)
     try:
         raw = path.read_bytes()
-        content = tomllib.loads(raw.decode("utf-8"))
+        content = tomllib.loads(raw.decode("utf-8-sig"))  # some editors begin a file with a byte order mark
     except OSError as error:
         raise StudyError(f"the study file {path} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -261,41 +270,76 @@ def read_study(path: str | Path) -> Study:
     try:
         study = Study.model_validate(tables | {"path": path, "sha256": hashlib.sha256(raw).hexdigest()})
     except ValidationError as error:
-        raise StudyError("\n".join(f"{path}: {_say(fault, content)}" for fault in error.errors())) from None
+        faults = dict.fromkeys(_say(fault) for fault in error.errors())
+        raise StudyError("\n".join(f"{path}: {fault}" for fault in faults)) from None
     _check(study, content)
     return study
 
 
 def _check(study: Study, content: Mapping[str, Any]) -> None:
     """Check what one key alone cannot show."""
+    faults: list[str] = []
+
+    @contextlib.contextmanager
+    def collected(where: str = "") -> Iterator[None]:
+        try:
+            yield
+        except InputError as error:
+            faults.append(f"{where}{error}")
+
     names = [model.name for model in study.models]
-    faults = []
     if len(set(names)) < len(names):
         faults.append("two models have the same name; each needs its own.")
     for model in study.models:
         if not model.name.replace("-", "").replace("_", "").isalnum():
             faults.append(f"the model name '{model.name}' cannot name a folder; use letters, digits, - and _.")
+        with collected(f"model '{model.name}': "):
+            model.settings()
+            faults += _effects_faults(study.effects, model)
+    if study.simulate is not None:
+        with collected("[simulate]: "):
+            study.simulate.spec()
+        known = ["all", *study.design.participants]
+        faults += [
+            f"[simulate.truth] names '{name}', which is no experiment of [design] participants{nearest(name, known)}."
+            for name in study.simulate.truth
+            if name not in known
+        ]
+    with collected():
+        study.rules()
+    with collected():
+        study.effects.as_interval()
     known = list(_dotted(content))
     for key, text in study.sources.items():
         if text.partition(":")[0].strip() not in SOURCES:
             faults.append(f"the source of {key} is '{text}'; it must begin with {', '.join(SOURCES)}.")
         if key not in known:
             faults.append(f"[sources] names '{key}', which the file does not set{nearest(key, known)}.")
-    if study.effects.moderator and len(study.effects.at) < 2:
-        faults.append("[effects] at needs two values of the moderator or more.")
-    try:
-        for model in study.models:
-            model.spec()
-            model.settings()
-        study.rules()
-        study.effects.as_interval()
-    except InputError as error:
-        faults.append(str(error))
+    at = study.effects.at
+    if study.effects.moderator and not (
+        len(at) > 1 and all(map(math.isfinite, at)) and all(low < high for low, high in pairwise(at))
+    ):
+        faults.append(f"[effects] at is {list(at)}; it needs two values of the moderator or more, each above the last.")
     if faults:
         raise StudyError("\n".join(f"{study.path}: {fault}" for fault in faults))
 
 
-def _say(fault: Any, content: Mapping[str, Any]) -> str:
+def _effects_faults(effects: EffectsTable, model: ModelTable) -> Iterator[str]:
+    """Yield what ``[effects]`` asks of a model that it does not have; the moderator only where the file names one."""
+    formula = model.spec().formula
+    predictors = [name for name in formula.variables if name not in formula.response.columns]
+    asked = {"factor": effects.factor}
+    if effects.moderator and "moderator" in effects.model_fields_set:
+        asked["moderator"] = effects.moderator
+    for key, name in asked.items():
+        if name not in predictors:
+            yield (
+                f"[effects] {key} is '{name}', which model '{model.name}' does not have{nearest(name, predictors)}; its "
+                f"predictors are {', '.join(predictors)}."
+            )
+
+
+def _say(fault: Any) -> str:
     """Turn one fault of the validation into a sentence that names the table, the key and what is allowed."""
     place = [part for part in fault["loc"] if not str(part).startswith(("list[", "dict["))]
     table, key = str(place[0]), ".".join(str(part) for part in place[1:])
@@ -310,6 +354,8 @@ def _say(fault: Any, content: Mapping[str, Any]) -> str:
     if fault["type"] == "missing":
         return f"[{table}] lacks '{key}'." if key else f"the table [{table}] is missing."
     where = f"[{table}] {key}" if key else f"[{table}]"
+    if fault["type"] in ("model_type", "dict_type") and not key:
+        return f"{where} is {fault['input']!r}; it must be a table."
     return f"{where} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
 
 

@@ -1,7 +1,7 @@
 """Fits that several tests share, one a class of model, each made once a session.
 
-Compiling a model takes far longer than sampling it, and a process compiles each structure once; so the tests keep to the
-structures of `MODELS`, and a test that needs other data borrows one of them.
+Compiling a model takes far longer than sampling it, and a process compiles each structure once; so the tests keep to
+the structures of `MODELS`, and a test that needs other data borrows one of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ DATA = Path(__file__).parent / "data"
 
 MODELS: dict[str, dict[str, Any]] = {
     "afc": {
-        "formula": "correct ~ representation * depth + (1 + representation | participant) + (1 + representation | pair)",
+        "formula": "correct ~ representation * depth"
+        " + (1 + representation | participant) + (1 + representation | pair)",
         "family": "afc",
     },
     "crossed": {"formula": "correct ~ representation * depth + (1 | participant) + (1 | item)"},

@@ -106,6 +106,14 @@ def log_prior(prior: Prior, x: Array) -> Array:
     }[prior.distribution.name]()
 
 
+def correlations(cor: Array, q: int) -> Array:
+    """Return matrices from their entries below the diagonal, row by row."""
+    R = np.zeros((*cor.shape[:-1], q, q)) + np.eye(q)
+    rows, columns = np.tril_indices(q, -1)
+    R[..., rows, columns] = R[..., columns, rows] = cor
+    return R
+
+
 def log_density(design: Design, family: Family, priors: Sequence[Prior], drawn: Sample) -> Array:
     """Return the log posterior of every draw in the sampler's own coordinates, up to a constant, from SciPy alone.
 
@@ -119,8 +127,7 @@ def log_density(design: Design, family: Family, priors: Sequence[Prior], drawn: 
         q = len(block.terms)
         R = np.zeros((*sd.shape, q)) + np.eye(q)
         if block.structure == "correlated":
-            for at, (j, k) in enumerate((j, k) for j in range(q) for k in range(j)):
-                R[..., j, k] = R[..., k, j] = cor[..., at]
+            R = correlations(cor, q)
             # LKJ is uniform in R up to det(R)^(eta - 1). The way from R to what is sampled, logits of partial
             # correlations (1 + c) / 2, has the Jacobian below (Lewandowski et al. 2009, eq. 10), written for R's
             # Cholesky factor, whose squared remainders 1 - sum of squares are products of 1 - c^2.
@@ -241,10 +248,7 @@ def whitened(drawn: Sample, block: int) -> Array:
     """Return the effects of the levels in units of their own SDs and correlations, shape (chains, draws, levels, q)."""
     sd, cor = drawn.sd[block], drawn.cor[block]
     q = sd.shape[-1]
-    R = np.zeros((*sd.shape, q)) + np.eye(q)
-    for at, (j, k) in enumerate((j, k) for j in range(q) for k in range(j)):
-        R[..., j, k] = R[..., k, j] = cor[..., at]
-    L = np.linalg.cholesky(R) * sd[..., :, np.newaxis]
+    L = np.linalg.cholesky(correlations(cor, q)) * sd[..., :, np.newaxis]
     return np.asarray(np.linalg.solve(L[:, :, np.newaxis], drawn.r[block][..., np.newaxis])[..., 0])
 
 

@@ -1,0 +1,38 @@
+# Two commands on a fresh machine: make report, make test. Each sets up .venv first, once.
+PYTHON ?= python3
+BIN := .venv/bin
+STUDY := data/studies/colin2024.toml
+TRIALS := data/colin2024_simulated/trials.csv
+REPORT := reports/colin2024_simulated
+
+.PHONY: .venv report test data lint benchmark clean
+
+# The stamp is written last, so that an interrupted set-up is not taken for a finished one.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv: .venv/ready
+
+report: .venv/ready
+	$(BIN)/psychostats report $(TRIALS) --study $(STUDY) --out $(REPORT)
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The embedded study, made anew from its study file; the committed files are exactly this.
+data: .venv/ready
+	$(BIN)/psychostats simulate --study $(STUDY) --out $(TRIALS)
+
+benchmark: .venv/ready
+	$(BIN)/python tests/benchmarks/benchmark_report.py
+
+clean:
+	rm -rf .venv build *.egg-info
