@@ -1,7 +1,7 @@
 """The main job: a study and its trials into every table of the report.
 
-In: a `Study` and a trial file.  Out: an `Analysis`, which holds the exclusions, one fit a model and experiment, and what
-follows from each.  Knows no words and no figures.
+In: a `Study` and a trial file.  Out: an `Analysis`, which holds the exclusions, one fit a model and experiment, and
+what follows from each.  Knows no words and no figures.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pandas as pd
 
 from psychostats.checks import predictive_accuracy, prior_predictive_accuracy
 from psychostats.effects import contrasts, interactions, marginal_means, slopes
+from psychostats.errors import InputError
 from psychostats.exclusions import Excluded, apply_exclusions
 from psychostats.fit import Fit, Stopwatch, fit
 from psychostats.intervals import Interval
@@ -166,12 +167,14 @@ def analyse(
         source = {"file": trials.name, "file_sha256": hashlib.sha256(trials.read_bytes()).hexdigest()}
         excluded = apply_exclusions(table, study.rules())
         kept = excluded.kept
+        _check_kept(study, excluded)
+        folders = name_folders(study, _by_experiment(kept))
     with watch.time("raw accuracy"):
         raw = _raw_tables(study, table, kept)
     results = []
     for model in study.models:
         for experiment, rows in _by_experiment(kept):
-            name = model.name if experiment == ALL else f"{model.name}_{experiment}"
+            name = folders[model.name, experiment]
             say(f"fitting {name}: {len(rows):,} trials of {rows[study.report.group].nunique()} participants")
             settings = model.settings()
             made = fit(
@@ -199,6 +202,43 @@ def analyse(
     return Analysis(study, source, excluded, *raw, results=tuple(results), seconds=seconds)
 
 
+def _check_kept(study: Study, excluded: Excluded) -> None:
+    """Refuse, before any fit, trials that the effects of the study cannot be taken from."""
+    for experiment, steps in excluded.flow.groupby("experiment", sort=False):
+        emptied = steps.loc[steps["trials_left"] == 0, "step"]
+        if len(emptied):
+            where = "" if experiment == ALL else f" of experiment '{experiment}'"
+            raise InputError(f"no trial{where} is left to analyse; the step '{emptied.iloc[0]}' removed the last.")
+    factor, moderator = study.effects.factor, study.effects.moderator
+    if pd.api.types.is_numeric_dtype(excluded.kept[factor]):
+        raise InputError(
+            f"[effects] factor '{factor}' holds numbers; name a column of levels, or give its levels in [levels]."
+        )
+    named = moderator in study.models[0].spec().formula.variables
+    if named and not pd.api.types.is_numeric_dtype(excluded.kept[str(moderator)]):
+        raise InputError(f"[effects] moderator '{moderator}' holds levels; name a column of numbers.")
+
+
+def name_folders(study: Study, experiments: list[tuple[str, pd.DataFrame]]) -> dict[tuple[str, str], str]:
+    """Return the folder of each model and experiment's fit, whose names no two may share."""
+    folders = {
+        (model.name, name): model.name if name == ALL else f"{model.name}_{file_name(name)}"
+        for model in study.models
+        for name, _ in experiments
+    }
+    if len({folder.lower() for folder in folders.values()}) < len(folders):
+        raise InputError(
+            f"the experiments {', '.join(name for name, _ in experiments)} cannot be told apart by their files' names; "
+            "rename them in [levels]."
+        )
+    return folders
+
+
+def file_name(experiment: str) -> str:
+    """Make an experiment's name fit for a file."""
+    return "".join(sign if sign.isalnum() or sign in "-_" else "-" for sign in experiment)
+
+
 def summarise_fit(study: Study, experiment: str, model: ModelTable, made: Fit, rows: pd.DataFrame) -> Result:
     """Make the tables that follow from one fit."""
     table = study.effects
@@ -218,7 +258,8 @@ def summarise_fit(study: Study, experiment: str, model: ModelTable, made: Fit, r
         ]
         means.append(marginal_means(made, factor, by=at, interval=interval))
         slope = slopes(made, str(moderator), by={factor: made.coding.levels[factor]}, interval=interval)
-        interaction = interactions(made, factor, str(moderator), [table.at[0], table.at[-1]], interval=interval)
+        first, *_, last = table.at
+        interaction = interactions(made, factor, str(moderator), [first, last], interval=interval)
         low, _, high = made.coding.ranges[str(moderator)]
         curve = marginal_means(
             made, factor, by={str(moderator): [float(x) for x in np.linspace(low, high, 25)]}, interval=interval
@@ -251,10 +292,11 @@ def _level_of(terms: pd.Series[str], factor: str, made: Fit) -> pd.Categorical[A
 
 def _cell_column(study: Study, rows: pd.DataFrame) -> str | None:
     """Return the column that splits the predictive check beside the factor: the layer, else a coarse moderator."""
-    if "layer" in rows.columns and rows["layer"].notna().all():
+    whole = rows.columns[rows.notna().all()]
+    if "layer" in whole:
         return "layer"
     moderator = study.effects.moderator
-    return moderator if moderator in rows.columns and rows[moderator].nunique() <= 24 else None
+    return moderator if moderator in whole and rows[moderator].nunique() <= 24 else None
 
 
 def _by_experiment(kept: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -283,10 +325,10 @@ def _raw_tables(
         people.groupby(["experiment", factor], observed=True)["accuracy"].agg(["mean", "sem", "size"]).reset_index()
     )
     wald = Interval("wald", study.effects.probability)
-    low, high = wald.of_estimate(summary["mean"], summary["sem"].fillna(0.0))
+    low, high = wald.of_estimate(summary["mean"], summary["sem"])
     summary = summary.assign(estimate=summary["mean"], conf_low=low, conf_high=high, participants=summary["size"])
     bins = pd.DataFrame()
-    if moderator is not None and moderator in rows.columns:
+    if moderator is not None and moderator in study.models[0].spec().formula.variables:
         # Bins of as many distinct values each as can be, so that layers are not cut and points weigh about alike.
         groups = np.array_split(np.sort(rows[moderator].unique().astype(float)), study.report.depth_bins)
         starts = [group[0] for group in groups if len(group)]

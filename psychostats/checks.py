@@ -1,7 +1,7 @@
 """Does the model fit, and were its priors sensible? Posterior and prior predictive accuracy, as tidy tables.
 
-In: a `Fit` and labels of its trials.  Out: data frames of observed against predicted accuracy, and of what the priors alone
-would predict.  Whether a fit may be read at all is `psychostats.convergence`.
+In: a `Fit` and labels of its trials.  Out: data frames of observed against predicted accuracy, and of what the priors
+alone would predict.  Whether a fit may be read at all is `psychostats.convergence`.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ def predictive_accuracy(
         raise InputError(f"{len(labels)} labels were given for the fit's {len(design.X)} rows.")
     interval = interval or fit.interval
     group = labels.groupby(list(labels.columns), observed=True, sort=True).ngroup().to_numpy()
+    if (group < 0).any():
+        raise InputError(f"the labels {', '.join(map(str, labels.columns))} are blank in some rows; complete them.")
     groups = int(group.max()) + 1
     rng = np.random.default_rng(seed)
     parameters = fit.parameters(most=draws)
@@ -84,7 +86,9 @@ def predictive_accuracy(
 
 
 def prior_predictive_accuracy(fit: Fit, factor: str, *, draws: int = 2000, seed: int = 1) -> pd.DataFrame:
-    """Return the population accuracy at each level of a factor that the priors alone predict, other predictors at their mean.
+    """Return the population accuracy at each level of a factor that the priors alone predict.
+
+    Other predictors are held at their mean.
 
     Parameters
     ----------

@@ -14,12 +14,26 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
-from psychostats.errors import InputError, PsychostatsError
+from psychostats.errors import DataError, InputError, PsychostatsError
 
 NOT_CONVERGED = 3
 
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; an interruption says that nothing half-written is left, and ends as the shell expects."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _say("interrupted; nothing half-written is left.")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Hierarchical Bayesian psychophysics: from a trials file to a report that can be defended.",
     no_args_is_help=True,
     add_completion=False,
@@ -35,8 +49,20 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No talk on stderr.")]
 Maps = Annotated[list[str] | None, typer.Option("--map", help="new=old: our column name and the file's.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from psychostats import __version__
+
+        _print(f"psychostats {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Fit, check and report."""
 
 
@@ -69,12 +95,13 @@ def check(
         _print_json({"file": str(trials), "errors": len(errors), "warnings": len(warnings), "faults": found})
     else:
         for fault in table.faults:
-            print(f"{fault.severity}: {fault.message}")
-    if not errors and not quiet:
-        people = f" of {table.frame['participant'].nunique()} participants" if "participant" in table.frame else ""
-        _say(f"{trials}: {len(table.frame):,} trials{people}, {len(warnings)} warnings, no errors.")
+            _print(f"{fault.severity}: {fault.message}")
+    people = (
+        f" of {_count(table.frame['participant'].nunique(), 'participant')}" if "participant" in table.frame else ""
+    )
+    held = f"{_count(len(table.frame), 'trial')}{people}, " if not errors else ""
+    _say(f"{trials}: {held}{_count(len(errors), 'error')}, {_count(len(warnings), 'warning')}.", quiet)
     if errors:
-        _say(f"{trials}: {len(errors)} errors, {len(warnings)} warnings.", quiet)
         raise typer.Exit(2)
 
 
@@ -99,28 +126,33 @@ def fit(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fit a model to trials and write it to a directory."""
+    """Fit a model to trials and write it to a directory; practice, repeated and catch trials are set aside."""
     from psychostats.console import describe_fit
     from psychostats.fit import fit as fit_model
     from psychostats.fit import resolve_engine
     from psychostats.spec import specify
-    from psychostats.trials import read_trials
+    from psychostats.trials import analysed, examine_trials
 
     spec = specify(formula, family=family, link=link, guess=guess, lapse=lapse, priors=prior or [])
     _, reason = resolve_engine(engine)
     if missing not in ("error", "drop"):
         raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
-    # Rows that lack a value are dropped, counted or refused by the fit itself.
-    table = read_trials(
-        trials,
-        columns=_mapping(maps or []),
-        needed=spec.formula.variables,
-        missing="error" if missing == "error" else "drop",
-    )
-    _say(f"fitting {spec.formula.text} to {len(table):,} rows ({reason})", quiet)
+    policy: Any = missing
+    table = examine_trials(trials, columns=_mapping(maps or []), needed=spec.formula.variables, missing=policy)
+    if table.errors:
+        raise DataError(table.errors)
+    for fault in table.faults:
+        _say(f"warning: {fault.message}", quiet)
+    rows = table.frame[analysed(table.frame)]
+    aside = len(table.frame) - len(rows)
+    if aside:
+        _say(f"set aside: {_count(aside, 'practice, repeated or catch trial')}", quiet)
+    if table.n_dropped:
+        _say(f"dropped: {_count(table.n_dropped, 'row')} that lack a value", quiet)
+    _say(f"fitting {spec.formula.text} to {_count(len(rows), 'row')} ({reason})", quiet)
     made = fit_model(
         spec,
-        table,
+        rows,
         engine=engine,
         draws=draws,
         tune=tune,
@@ -129,14 +161,15 @@ def fit(
         out=out,
         overwrite=overwrite,
         progress=False if quiet else None,
-        source={"file": trials.name, "command": _command()},
+        # The rows were dropped here, so the fit cannot count them.
+        source={"file": trials.name, "command": _command(), "dropped": table.n_dropped},
     )
     _say(f"{out} already holds this fit; nothing was sampled." if made.reused else f"written to {out}", quiet)
     _verdict(made, quiet)
     if as_json:
         _print_json(made.summary())
     else:
-        print(describe_fit(made))
+        _print(describe_fit(made))
     _exit(made.converged)
 
 
@@ -156,7 +189,7 @@ def summary(
     if as_json:
         _print_json(made.summary(random=random))
     else:
-        print(describe_fit(made, random=random))
+        _print(describe_fit(made, random=random))
     _exit(made.converged)
 
 
@@ -198,7 +231,7 @@ def effects(
     if as_json:
         _print_json(plain(table.astype(object).where(table.notna(), None).to_dict(orient="records")))
     else:
-        print(describe_effects(table, made.interval))
+        _print(describe_effects(table, made.interval))
     _exit(made.converged)
 
 
@@ -243,23 +276,15 @@ def main() -> None:
     """Run a command; every failure becomes a sentence and an exit code."""
     try:
         app(standalone_mode=True)
-    except InputError as error:
-        _say(
-            "\n".join(
-                f"error: {line}" if i == 0 or not line.startswith(" ") else line
-                for i, line in enumerate(str(error).splitlines())
-            )
-        )
-        sys.exit(error.exit_code)
     except PsychostatsError as error:
-        _say(f"error: {error}")
+        # A line that begins with a blank belongs to the one before: a formula, and where in it the fault is.
+        lines = str(error).splitlines()
+        _say("\n".join(line if line.startswith(" ") else f"error: {line}" for line in lines))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _say("interrupted; nothing half-written is left.")
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"error: {where}{error.strerror or error}.")
+        sys.exit(2)
     except Exception as error:
         if os.environ.get("PSYCHOSTATS_DEBUG"):
             traceback.print_exc()
@@ -274,8 +299,20 @@ def _say(line: str, quiet: bool = False) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def _print(text: str) -> None:
+    """Print data; a reader that has seen enough (``| head``) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    _print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _verdict(made: Any, quiet: bool) -> None:
@@ -311,6 +348,8 @@ def _values(by: list[str], made: Any) -> dict[str, list[Any]]:
         if not found and name in made.coding.levels:
             at[name] = list(made.coding.levels[name])
             continue
+        if name in at:
+            raise InputError(f"--by names '{name}' twice; give its values once, for example --by {name}=a,b.")
         if not name or not values:
             raise InputError(f"--by '{text}' cannot be read; write name=value,value, for example --by depth=0,0.5,1.")
         parts = [part.strip() for part in values.split(",")]

@@ -18,7 +18,7 @@ _STRUCTURES = {
 
 
 def describe_fit(fit: Fit, *, random: bool = False) -> str:
-    """Return the summary of a fit as text: what was fitted, may it be read, the terms in blocks, and how they were made."""
+    """Return the summary of a fit as text: may it be read, what was fitted, the terms in blocks, how they were made."""
     family, design = fit.spec.family, fit.design
     groups = {block.group: len(block.levels) for block in design.blocks}
     lines = []

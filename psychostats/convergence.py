@@ -100,7 +100,10 @@ def explain(checks: Iterable[Check]) -> list[str]:
             "the posterior has corners the sampler cannot enter; simplify the group effects or use tighter priors on "
             "sd",
         ),
-        "treedepth_hits": ("{value:.0f} transitions hit the greatest tree depth", "slow, not wrong; ESS says whether to draw longer"),
+        "treedepth_hits": (
+            "{value:.0f} transitions hit the greatest tree depth",
+            "slow, not wrong; ESS says whether to draw longer",
+        ),
     }
     sentences = []
     for name, (what, helps) in words.items():

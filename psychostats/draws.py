@@ -143,7 +143,7 @@ class Draws:
     def to_arviz(self) -> Any:
         """Return ArviZ's container: an InferenceData before ArviZ 1, a DataTree from then on."""
         az = arviz()
-        if hasattr(az, "InferenceData"):
+        if "InferenceData" in vars(az):  # asking by hasattr would make ArviZ 1 warn
             return az.InferenceData(**self.groups)
         return xr.DataTree.from_dict({f"/{name}": group for name, group in self.groups.items()})
 
@@ -269,8 +269,8 @@ def diagnose(values: Array) -> tuple[Array, Array, Array]:
     Returns
     -------
     tuple of ndarray
-        Each of shape ``(quantities,)``; NaN where draws do not vary. Source: Vehtari et al. (2021), as ArviZ has it;
-        the tail is the smaller ESS of the 5 % and 95 % quantiles.
+        Each of shape ``(quantities,)``; R-hat is NaN where draws do not vary. Source: Vehtari et al. (2021), as ArviZ
+        has it; the tail is the smaller ESS of the 5 % and 95 % quantiles.
     """
     az = arviz()
     table = xr.Dataset({"x": (("chain", "draw", "k"), values)})

@@ -1,10 +1,12 @@
 """The report: an analysis into a folder of fits, tables, figures, one HTML file and one PDF.
 
-In: a `Study` and a trial file.  Out: the folder.  Text and numbers come from the rooms below; here they are put on disk.
+In: a `Study` and a trial file.  Out: the folder.  Text and numbers come from the rooms below; here they are put on
+disk.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from psychostats.analysis import Analysis, analyse
+from psychostats.analysis import Analysis, analyse, file_name
 from psychostats.convergence import ESS_MIN, RHAT_MAX
 from psychostats.document import render_html, render_pdf
 from psychostats.effects import ROPE_PROBABILITY
@@ -33,6 +35,11 @@ from psychostats.plots import (
 )
 from psychostats.sections import compose
 from psychostats.study import Study
+
+TABLES = ("accuracy", "exclusions", "effects", "terms", "checks")
+_OURS = re.compile(
+    rf"report\.html|report\.pdf|fits|figures|tables|figures/[a-z]+\.svg|tables/.+_({'|'.join(TABLES)})\.csv|\..*"
+)
 
 
 def write_report(
@@ -116,7 +123,7 @@ def write_tables(analysis: Analysis, folder: Path) -> Path:
             "checks": _stack(checks),
         }
         for kind, frame in parts.items():
-            frame.to_csv(folder / f"{_file_name(experiment)}_{kind}.csv", index=False)
+            frame.to_csv(folder / f"{file_name(experiment)}_{kind}.csv", index=False)
     return folder
 
 
@@ -210,20 +217,13 @@ def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:
     return table
 
 
-def _file_name(experiment: str) -> str:
-    """Make an experiment's name fit for a file."""
-    return "".join(sign if sign.isalnum() or sign in "-." else "-" for sign in experiment)
-
-
 def _require_report_folder(out: Path) -> None:
+    """Refuse a folder with anything in it that this room would not write, since what it writes it also replaces."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder for the report.")
-    allowed = {"report.html", "report.pdf", "fits", "figures", "tables"}
-    foreign = (
-        sorted(p.name for p in out.iterdir() if p.name not in allowed and not p.name.startswith("."))
-        if out.exists()
-        else []
-    )
+    held = [path for path in (out, out / "tables", out / "figures") if path.is_dir()]
+    names = sorted(path.relative_to(out).as_posix() for folder in held for path in folder.iterdir())
+    foreign = [name for name in names if not _OURS.fullmatch(name)]
     if foreign:
         raise InputError(f"{out} holds '{foreign[0]}', which is no part of a report; give another folder.")
 

@@ -83,7 +83,8 @@ def summary_sentences(analysis: Analysis) -> list[Words]:
     """Return the sentences of the summary; every number in them is a cell of the effects tables, rounded."""
     study = analysis.study.effects
     sentences: list[Words] = []
-    differences, changes = [], []
+    differences: dict[str, list[dict[str, Any]]] = {}
+    changes: dict[str, list[dict[str, Any]]] = {}
     for result in analysis.main:
         name = "" if result.experiment == ALL else result.experiment
         rows = _population(result.headline)
@@ -95,7 +96,7 @@ def summary_sentences(analysis: Analysis) -> list[Words]:
             difference = _one(rows, scale="difference", contrast=pair)
             ratio = _one(rows, scale="odds_ratio", contrast=f"{second} / {first}")
             both = (_one(means, **{study.factor: first}), _one(means, **{study.factor: second}))
-            differences.append(difference)
+            differences.setdefault(pair, []).append(difference)
             sentences.append(say_difference(name, levels, both, difference, ratio))
             if analysis.moderator is None:
                 continue
@@ -104,12 +105,15 @@ def summary_sentences(analysis: Analysis) -> list[Words]:
             low, high = (_one(at, scale="difference", contrast=pair, **{analysis.moderator: end}) for end in ends)
             moved = _population(result.interaction)
             change = _one(moved[moved["contrast"].str.startswith(f"({pair})")], scale="difference")
-            changes.append(change)
+            changes.setdefault(pair, []).append(change)
             sentences.append(say_interaction(name, levels, analysis.moderator, ends, (low, high), change))
-    overall = [say_overall(differences, "the difference in accuracy")]
-    if changes:
-        overall.append(say_overall(changes, f"its change with {analysis.moderator}"))
-    return [*(text for text in overall if text), *sentences]
+    overall = []
+    for pair, rows_of_pair in differences.items() if len(analysis.main) > 1 else ():
+        name = pair.replace(" - ", " − ")
+        overall.append(say_overall(rows_of_pair, f"the difference {name}"))
+        if pair in changes:
+            overall.append(say_overall(changes[pair], f"the change of {name} with {analysis.moderator}"))
+    return [*overall, *sentences]
 
 
 def _notices(analysis: Analysis) -> list[Block]:

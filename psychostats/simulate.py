@@ -6,7 +6,7 @@ file and no fit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -109,10 +109,16 @@ def simulate_trials(plan: Plan, seed: int) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If a true value is missing or unknown, or a person would see more main trials than there are pairs.
+        If a true value is missing or unknown, or a person would see more main trials than there are pairs, or more
+        catch or practice trials than main ones, which they are taken from.
     """
     if plan.main > plan.pairs:
         raise InputError(f"{plan.main} main trials a person need as many pairs; there are {plan.pairs}.")
+    for sort in ("catch", "practice"):
+        if getattr(plan, sort) > plan.main:
+            raise InputError(
+                f"{getattr(plan, sort)} {sort} trials a person need as many main ones; there are {plan.main}."
+            )
     tables = []
     first = 1
     for place, (experiment, people) in enumerate(plan.participants.items()):
@@ -130,9 +136,10 @@ def true_parameters(coding: Coding, blocks: tuple[Block, ...], truth: Mapping[st
     InputError
         If a value is missing, unknown, or the correlations are no correlation matrix.
     """
-    left = dict(truth)
+    left, known = dict(truth), list[str]()
 
     def take(name: str, default: float | None = None) -> float:
+        known.append(name)
         if name not in left and default is None:
             raise InputError(f"the true value of {name} is missing; given are {', '.join(truth)}.")
         return float(left.pop(name, default if default is not None else 0.0))
@@ -150,7 +157,6 @@ def true_parameters(coding: Coding, blocks: tuple[Block, ...], truth: Mapping[st
         covariance.append((sd[:, np.newaxis] * correlation * sd)[np.newaxis])
     if left:
         name = next(iter(left))
-        known = [name for name in truth if name not in left]
         raise InputError(f"the true value {name} is no term of the model{nearest(name, known)}.")
     return Parameters(b, tuple(covariance))
 
@@ -169,9 +175,10 @@ def draw_levels(rng: np.random.Generator, parameters: Parameters, blocks: tuple[
 def _simulate_experiment(
     plan: Plan, experiment: str, people: int, first: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    names = [f"P{first + i:03d}" for i in range(people)]
+    width = max(3, len(str(sum(plan.participants.values()))))  # so that names sort as they count
+    names = [f"P{first + i:0{width}d}" for i in range(people)]
     main = _main_trials(plan, names, rng)
-    coding = code(plan.spec.formula, main.assign(**{name: 0 for name in plan.spec.formula.response.columns}))
+    coding = code(plan.spec.formula, main.assign(**dict.fromkeys(plan.spec.formula.response.columns, 0)))
     blocks = coding.random(main)
     if experiment not in plan.truth:
         raise InputError(f"experiment '{experiment}' has no true values; given are {', '.join(plan.truth)}.")
@@ -185,15 +192,16 @@ def _simulate_experiment(
     table = pd.concat([main, catch, practice], ignore_index=True)
     table["experiment"] = experiment
     careless = table["participant"].isin(rng.choice(names, size=min(plan.careless, people), replace=False))
-    table.loc[careless, "correct"] = (rng.uniform(size=int(careless.sum())) < 0.5).astype(float)
+    chance = plan.spec.family.guess or 0.5
+    table.loc[careless, "correct"] = (rng.uniform(size=int(careless.sum())) < chance).astype(float)
     _record_answers(plan, table, careless.to_numpy(), rng)
     # Practice comes first; catch trials stand anywhere among the main ones.
     table["order"] = np.where(table["phase"] == "practice", -1.0, rng.uniform(size=len(table)))
     table = table.sort_values(["participant", "order"], kind="stable", ignore_index=True)
     table["trial"] = table.groupby("participant").cumcount() + 1
-    letter = {name: name[:1] for name in plan.representations}
+    letter = dict(zip(plan.representations, _shorten(plan.representations, 1), strict=True))
     table["stimulus"] = (
-        experiment[:3]
+        dict(zip(plan.participants, _shorten(plan.participants, 3), strict=True))[experiment]
         + "-"
         + table["pair"].fillna("practice").astype(str)
         + "-"
@@ -201,6 +209,14 @@ def _simulate_experiment(
         + np.where(table["catch"], "-catch", "")
     )
     return table[list(RECORDED)]
+
+
+def _shorten(names: Iterable[str], least: int) -> list[str]:
+    """Cut names to one length, at least `least`, at which they still differ."""
+    whole = list(names)
+    lengths = range(least, max(map(len, whole)) + 1)
+    length = next((n for n in lengths if len({name[:n] for name in whole}) == len(whole)), None)
+    return [name[:length] for name in whole]
 
 
 def _main_trials(plan: Plan, names: list[str], rng: np.random.Generator) -> pd.DataFrame:
@@ -240,7 +256,7 @@ def _side_trials(main: pd.DataFrame, names: list[str], count: int, rng: np.rando
 
 
 def _predict(coding: Coding, blocks: tuple[Block, ...], rows: pd.DataFrame, parameters: Parameters) -> Array:
-    design = coding.design(rows.assign(**{name: 1 for name in coding.formula.response.columns}))
+    design = coding.design(rows.assign(**dict.fromkeys(coding.formula.response.columns, 1)))
     return np.asarray(linear_predictor(design, parameters)[0])
 
 

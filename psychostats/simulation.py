@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from psychostats.errors import InputError
@@ -36,27 +37,40 @@ def write_simulation(study: Study, out: Path, *, seed: int | None = None) -> tup
     Raises
     ------
     InputError
-        If the file's ending is unknown, or a README that is not of a simulation stands in the folder.
+        If the file's ending is unknown, it cannot be written, or a README or trials that are no simulation would be
+        replaced.
     """
     if out.suffix not in (".csv", ".parquet"):
         raise InputError(f"{out} ends in '{out.suffix}'; trials are written as .csv or .parquet.")
     readme = out.parent / "README.md"
-    if readme.exists() and not readme.read_text(encoding="utf-8").startswith(FIRST_LINE):
-        raise InputError(f"{readme} is not of a simulation and would be replaced; write the trials to another folder.")
-    table = study.simulated_trials(seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".part-", suffix=out.suffix, dir=out.parent)
+    try:
+        held = readme.read_bytes().decode("utf-8", "replace") if readme.exists() else FIRST_LINE
+        if not held.startswith(FIRST_LINE):
+            raise InputError(f"{readme} is not of a simulation and would be replaced; give another folder.")
+        if out.exists() and f"`{out.name}` holds" not in held:
+            raise InputError(f"{out} would be replaced, and no README says that it is simulated; give another file.")
+        table = study.simulated_trials(seed)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _replace(out, lambda part: write_trials(table, part))
+        text = describe_simulation(study, out.name, len(table), seed)
+        _replace(readme, lambda part: part.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror or error}.") from error
+    return len(table), readme
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write beside `path` and move into place, so that no half file is ever found there."""
+    handle, name = tempfile.mkstemp(prefix=".part-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     part = Path(name)
     try:
-        write_trials(table, part)
+        write(part)
         part.chmod(0o644)
-        part.replace(out)
+        part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    readme.write_text(describe_simulation(study, out.name, len(table), seed), encoding="utf-8")
-    return len(table), readme
 
 
 def describe_simulation(study: Study, file: str, trials: int, seed: int | None = None) -> str:
@@ -64,6 +78,7 @@ def describe_simulation(study: Study, file: str, trials: int, seed: int | None =
     plan, table = study.plan(), study.simulate
     assert table is not None
     experiments = list(plan.participants)
+    sources = {key: " | ".join(part.replace("|", r"\|") for part in study.source_of(key)) for key in study.sources}
     terms = list(dict.fromkeys(term for name in experiments for term in plan.truth[name]))
     lines = [
         FIRST_LINE,
@@ -75,7 +90,7 @@ def describe_simulation(study: Study, file: str, trials: int, seed: int | None =
         + (f", after {study.study.reference}." if study.study.reference else "."),
         "",
         "```",
-        f"psychostats simulate --study {study.path.name} --out {file}",
+        f"psychostats simulate --study {study.path.name} --out {file}" + ("" if seed is None else f" --seed {seed}"),
         "```",
         "",
         "## What is true",
@@ -90,15 +105,16 @@ def describe_simulation(study: Study, file: str, trials: int, seed: int | None =
         ),
         "",
         f"In each experiment {plan.careless} participants are careless: they answer at chance, four times as fast. The "
-        f"others are right on {plan.catch_accuracy:.0%} of catch and {plan.practice_accuracy:.0%} of practice trials. "
-        f"{plan.missing_rate:.1%} of main trials were not recorded. Response times are lognormal with median "
+        f"others are right on {100 * plan.catch_accuracy:g}% of catch and {100 * plan.practice_accuracy:g}% of "
+        f"practice trials. {100 * plan.missing_rate:g}% of main trials were not recorded. Response times are lognormal "
+        "with median "
         f"{plan.rt_median:g} s; times, sides and confidence carry no effect of representation or depth.",
         "",
         "## Where the settings come from",
         "",
         "| setting | source | note |",
         "|---|---|---|",
-        *(f"| `{key}` | {study.source_of(key)[0]} | {study.source_of(key)[1]} |" for key in study.sources),
+        *(f"| `{key}` | {text} |" for key, text in sources.items()),
         "",
         "Every setting that is not listed is assumed.",
         "",

@@ -295,7 +295,7 @@ def _check(study: Study, content: Mapping[str, Any]) -> None:
             faults.append(f"the model name '{model.name}' cannot name a folder; use letters, digits, - and _.")
         with collected(f"model '{model.name}': "):
             model.settings()
-            faults += _effects_faults(study.effects, model)
+            faults += _effects_faults(study, model)
     if study.simulate is not None:
         with collected("[simulate]: "):
             study.simulate.spec()
@@ -324,18 +324,18 @@ def _check(study: Study, content: Mapping[str, Any]) -> None:
         raise StudyError("\n".join(f"{study.path}: {fault}" for fault in faults))
 
 
-def _effects_faults(effects: EffectsTable, model: ModelTable) -> Iterator[str]:
-    """Yield what ``[effects]`` asks of a model that it does not have; the moderator only where the file names one."""
-    formula = model.spec().formula
-    predictors = [name for name in formula.variables if name not in formula.response.columns]
+def _effects_faults(study: Study, model: ModelTable) -> Iterator[str]:
+    """Yield what ``[effects]`` asks of a model that it does not have; a moderator that the file names, of the first."""
+    effects, formula = study.effects, model.spec().formula
+    predictors = [name for name in formula.variables if f"`{name}`" in formula.fixed]
     asked = {"factor": effects.factor}
-    if effects.moderator and "moderator" in effects.model_fields_set:
+    if effects.moderator and "moderator" in effects.model_fields_set and model == study.models[0]:
         asked["moderator"] = effects.moderator
     for key, name in asked.items():
         if name not in predictors:
             yield (
-                f"[effects] {key} is '{name}', which model '{model.name}' does not have{nearest(name, predictors)}; its "
-                f"predictors are {', '.join(predictors)}."
+                f"[effects] {key} is '{name}', which model '{model.name}' does not have{nearest(name, predictors)}; "
+                f"its predictors are {', '.join(predictors) or 'none'}."
             )
 
 

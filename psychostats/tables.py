@@ -25,28 +25,21 @@ _PLURALS = {
 
 
 def tabulate_exclusions(analysis: Analysis) -> list[Table]:
-    """Participants and trials left after each step: up to three experiments side by side, more one by one."""
+    """Participants left after each step, and trials left, experiments side by side."""
     flow = analysis.excluded.flow.assign(experiment=lambda table: table["experiment"].astype(str))
     names = list(dict.fromkeys(flow["experiment"]))
-    together = len(names) <= 3
     tables = []
-    for group in [names] if together else [[name] for name in names]:
-        wide = pd.DataFrame({"step": flow.loc[flow["experiment"] == group[0], "step"].to_numpy()})
-        columns = [Column("step", "Step")]
-        for name in group:
+    for key in ("participants", "trials"):
+        wide = pd.DataFrame({"step": flow.loc[flow["experiment"] == names[0], "step"].to_numpy()})
+        for name in names:
             rows = flow[flow["experiment"] == name]
-            for key, header in (("participants", "people"), ("trials", "trials")):
-                removed, left = rows[f"{key}_removed"], rows[f"{key}_left"]
-                wide[f"{name}_{key}"] = [
-                    f"{kept:,}" + (f" (−{gone:,})" if gone else "") for gone, kept in zip(removed, left, strict=True)
-                ]
-                title = f"{name}: {header}" if len(names) > 1 else header.capitalize()
-                columns.append(Column(f"{name}_{key}", title, align="right"))
-        caption = "Participants and trials left after each step; in brackets, how many the step removed."
-        anchor = "table-exclusions" if together else ""
-        tables.append(
-            Table(tuple(columns), wide, caption if together else f"{caption} Experiment {group[0]}.", anchor=anchor)
-        )
+            wide[name] = [
+                f"{left:,}" + (f" (−{gone:,})" if gone else "")
+                for gone, left in zip(rows[f"{key}_removed"], rows[f"{key}_left"], strict=True)
+            ]
+        headers = [Column(name, key.capitalize() if len(names) == 1 else name, align="right") for name in names]
+        caption = f"{key.capitalize()} left after each step; in brackets, how many the step removed."
+        tables.append(Table((Column("step", "Step"), *headers), wide, caption, anchor=f"table-{key}"))
     return tables
 
 

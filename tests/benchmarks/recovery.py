@@ -8,6 +8,7 @@ after 500 in each of 4 chains. `tests/test_recovery.py` holds the committed figu
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -28,12 +29,13 @@ def main(seeds: range) -> None:
     truth = study.plan().truth
     rows = pd.read_csv(OUT).to_dict("records") if OUT.exists() else []
     done = {row["seed"] for row in rows}
-    scratch = HERE / "recovery_trials.csv"
     for seed in seeds:
         if seed in done:
             continue
-        write_trials(study.simulated_trials(seed), scratch)
-        kept = apply_exclusions(study.read(scratch), study.rules()).kept
+        with tempfile.TemporaryDirectory() as folder:
+            trials_file = Path(folder) / "trials.csv"
+            write_trials(study.simulated_trials(seed), trials_file)
+            kept = apply_exclusions(study.read(trials_file), study.rules()).kept
         for experiment, trials in kept.groupby("experiment", observed=True):
             made = fit(study.models[0].spec(), trials, draws=500, tune=500, seed=seed, progress=False)
             terms = made.terms().set_index("term")
@@ -54,7 +56,6 @@ def main(seeds: range) -> None:
                 )
         pd.DataFrame(rows).to_csv(OUT, index=False)
         print(f"seed {seed} done", file=sys.stderr, flush=True)
-    scratch.unlink(missing_ok=True)
     print(coverage(pd.DataFrame(rows)).to_string())
 
 

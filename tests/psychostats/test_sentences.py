@@ -1,0 +1,215 @@
+"""Sentences: the verdict at every boundary, the direction, and numbers that are cells, rounded."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from studies import known_fit, small_report
+
+from psychostats.document import Code, Link, Strong, Text
+from psychostats.effects import contrasts, interactions, marginal_means
+from psychostats.sections import summary_sentences
+from psychostats.sentences import (
+    estimate,
+    number,
+    percent,
+    points,
+    points_interval,
+    say_difference,
+    say_interaction,
+    say_overall,
+    share,
+    verdict,
+)
+
+
+def row(low=-0.1, high=0.1, rope_share=0.2, **others):
+    usual = {"estimate": (low + high) / 2, "conf_level": 0.95, "interval": "eti", "pd": 0.9}
+    return usual | {"conf_low": low, "conf_high": high, "rope_share": rope_share} | others
+
+
+def plain(words):
+    if isinstance(words, str):
+        return words
+    assert all(isinstance(run, Text | Strong | Code | Link) for run in words)
+    return "".join(run.text for run in words)
+
+
+@pytest.mark.parametrize(
+    ("given_row", "expected"),
+    [
+        (row(0.0, 0.1), "open"),  # an interval that touches zero includes it
+        (row(1e-9, 0.1), "higher"),
+        (row(-0.1, 0.0), "open"),
+        (row(-0.1, -1e-9), "lower"),
+        (row(-0.1, 0.1), "open"),
+        (row(-0.1, 0.1, 0.95), "equal"),
+        (row(-0.1, 0.1, np.nextafter(0.95, 0)), "open"),
+        (row(0.001, 0.01, 0.99), "equal"),  # known well, and negligible
+        (row(0.001, 0.01, 0.9), "higher"),
+        (row(-0.01, -0.001, 1.0), "equal"),
+        (row(-0.1, 0.1, np.nan), "open"),
+    ],
+)
+def test_the_verdict_at_its_boundaries(given_row, expected):
+    assert verdict(given_row) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0341, "+3.4"),
+        (-0.0341, "−3.4"),
+        (0.0004, "0.0"),
+        (-0.0004, "0.0"),
+        (0.0005001, "+0.1"),
+        (0.0, "0.0"),
+        (1.0, "+100.0"),
+    ],
+)
+def test_points_carry_their_sign(value, text):
+    assert points(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.5, "0.500"), (0.9994, "0.999"), (0.9995, "> 0.999"), (0.99949, "0.999"), (0.9996, "> 0.999"), (1.0, "> 0.999")],
+)
+def test_a_probability_that_rounds_to_one_is_never_certain(value, text):
+    assert share(value) == text
+
+
+@given(st.floats(0, 1))
+def test_no_probability_prints_as_one(value):
+    assert not share(value).startswith("1")
+
+
+def test_numbers_print_with_a_true_minus():
+    assert (percent(0.8423), number(-1.5), number(0.125, 1)) == ("84.2\u00a0%", "−1.50", "0.1")
+    assert estimate(row(-0.104, 0.826)) == "0.36 [−0.10, 0.83]"
+    assert points_interval(row(-0.01, 0.0571)) == "+2.4 [−1.0, +5.7]"
+
+
+def say(difference, experiment=""):
+    means = ({"estimate": 0.81}, {"estimate": 0.853})
+    return plain(say_difference(experiment, ("local", "distributed"), means, difference, row(1.05, 1.75)))
+
+
+def test_each_verdict_has_its_words():
+    numbers = "85.3\u00a0% against 81.0\u00a0%"
+    assert say(row(0.02, 0.066)) == (
+        f"Accuracy was higher for distributed than for local features: {numbers}, a difference of +4.3 percentage points "
+        "(95 % credible interval +2.0 to +6.6; probability of direction 0.900; odds ratio 1.40 [1.05, 1.75])."
+    )
+    assert say(row(-0.066, -0.02)).startswith(f"Accuracy was lower for distributed than for local features: {numbers}")
+    assert say(row(-0.01, 0.01, 0.97)).startswith("Accuracy was practically equal for distributed and local features")
+    assert say(row(-0.01, 0.03)).startswith(
+        "Whether accuracy differs between distributed and local features remains open"
+    )
+    assert say(row(0.02, 0.066), "natural").startswith("In natural: Accuracy was higher")
+    assert "(89 % highest-density interval" in say(row(0.02, 0.066, interval="hdi", conf_level=0.89))
+
+
+def test_a_change_says_in_whose_favour_and_between_which_values():
+    def words(change, ends=(0.0, 1.0)):
+        at = (row(-0.02, 0.0), row(0.05, 0.09))
+        return plain(say_interaction("", ("local", "distributed"), "depth", ends, at, change))
+
+    assert words(row(0.03, 0.13)) == (
+        "The difference grew with depth in favour of distributed features: it was −1.0 percentage points at depth 0 and "
+        "+7.0 at depth 1, a change of +8.0 (95 % credible interval +3.0 to +13.0; probability of direction 0.900)."
+    )
+    assert words(row(-0.13, -0.03)).startswith("The difference moved with depth in favour of local features")
+    assert words(row(-0.01, 0.01, 0.96)).startswith("The difference was practically the same at either end of depth")
+    assert words(row(-0.1, 0.1)).startswith("Whether the difference changes with depth remains open")
+    assert "at depth −0.5 and +7.0 at depth 0.25" in words(row(0.03, 0.13), (-0.5, 0.25))
+
+
+def test_verdicts_are_counted_over_experiments():
+    up, down, open_, equal = row(0.1, 0.2), row(-0.2, -0.1), row(), row(-0.01, 0.01, 1.0)
+    assert say_overall([up, open_, up], "the difference") == (
+        "The difference was positive in 2 of 3 experiments; the sign of the difference remains open in 1 of 3 experiments."
+    )
+    assert say_overall([down, equal], "the difference") == (
+        "The difference was negative in 1 of 2 experiments; the difference was practically zero in 1 of 2 experiments."
+    )
+    assert say_overall([up], "the difference") == ""
+
+
+def sentence_of(trials, levels, b):
+    """Say what the draws around `b` mean for the contrast of x, and for its change along z."""
+    trials = trials.assign(x=pd.Categorical(trials["x"], levels))
+    fit = known_fit("correct ~ x * z + (1 | g)", trials, b, sd={"g": 0.5}, noise=0.05)
+    first, second = levels
+    means = marginal_means(fit, "x").query("target == 'population'").set_index("term")
+    table = contrasts(fit, "x").query("target == 'population'").set_index("scale")
+    at = contrasts(fit, "x", by={"z": [0.0, 1.0]}).query("target == 'population' and scale == 'difference'")
+    change = interactions(fit, "x", "z", [0.0, 1.0]).query("target == 'population'").set_index("scale")
+    ends = (at.iloc[0].to_dict(), at.iloc[1].to_dict())
+    return (
+        plain(
+            say_difference(
+                "",
+                levels,
+                (means.loc[f"x{first}"], means.loc[f"x{second}"]),
+                table.loc["difference"],
+                table.loc["odds_ratio"],
+            )
+        ),
+        plain(say_interaction("", levels, "z", (0.0, 1.0), ends, change.loc["difference"])),
+    )
+
+
+def test_the_direction_flips_with_the_answers_and_with_the_order_of_levels():
+    rows = pd.DataFrame(
+        {"x": ["a", "b"] * 40, "z": np.linspace(0, 1, 80), "g": ["p", "q"] * 40, "correct": [0, 1] * 40}
+    )
+    rows["g"] = np.repeat(["p", "q"], 40)
+    b = {"Intercept": 0.2, "xb": 0.6, "z": 0.1, "xb:z": 0.9}
+    difference, change = sentence_of(rows, ("a", "b"), b)
+    assert difference.startswith("Accuracy was higher for b than for a features")
+    assert change.startswith("The difference grew with z in favour of b features")
+
+    flipped = {name: -value for name, value in b.items()}
+    wrong, moved = sentence_of(rows.assign(correct=1 - rows["correct"]), ("a", "b"), flipped)
+    assert wrong.startswith("Accuracy was lower for b than for a features")
+    assert moved.startswith("The difference moved with z in favour of a features")
+
+    turned = {"Intercept": 0.8, "xa": -0.6, "z": 1.0, "xa:z": -0.9}
+    reversed_, back = sentence_of(rows, ("b", "a"), turned)
+    assert reversed_.startswith("Accuracy was lower for a than for b features")
+    assert back.startswith("The difference moved with z in favour of b features")
+    # The same posterior in other words: the sizes agree.
+    size = re.search(r"difference of \+(\d+\.\d)", difference)
+    assert size
+    assert f"difference of −{size[1]}" in reversed_ or abs(_size(reversed_) - float(size[1])) <= 0.2
+
+
+def _size(text):
+    found = re.search(r"difference of [−+](\d+\.\d)", text)
+    assert found
+    return float(found[1])
+
+
+def test_every_number_of_the_summary_is_a_cell_of_the_effects_tables(tmp_path_factory):
+    made = small_report(tmp_path_factory)
+    sentences = [plain(words) for words in summary_sentences(made.analysis)]
+    assert len(sentences) == 2 + 2 * 2
+    overall, single = sentences[:2], sentences[2:]
+    for text in overall:
+        assert {n for n, of in re.findall(r"(\d) of (\d) experiments", text)} <= {"1", "2"}
+        assert sum(int(n) for n, _ in re.findall(r"(\d) of (\d) experiments", text)) == 2
+    for text in single:
+        experiment = text.removeprefix("In ").partition(":")[0]
+        table = pd.read_csv(made.out / "tables" / f"{experiment}_effects.csv")
+        table = table[(table["model"] == "main") & (table["target"] == "population")]
+        cells = table[["estimate", "conf_low", "conf_high", "pd"]].to_numpy().ravel()
+        allowed = {f"{value:.{digits}f}" for value in cells for digits in (2, 3) if np.isfinite(value)}
+        allowed |= {f"{100 * abs(value):.1f}" for value in cells if np.isfinite(value)}
+        allowed |= {"95", "0", "1"}  # the interval's probability and the ends of the moderator
+        numbers = re.findall(r"\d+(?:\.\d+)?", text)
+        assert len(numbers) >= 7
+        assert [one for one in numbers if one not in allowed] == [], text
