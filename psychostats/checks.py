@@ -22,12 +22,15 @@ from psychostats.priors import Prior, correlation_cholesky, partial_correlation_
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
+PREDICTIVE_DRAWS = 500
+PRIOR_DRAWS = 2000
+
 
 def predictive_accuracy(
     fit: Fit,
     labels: pd.DataFrame,
     *,
-    draws: int = 500,
+    draws: int = PREDICTIVE_DRAWS,
     seed: int = 1,
     interval: Interval | None = None,
 ) -> pd.DataFrame:
@@ -55,10 +58,10 @@ def predictive_accuracy(
     design = fit.design
     if len(labels) != len(design.X):
         raise InputError(f"{len(labels)} labels were given for the fit's {len(design.X)} rows.")
+    if labels.isna().any(axis=None):
+        raise InputError(f"the labels {', '.join(map(str, labels.columns))} are blank in some rows; complete them.")
     interval = interval or fit.interval
     group = labels.groupby(list(labels.columns), observed=True, sort=True).ngroup().to_numpy()
-    if (group < 0).any():
-        raise InputError(f"the labels {', '.join(map(str, labels.columns))} are blank in some rows; complete them.")
     groups = int(group.max()) + 1
     rng = np.random.default_rng(seed)
     parameters = fit.parameters(most=draws)
@@ -85,7 +88,7 @@ def predictive_accuracy(
     )
 
 
-def prior_predictive_accuracy(fit: Fit, factor: str, *, draws: int = 2000, seed: int = 1) -> pd.DataFrame:
+def prior_predictive_accuracy(fit: Fit, factor: str, *, draws: int = PRIOR_DRAWS, seed: int = 1) -> pd.DataFrame:
     """Return the population accuracy at each level of a factor that the priors alone predict.
 
     Other predictors are held at their mean.

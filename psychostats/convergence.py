@@ -112,6 +112,10 @@ def explain(checks: Iterable[Check]) -> list[str]:
             continue
         worst = max(bad, key=lambda c: np.inf if np.isnan(c.value) else c.value if name == "rhat" else -c.value)
         others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        if np.isnan(worst.value):
+            figure = what.partition(" is ")[0].format(term=worst.term)
+            sentences.append(f"{figure}{others} cannot be computed: it needs several chains whose draws vary.")
+            continue
         # Rounded away from the limit, so that a figure just past it does not read as the limit itself.
         shown = np.ceil(round(worst.value * 1e3, 6)) / 1e3 if name == "rhat" else np.floor(worst.value)
         sentences.append(f"{what.format(term=worst.term, value=shown, limit=worst.limit)}{others}: {helps}.")

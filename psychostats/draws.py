@@ -7,7 +7,6 @@ goes to netCDF and back.  The one room that knows that ArviZ 0 and ArviZ 1 diffe
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -269,19 +268,25 @@ def diagnose(values: Array) -> tuple[Array, Array, Array]:
     Returns
     -------
     tuple of ndarray
-        Each of shape ``(quantities,)``; R-hat is NaN where draws do not vary. Source: Vehtari et al. (2021), as ArviZ
-        has it; the tail is the smaller ESS of the 5 % and 95 % quantiles.
+        Each of shape ``(quantities,)``. All are NaN below four draws a chain, R-hat also for one chain and where draws
+        do not vary. Source: Vehtari et al. (2021), as ArviZ has it; the tail is the smaller ESS of the 5 % and 95 %
+        quantiles.
     """
+    chains, draws, quantities = values.shape
+    nothing = np.full(quantities, np.nan)
+    if draws < 4:
+        return nothing, nothing, nothing
     az = arviz()
     table = xr.Dataset({"x": (("chain", "draw", "k"), values)})
-    calls: tuple[Callable[[], Any], ...] = (
-        lambda: az.rhat(table, method="rank"),
-        lambda: az.ess(table, method="bulk"),
-        lambda: az.ess(table, method="tail", prob=(0.05, 0.95)),
-    )
+
+    def figures(result: Any) -> Array:
+        return np.asarray(result["x"].to_numpy(), dtype=float)
+
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        rhat, bulk, tail = (np.asarray(call()["x"].values, dtype=float) for call in calls)
+        rhat = figures(az.rhat(table, method="rank")) if chains > 1 else nothing
+        bulk = figures(az.ess(table, method="bulk"))
+        tail = figures(az.ess(table, method="tail", prob=(0.05, 0.95)))
     return rhat, bulk, tail
 
 

@@ -161,7 +161,9 @@ def plot_accuracy_by_depth(
         + p9.geom_line(p9.aes(y="estimate", color="level", linetype="target", group="curve"), lines[several], size=0.7)
         + p9.geom_point(p9.aes(y="accuracy", color="level", shape="level", size="n"), alpha=0.8, stroke=0)
         + ([named_axis(places)] if places else [])
-        + p9.scale_size(range=(1.0, 4.0), name="Trials", breaks=round_breaks(points["n"]))
+        + p9.scale_size(
+            range=(0.0, 3.5), limits=(0, points["n"].max()), name="Trials", breaks=round_breaks(points["n"])
+        )
         + p9.scale_linetype_manual({"population": "solid", "typical": "dashed"}, name="Model")
         + colours(levels, factor)
         + p9.coord_cartesian(ylim=accuracy_limits(chance, points["accuracy"], lines["conf_low"]))
@@ -236,13 +238,14 @@ def plot_terms(terms: pd.DataFrame, *, interval_label: str) -> ggplot:
     experiments = levels_of(rows, "experiment")
     most = max(lines_needed(list(part["label"].unique())) for _, part in rows.groupby("kind", observed=True))
     whole = pd.DataFrame({"kind": [names["sd"], names["cor"], names["cor"]], "estimate": [0.0, -1.0, 1.0]})
+    whole = whole[whole["kind"].isin(levels_of(rows, "kind"))]
     whole["kind"] = pd.Categorical(whole["kind"], levels_of(rows, "kind"), ordered=True)
     legend = "bottom" if len(experiments) > 1 else "none"
     return (
         p9.ggplot(rows, p9.aes("estimate", "row", color="experiment", shape="experiment"))
         + bars(rows, p9.geom_segment, HORIZONTAL, size=0.7)
         + p9.geom_point(size=2)
-        + p9.geom_blank(p9.aes("estimate"), whole.dropna(), inherit_aes=False)
+        + p9.geom_blank(p9.aes("estimate"), whole, inherit_aes=False)
         + p9.scale_x_continuous(labels=signed)
         + p9.scale_color_manual(cycle(experiments, GREYS), name="Experiment")
         + p9.scale_shape_manual(cycle(experiments, SHAPES), name="Experiment")
@@ -274,7 +277,9 @@ def plot_predictive_accuracy(check: pd.DataFrame, *, factor: str, by: str, inter
     ring = (
         [p9.geom_point(shape="o", size=4.2, fill="none", color=ALARM, stroke=0.7, data=missed)] if len(missed) else []
     )
-    note = f"Points: observed. Bars: {interval_label}. Ringed: outside ({len(missed)} of {len(rows)})."
+    note = f"Points: observed. Bars: {interval_label}." + (
+        f" Ringed: outside ({len(missed)} of {len(rows)})." if len(missed) else ""
+    )
     tall = lines_needed(places) * max(4.5, 2.6 * len(levels))
     return (
         p9.ggplot(rows, p9.aes("observed", "row"))
@@ -465,7 +470,6 @@ def plot_ranks(draws: pd.DataFrame, *, bins: int = 20) -> ggplot:
         + p9.scale_x_continuous(breaks=[0, 0.5, 1])
         + grid
         + p9.labs(x="Rank among all draws (share)", y="Share of draws / expected", caption=caption(note))
-        + p9.expand_limits(y=0)
         + style(35 + 26 * deep, grid="y")
         + p9.theme(strip_text=p9.element_text(size=7), strip_text_y=p9.element_text(rotation=0))
     )

@@ -133,7 +133,7 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
     effects = analysis.study.effects
     factor, moderator = effects.factor, effects.moderator
     label = effects.as_interval().label
-    wald = Interval("wald", effects.probability).label + " over participants"
+    wald = Interval("wald", effects.probability).label + " over participants only"
     predictive = f"{100 * effects.probability:g} % posterior predictive interval"
     chance = analysis.main[0].fit.spec.family.guess or 0.5
     people = analysis.participants.rename(columns={analysis.study.report.group: "participant"})
@@ -158,7 +158,7 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
             _forest(analysis),
             null=0.0,
             rope=Rope(100 * ROPE_PROBABILITY.low, 100 * ROPE_PROBABILITY.high),
-            x_label="Difference in accuracy (percentage points)",
+            x_label=_axis(analysis),
             interval_label=label,
         ),
         # One panel set suffices: the priors are the same in every experiment.
@@ -189,11 +189,19 @@ def _forest(analysis: Analysis) -> pd.DataFrame:
         names = table["contrast"].str.replace(" - ", " − ")
         if ".at" in table:
             values = table[moderator].map(lambda value: "mean" if pd.isna(value) else f"{value:g}")
-            names = names + f", {moderator} " + values
+            place = f"{moderator} " + values
+            names = place if table["contrast"].nunique() == 1 else names + ", " + place
         for name in ("estimate", "conf_low", "conf_high"):
             table[name] = 100 * table[name]
         parts.append(table.assign(label=names, experiment=result.experiment))
     return _stack(parts)
+
+
+def _axis(analysis: Analysis) -> str:
+    """Name the axis of the differences; where there is one contrast only, by it."""
+    contrasts = analysis.main[0].headline["contrast"].str.replace(" / ", " - ").unique()
+    what = contrasts[0].replace(" - ", " − ") if len(contrasts) == 1 else "Difference"
+    return f"{what}: accuracy (percentage points)"
 
 
 def _fixed_draws(analysis: Analysis) -> pd.DataFrame:

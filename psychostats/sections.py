@@ -7,14 +7,11 @@ HTML nor PDF.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import combinations
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
 
 from psychostats import tables
-from psychostats.analysis import ALL, Analysis, Result
+from psychostats.analysis import Analysis, Result
+from psychostats.checks import PREDICTIVE_DRAWS, PRIOR_DRAWS
 from psychostats.document import (
     Block,
     BulletList,
@@ -32,14 +29,8 @@ from psychostats.document import (
     prose,
 )
 from psychostats.effects import ROPE_LOGIT, ROPE_PROBABILITY
-from psychostats.sentences import (
-    ROPE_DECISIVE,
-    number,
-    points,
-    say_difference,
-    say_interaction,
-    say_overall,
-)
+from psychostats.sentences import ROPE_DECISIVE, number, points
+from psychostats.summary import summary_sentences
 
 Figures = Mapping[str, Path]
 
@@ -79,43 +70,6 @@ def compose(analysis: Analysis, figures: Figures, command: str) -> Document:
     )
 
 
-def summary_sentences(analysis: Analysis) -> list[Words]:
-    """Return the sentences of the summary; every number in them is a cell of the effects tables, rounded."""
-    study = analysis.study.effects
-    sentences: list[Words] = []
-    differences: dict[str, list[dict[str, Any]]] = {}
-    changes: dict[str, list[dict[str, Any]]] = {}
-    for result in analysis.main:
-        name = "" if result.experiment == ALL else result.experiment
-        rows = _population(result.headline)
-        means = _population(result.means)
-        if analysis.moderator:
-            means = means[means[analysis.moderator].isna()]
-        for first, second in combinations(result.fit.coding.levels[study.factor], 2):
-            pair, levels = f"{second} - {first}", (first, second)
-            difference = _one(rows, scale="difference", contrast=pair)
-            ratio = _one(rows, scale="odds_ratio", contrast=f"{second} / {first}")
-            both = (_one(means, **{study.factor: first}), _one(means, **{study.factor: second}))
-            differences.setdefault(pair, []).append(difference)
-            sentences.append(say_difference(name, levels, both, difference, ratio))
-            if analysis.moderator is None:
-                continue
-            at = _population(result.contrasts).dropna(subset=[analysis.moderator])
-            ends = (study.at[0], study.at[-1])
-            low, high = (_one(at, scale="difference", contrast=pair, **{analysis.moderator: end}) for end in ends)
-            moved = _population(result.interaction)
-            change = _one(moved[moved["contrast"].str.startswith(f"({pair})")], scale="difference")
-            changes.setdefault(pair, []).append(change)
-            sentences.append(say_interaction(name, levels, analysis.moderator, ends, (low, high), change))
-    overall = []
-    for pair, rows_of_pair in differences.items() if len(analysis.main) > 1 else ():
-        name = pair.replace(" - ", " − ")
-        overall.append(say_overall(rows_of_pair, f"the difference {name}"))
-        if pair in changes:
-            overall.append(say_overall(changes[pair], f"the change of {name} with {analysis.moderator}"))
-    return [*overall, *sentences]
-
-
 def _notices(analysis: Analysis) -> list[Block]:
     blocks: list[Block] = []
     failed = [result for result in analysis.results if not result.fit.converged]
@@ -129,21 +83,30 @@ def _notices(analysis: Analysis) -> list[Block]:
         blocks.append(Callout("danger", title, (BulletList(tuple(items)), limits)))
     if analysis.study.study.simulated:
         words = (
-            "No participant in this report is a person. The trials were simulated from a study file whose settings are "
-            "partly assumed; the effects found here are the effects that were put in, and say nothing about people."
+            "No participant in this report is a person. The trials were simulated from true values that we chose, "
+            "under a "
+            "study file whose settings are partly assumed. The estimates differ from the true values by chance, and "
+            "neither "
+            "says anything about people."
         )
         blocks.append(Callout("warning", "Simulated participants", (Paragraph(words),)))
     return blocks
 
 
 def _summary(analysis: Analysis) -> list[Block]:
+    several = len(analysis.experiments) > 1
     return [
         Heading("Summary", 1, "summary"),
         BulletList(tuple(summary_sentences(analysis))),
         Paragraph(
             prose(
                 "All numbers are population averages, over new participants and new features{0}; intervals are the "
-                "{1}. {2} gives the same for the typical participant and feature, {3} says how to read each number.",
+                "{1}; differences are computed before rounding. {2} gives the same for the typical participant and "
+                "feature, "
+                "{3} says how to read each number."
+                + (
+                    " Experiments were fitted apart: a count of them does not show that they differ." if several else ""
+                ),
                 f", with {analysis.moderator} at its mean where no value is named" if analysis.moderator else "",
                 analysis.study.effects.as_interval().label,
                 Link("effects"),
@@ -189,11 +152,25 @@ def _design(analysis: Analysis) -> list[Block]:
         Heading("Design", 1, "design"),
         Paragraph(f"{about}In this design {assignment}."),
         tables.tabulate_design(analysis),
+        *(Paragraph(sentence) for sentence in _cautions(analysis)),
     ]
     if study.sources:
         where = "{0} says which settings come from the paper, from a predecessor, or are assumed."
         blocks.append(Paragraph(prose(where, Link("table-sources"))))
     return blocks
+
+
+def _cautions(analysis: Analysis) -> list[str]:
+    """Say what the design cannot tell apart."""
+    kept = analysis.excluded.kept
+    if not {"feature", "stimulus"} <= set(kept.columns):
+        return []
+    apart = ["experiment", "feature"] if "experiment" in kept.columns else ["feature"]
+    if kept.groupby(apart, observed=True)["stimulus"].nunique().max() > 1:
+        return []
+    return [
+        "Each feature was shown by one stimulus, so differences between features include differences between stimuli."
+    ]
 
 
 def _raw(analysis: Analysis, figures: Figures) -> list[Block]:
@@ -220,7 +197,7 @@ def _model(analysis: Analysis, figures: Figures) -> list[Block]:
     each = ", fitted to each experiment on its own," if len(analysis.experiments) > 1 else ","
     blocks: list[Block] = [
         Heading("Model", 1, "model"),
-        Paragraph(f"The model of this report{each} in the notation of lme4 and brms:"),
+        Paragraph(f"The main model of this report{each} in the notation of lme4 and brms:"),
         CodeBlock(main.fit.spec.formula.text),
         Paragraph(
             prose(
@@ -244,9 +221,10 @@ def _model(analysis: Analysis, figures: Figures) -> list[Block]:
         tables.tabulate_priors(main),
         Paragraph(
             prose(
-                "{0} shows what these priors alone say: accuracy and its difference, population average, before any "
-                "trial was seen.",
+                "{0} shows what these priors alone say, in {1} draws: accuracy and its difference, population average, "
+                "before any trial was seen.",
                 Link("figure-prior"),
+                PRIOR_DRAWS,
             )
         ),
         Figure(
@@ -287,6 +265,9 @@ def _equation(result: Result) -> Equation:
             for j, term in enumerate(block.terms)
         ]
         lines.append(f"{letter}_i = " + " + ".join(parts))
+        own = [f"{letter}_({j}, {group})" for j in range(len(block.terms))]
+        vector = own[0] if len(own) == 1 else f"({', '.join(own)})"
+        lines.append(f"{vector} ∼ Normal(0, Σ_{group})")
     return Equation(tuple(lines), tuple(names), "equation-model")
 
 
@@ -334,7 +315,7 @@ def _effects(analysis: Analysis, figures: Figures) -> list[Block]:
 def _estimates(analysis: Analysis) -> list[Block]:
     family = analysis.main[0].fit.spec.family
     scale = f"On the {family.link} scale" + (", above guessing" if family.has_asymptotes else "")
-    return [
+    blocks: list[Block] = [
         Heading("Estimates", 1, "estimates"),
         Paragraph(
             prose(
@@ -346,6 +327,8 @@ def _estimates(analysis: Analysis) -> list[Block]:
         ),
         tables.tabulate_terms(analysis, ("b",), "Fixed effects: posterior mean and interval.", "table-fixed"),
     ]
+    truth = tables.tabulate_truth(analysis)
+    return [*blocks, truth] if truth else blocks
 
 
 def _groups(analysis: Analysis, figures: Figures) -> list[Block]:
@@ -354,7 +337,8 @@ def _groups(analysis: Analysis, figures: Figures) -> list[Block]:
     return [
         Heading("Differences between people and features", 1, "groups"),
         Paragraph(
-            "Standard deviations of the group effects on the link scale, and the correlations of intercepts and slopes. "
+            "Standard deviations of the group effects on the link scale, and the correlations of intercepts and "
+            "slopes. "
             "A correlation that the data say little about stays near its prior, which is wide and centred on 0."
         ),
         Figure(
@@ -370,7 +354,7 @@ def _groups(analysis: Analysis, figures: Figures) -> list[Block]:
 def _checks(analysis: Analysis, figures: Figures) -> list[Block]:
     blocks: list[Block] = [
         Heading("Checks", 1, "checks"),
-        Heading("May it be read?", 2, "convergence"),
+        Heading("Did the sampler converge?", 2, "convergence"),
         tables.tabulate_convergence(analysis),
         Figure(
             figures["convergence"],
@@ -386,9 +370,13 @@ def _checks(analysis: Analysis, figures: Figures) -> list[Block]:
         ),
         Heading("Does the model fit?", 2, "predictive"),
         Paragraph(
-            f"Accuracy replicated from the posterior, against what was observed. The same trials made the fit, so more "
-            f"than {analysis.study.effects.probability:.0%} of groups should lie inside their interval; clearly fewer "
-            "would say that the model misses something."
+            f"Accuracy replicated from {PREDICTIVE_DRAWS} draws of the posterior, against what was observed. The same "
+            "trials "
+            f"made the fit, so more than {100 * analysis.study.effects.probability:g} % of groups should lie inside "
+            "their "
+            "interval; clearly fewer would say that the model misses something. The check is lenient: it cannot show "
+            "that "
+            "the intervals above are right."
         ),
         tables.tabulate_predictive(analysis),
     ]
@@ -421,7 +409,8 @@ def _reading(analysis: Analysis) -> list[Block]:
             Strong(analysis.study.effects.as_interval().label),
         ),
         prose(
-            "{0} (pd): the share of the posterior on the side of zero where most of it lies; 0.5 says nothing about the "
+            "{0} (pd): the share of the posterior on the side of zero where most of it lies; 0.5 says nothing about "
+            "the "
             "sign, 1 is certain.",
             Strong("Probability of direction"),
         ),
@@ -434,7 +423,7 @@ def _reading(analysis: Analysis) -> list[Block]:
             points(ROPE_PROBABILITY.high),
             number(ROPE_LOGIT.low),
             number(ROPE_LOGIT.high),
-            f"{ROPE_DECISIVE:.0%}",
+            f"{100 * ROPE_DECISIVE:g} %",
         ),
         prose(
             "{0}: the odds of a correct answer at one level over the odds at the other, always of the probability "
@@ -455,7 +444,7 @@ def _reading(analysis: Analysis) -> list[Block]:
     if family.has_asymptotes:
         items.append(
             prose(
-                "{0}: with a guess rate of {1}, a contrast on the link scale is about knowing rather than guessing; its "
+                "{0}: with a guess rate of {1}, a contrast on the link scale is about the part above guessing; its "
                 "exponential is an odds ratio above guessing, not an odds ratio of being correct.",
                 Strong("Link scale"),
                 f"{family.guess:g}",
@@ -471,17 +460,11 @@ def _provenance(analysis: Analysis, command: str) -> list[Block]:
     blocks.append(tables.tabulate_provenance(analysis))
     if analysis.study.sources:
         blocks.append(tables.tabulate_sources(analysis))
+    blocks.append(
+        Paragraph(
+            "Not examined here: other priors, other guess and lapse rates, a curved course along a numeric predictor, "
+            "and "
+            "other exclusions. Estimates could move with any of them."
+        )
+    )
     return [*blocks, Heading("Appendix: time", 1, "appendix"), tables.tabulate_seconds(analysis)]
-
-
-def _population(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows["target"] == "population"]
-
-
-def _one(rows: pd.DataFrame, **wanted: Any) -> dict[str, Any]:
-    """Return the one row with the wanted values."""
-    for name, value in wanted.items():
-        rows = rows[rows[name] == value]
-    found = rows.to_dict("records")
-    assert len(found) == 1, f"{len(found)} rows for {wanted}"
-    return {str(key): value for key, value in found[0].items()}

@@ -83,17 +83,19 @@ def say_difference(
     """
     first, second = levels
     words = {
-        "higher": "Accuracy was higher for {second} than for {first} features: {b} against {a}, a difference of "
+        "higher": "accuracy was higher for {second} than for {first} features: {b} against {a}, a difference of "
         "{diff} percentage points",
-        "lower": "Accuracy was lower for {second} than for {first} features: {b} against {a}, a difference of "
+        "lower": "accuracy was lower for {second} than for {first} features: {b} against {a}, a difference of "
         "{diff} percentage points",
-        "equal": "Accuracy was practically equal for {second} and {first} features: {b} against {a}, a difference of "
+        "equal": "accuracy was practically equal for {second} and {first} features: {b} against {a}, a difference of "
         "{diff} percentage points",
-        "open": "Whether accuracy differs between {second} and {first} features remains open: {b} against {a}, a "
+        "open": "whether accuracy differs between {second} and {first} features remains open: {b} against {a}, a "
         "difference of {diff} percentage points",
     }[verdict(difference)]
     return prose(
-        _opening(experiment) + words + " ({label} {low} to {high}; probability of direction {pd}; odds ratio {ratio}).",
+        _opening(experiment, words)
+        + " ({label} {low} to {high}; probability of direction {pd}; {rope} of the posterior within {margin} points; "
+        "odds ratio {ratio}).",
         experiment=Strong(experiment),
         first=first,
         second=second,
@@ -104,6 +106,8 @@ def say_difference(
         low=points(difference["conf_low"]),
         high=points(difference["conf_high"]),
         pd=share(difference["pd"]),
+        rope=percent(difference["rope_share"]),
+        margin=f"±{number(100 * difference['rope_high'], 0)}",
         ratio=estimate(odds_ratio),
     )
 
@@ -130,14 +134,13 @@ def say_interaction(
         Row of the interaction on the scale ``difference``.
     """
     words = {
-        "higher": "The difference grew with {moderator} in favour of {second} features",
-        "lower": "The difference moved with {moderator} in favour of {first} features",
-        "equal": "The difference was practically the same at either end of {moderator}",
-        "open": "Whether the difference changes with {moderator} remains open",
+        "higher": "the difference grew with {moderator} in favour of {second} features",
+        "lower": "the difference moved with {moderator} in favour of {first} features",
+        "equal": "the difference was practically the same at either end of {moderator}",
+        "open": "whether the difference changes with {moderator} remains open",
     }[verdict(change)]
     return prose(
-        _opening(experiment)
-        + words
+        _opening(experiment, words)
         + ": it was {a} percentage points at {moderator} {low} and {b} at {moderator} {high}, a change of {change} "
         "({label} {change_low} to {change_high}; probability of direction {pd}).",
         experiment=Strong(experiment),
@@ -157,26 +160,26 @@ def say_interaction(
 
 
 def say_overall(rows: Sequence[Row], what: str) -> str:
-    """Count verdicts over experiments in one sentence, for example *in 2 of 3 experiments*."""
-    counts = pd.Series([verdict(row) for row in rows]).value_counts()
-    names = {
-        "higher": f"{what} was positive",
-        "lower": f"{what} was negative",
-        "equal": f"{what} was practically zero",
-        "open": f"the sign of {what} remains open",
-    }
+    """Count over experiments on which side of zero the intervals of one quantity lie, or nothing for one experiment."""
     if len(rows) == 1:
         return ""
-    parts = [f"{names[key]} in {counts[key]} of {len(rows)} experiments" for key in names if key in counts.index]
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."
+    counts = pd.Series([verdict(row) for row in rows]).value_counts()
+    sides = {
+        "higher": "above zero",
+        "lower": "below zero",
+        "equal": "where the difference is practically zero",
+        "open": "on both sides of zero",
+    }
+    places = " and ".join(f"{sides[key]} in {counts[key]}" for key in sides if key in counts.index)
+    return f"Of {len(rows)} experiments, the {_label(rows[0])} of {what} lies {places}."
 
 
-def _opening(experiment: str) -> str:
-    return "In {experiment}: " if experiment else ""
+def _opening(experiment: str, words: str) -> str:
+    """Begin a sentence with its experiment, where there are several."""
+    return f"In {{experiment}}, {words}" if experiment else f"{words[0].upper()}{words[1:]}"
 
 
 def _label(row: Row) -> str:
     """Name the interval short, with its probability: the full name stands in every table."""
     kinds = {"eti": "credible interval", "hdi": "highest-density interval", "wald": "confidence interval"}
-    return f"{100 * row['conf_level']:g} % {kinds[row['interval']]}"
+    return f"{100 * row['conf_level']:g}\u00a0% {kinds[row['interval']]}"

@@ -13,7 +13,7 @@ from psychostats.analysis import ALL, Analysis, Result
 from psychostats.convergence import DIVERGENT_SHARE_MAX, ESS_MIN, RHAT_MAX, RHAT_MAX_LEVELS
 from psychostats.document import Column, Table
 from psychostats.effects import ROPE_PROBABILITY
-from psychostats.sentences import estimate, percent, points, points_interval, share
+from psychostats.sentences import estimate, number, percent, points, points_interval, share
 
 _PLURALS = {
     "participant": "Participants",
@@ -159,9 +159,9 @@ def tabulate_contrasts(analysis: Analysis) -> Table:
     columns = (
         *(() if one else (Column("contrast", "Contrast"),)),
         *_moderator_column(analysis),
-        Column("population", "Difference, population", align="right"),
-        Column("typical", "Difference, typical", align="right"),
-        Column("ratio_population", "Odds ratio, population", align="right"),
+        Column("population", "Population", align="right"),
+        Column("typical", "Typical", align="right"),
+        Column("ratio_population", "Odds ratio", align="right"),
         Column("pd", "pd", align="right"),
         Column("rope", "In ROPE", align="right"),
     )
@@ -170,8 +170,9 @@ def tabulate_contrasts(analysis: Analysis) -> Table:
         experiment_column(analysis) + columns,
         pd.DataFrame(list(rows.values())),
         f"Contrasts of accuracy, in percentage points{name}.",
-        f"pd: probability of direction; in ROPE: share of the posterior of the difference between {low} and {high} "
-        "percentage points (assumed); both for the population.",
+        "Odds ratio, pd and ROPE are of the population. pd: probability of direction; in ROPE: share of the "
+        "posterior of the "
+        f"difference between {low} and {high} percentage points (assumed).",
         "table-contrasts",
     )
 
@@ -193,9 +194,9 @@ def tabulate_interaction(analysis: Analysis) -> Table:
     one = len({row["pair"] for row in rows.values()}) == 1
     columns = (
         *(() if one else (Column("pair", "Contrast"),)),
-        Column("population", "Change, population", align="right"),
-        Column("typical", "Change, typical", align="right"),
-        Column("link", "Change on the link scale", align="right"),
+        Column("population", "Population", align="right"),
+        Column("typical", "Typical", align="right"),
+        Column("link", "Link scale", align="right"),
         Column("pd", "pd", align="right"),
         Column("rope", "In ROPE", align="right"),
     )
@@ -204,7 +205,10 @@ def tabulate_interaction(analysis: Analysis) -> Table:
         pd.DataFrame(list(rows.values())),
         f"Interaction: the contrast at {analysis.moderator} {at[-1]:g} minus the contrast at {at[0]:g}, in percentage "
         "points.",
-        anchor="table-interaction",
+        "pd and ROPE are of the population's change in percentage points; the limits of the ROPE were set for a "
+        "contrast, not "
+        "for a difference of contrasts.",
+        "table-interaction",
     )
 
 
@@ -222,14 +226,14 @@ def tabulate_slopes(analysis: Analysis) -> Table:
                 cell["pd"] = share(row["pd"])
     columns = (
         Column(factor, factor.capitalize()),
-        Column("population", "Slope, population", align="right"),
-        Column("typical", "Slope, typical", align="right"),
+        Column("population", "Population", align="right"),
+        Column("typical", "Typical", align="right"),
         Column("pd", "pd", align="right"),
     )
     return Table(
         experiment_column(analysis) + columns,
         pd.DataFrame(list(rows.values())),
-        f"Slopes: change of accuracy over the range of {analysis.moderator}, in percentage points per unit.",
+        f"Slopes: average change of accuracy per unit of {analysis.moderator}, in percentage points.",
         anchor="table-slopes",
     )
 
@@ -283,6 +287,36 @@ def tabulate_terms(analysis: Analysis, classes: tuple[str, ...], caption: str, a
     return Table(columns, frame, caption, f"In brackets: {interval.label}.", anchor)
 
 
+def tabulate_truth(analysis: Analysis) -> Table | None:
+    """Return true values beside estimates, for a simulated study whose file says what is true."""
+    study = analysis.study
+    if not study.study.simulated or study.simulate is None:
+        return None
+    truth = study.plan().truth
+    rows: dict[str, dict[str, str]] = {}
+    for result in analysis.main:
+        terms = result.fit.terms(interval=study.effects.as_interval()).set_index("term")
+        for term, value in truth.get(result.experiment, {}).items():
+            if term in terms.index:
+                row = terms.loc[term].to_dict()
+                missed = "" if row["conf_low"] <= value <= row["conf_high"] else " *"
+                rows.setdefault(term, {"term": term})[result.experiment] = f"{number(value)}: {estimate(row)}{missed}"
+    if not rows:
+        return None
+    return Table(
+        (
+            Column("term", "Term", "code"),
+            *(Column(name, f"{name}: truth, estimate", align="right") for name in analysis.experiments),
+        ),
+        pd.DataFrame(list(rows.values())),
+        f"What was true in the simulation (seed {study.simulate.seed}), and what was estimated.",
+        f"A star marks a true value outside its interval. {study.simulate.careless} participants in each experiment "
+        "were "
+        "simulated as careless. The table holds only if these trials are the ones simulated from this study file.",
+        "table-truth",
+    )
+
+
 def tabulate_convergence(analysis: Analysis) -> Table:
     """Whether each fit may be read, by its worst figures."""
     rows = []
@@ -301,23 +335,25 @@ def tabulate_convergence(analysis: Analysis) -> Table:
                 "tail": values["ess_tail"].min(),
                 "divergences": values["divergences"].max(),
                 "depth": values["treedepth_hits"].max(),
-                "verdict": "may be read" if result.fit.converged else "NOT converged",
+                "verdict": "converged" if result.fit.converged else "NOT converged",
             }
         )
     columns = (
         Column("model", "Model"),
         Column("rhat", "Worst R-hat", "number", 3),
-        Column("levels", "… of levels", "number", 3),
-        Column("bulk", "Least bulk ESS", "integer"),
-        Column("tail", "Least tail ESS", "integer"),
+        Column("levels", "R-hat, levels", "number", 3),
+        Column("bulk", "Bulk ESS", "integer"),
+        Column("tail", "Tail ESS", "integer"),
         Column("divergences", "Divergences", "integer"),
-        Column("depth", "Depth hits", "integer"),
+        Column("depth", "Tree limit", "integer"),
         Column("verdict", "Verdict"),
     )
     return Table(
         experiment_column(analysis) + columns,
         pd.DataFrame(rows),
-        "Convergence of every fit.",
+        "Convergence of every fit: the worst R-hat and the least effective sample size (ESS) of its terms, the worst "
+        "R-hat "
+        "of single levels, divergent transitions, and transitions that reached the limit of the tree.",
         f"Limits: R-hat at most {RHAT_MAX:g} (of single levels {RHAT_MAX_LEVELS:g}), ESS at least {ESS_MIN:.0f}, "
         f"divergences at most {DIVERGENT_SHARE_MAX:.1%} of the draws.",
         "table-convergence",

@@ -21,7 +21,7 @@ FLOORS = (
     ("checks", "effects", "compare", "console"),
     ("study",),
     ("analysis", "simulation"),
-    ("tables",),
+    ("tables", "summary"),
     ("sections",),
     ("report",),
     ("cli",),

@@ -160,7 +160,7 @@ def known_fit(
         b=np.stack([spread(b[name], ()) for name in design.names], axis=-1),
         sd=tuple(np.abs(spread((sd or {}).get(group, 0.0), (q,))) for group, _, q in sizes),
         cor=tuple(
-            np.zeros((*shape, q * (q - 1) // 2 if block.structure == "correlated" else 0))
+            spread(0.0, (q * (q - 1) // 2 if block.structure == "correlated" else 0,))
             for block, (_, _, q) in zip(design.blocks, sizes, strict=True)
         ),
         r=tuple(spread((r or {}).get(group, 0.0), (levels, q)) for group, levels, q in sizes),

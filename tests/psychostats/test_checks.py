@@ -18,7 +18,7 @@ def trials(rows=600, people=12, seed=1):
     return pd.DataFrame(
         {
             "x": pd.Categorical(np.array(["a", "b"])[np.arange(rows) % 2]),
-            "g": [f"g{i:02d}" for i in np.arange(rows) * people // rows],
+            "g": [f"g{i:03d}" for i in np.arange(rows) * people // rows],
             "z": rng.normal(size=rows),
             "correct": rng.binomial(1, 0.7, size=rows),
         }
@@ -88,7 +88,7 @@ def test_labels_that_do_not_belong_to_the_rows_are_refused():
     with pytest.raises(InputError, match="599 labels were given for the fit's 600 rows"):
         predictive_accuracy(fit, rows[["g"]].iloc[1:])
     with pytest.raises(InputError, match="the labels g are blank in some rows"):
-        predictive_accuracy(fit, rows[["g"]].replace("g03", None))
+        predictive_accuracy(fit, rows[["g"]].replace("g003", None))
 
 
 @pytest.mark.parametrize(("family", "centre"), [("bernoulli", 0.5), ("afc", 0.75)])

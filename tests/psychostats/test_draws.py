@@ -225,6 +225,15 @@ def test_diagnose_knows_chains_that_agree_from_chains_that_do_not() -> None:
     assert np.isnan(rhat[4])
 
 
+def test_too_few_chains_or_draws_leave_nothing_to_diagnose(capfd: pytest.CaptureFixture[str]) -> None:
+    values = np.random.default_rng(3).normal(size=(1, 50, 2))
+    rhat, bulk, tail = diagnose(values)
+    assert np.isnan(rhat).all() and (bulk > 10).all() and (tail > 10).all()
+    for figures in diagnose(values[:, :3]):
+        assert np.isnan(figures).all() and figures.shape == (2,)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_diagnose_is_arviz() -> None:
     values = np.random.default_rng(3).normal(size=(4, 200, 1)).cumsum(axis=1)
     rhat, bulk, tail = diagnose(values)

@@ -87,8 +87,8 @@ def assert_alike(one: dict[str, Array], two: dict[str, Array], most: float = 4.0
     scores = z_scores(one, two)
     worst = max(scores, key=lambda name: abs(scores[name]))
     assert abs(scores[worst]) < most, f"{worst}: {scores[worst]:.1f} Monte Carlo standard errors apart"
-    # Their spread is that of noise, too: correlated as they are, a small bias shared by many would show here.
-    assert np.sqrt(np.mean(np.square(list(scores.values())))) < 1.6
+    # Their spread is that of noise, too: a bias too small for any one of them but shared by many would show here.
+    assert np.sqrt(np.mean(np.square(list(scores.values())))) < 2.0
 
 
 # --- The density, exactly ---------------------------------------------------------------------------------------------
@@ -398,12 +398,13 @@ def test_borowski_agrees_with_a_plain_pymc_model(reference: Path) -> None:
 def test_borowski_lies_near_lme4_under_wide_priors(reference: Path) -> None:
     """A posterior mean is no maximum, so nearness is in posterior SDs: 0.3 where priors are wide.
 
-    Measured under the default priors, towards zero: 0.30 to 0.45 SD, since normal(0, 1) over the range is no wide prior
-    for effects of 0.8 with a standard error of 0.65.
+    Measured, in the order of the coefficients: 0.21, -0.07, 0.00, 0.02 (with sd ~ student_t(3, 0, 2.5) the intercept is
+    0.29 away: heavier tails of the SDs move it out). Under the default priors, all towards zero: -0.34, 0.35, -0.44,
+    and 0.22 of the interaction; normal(0, 1) over the range is no wide prior beside a standard error of 0.65.
     """
     tight = json.loads((reference / "B_glmer.json").read_text())["models"]["full"]["tight"]
     frame = pd.read_csv(reference / "exp1.csv")
-    wide = ["b ~ normal(0, 5)", "b_Intercept ~ normal(0, 5)", "sd ~ student_t(3, 0, 2.5)"]
+    wide = ["b ~ normal(0, 5)", "b_Intercept ~ normal(0, 5)", "sd ~ normal(0, 1)"]
     away = {}
     for label, priors in (("wide", wide), ("default", [])):
         design, family, in_use = prepare(frame, EXP1, priors)
@@ -553,6 +554,7 @@ SCRIPT = """
     frame["representation"] = pd.Categorical(frame["representation"], categories=["local", "distributed"])
     fit(formula, frame, draws=200, tune=300, chains=2, out=out + "/fresh", progress=False)
     for name in ("interrupted", "killed"):
+        input()
         print("sampling", flush=True)
         try:
             fit(formula, frame, draws=100000, out=out + "/" + name, progress=False)
@@ -561,13 +563,17 @@ SCRIPT = """
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """Start another process that fits once, and then twice for so long that it can be stopped."""
+    """Start another process that fits once, and then, each time it is told to, for so long that it can be stopped.
+
+    It starts before the first test, since it compiles for as long as several of them.
+    """
     out = tmp_path_factory.mktemp("fresh")
     data = Path(__file__).parent / "data" / "crossed.csv"
     command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(data), CROSSED, str(out)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, bufsize=1, cwd=Path(__file__).parents[2]) as process:
         yield process, out
         process.kill()
 
@@ -577,10 +583,11 @@ def test_another_process_draws_the_same_and_leaves_nothing_when_stopped(
     fresh: tuple[subprocess.Popen[str], Path], trials: Trials, model: Model
 ) -> None:
     process, out = fresh
-    assert process.stdout is not None
+    assert process.stdin is not None and process.stdout is not None
     sample(*prepare(trials("nested"), **model("nested")), SHORT)  # other data through the same compiled model
     here = sample(*prepare(trials("crossed"), CROSSED), SHORT)
     for stop, then in ((signal.SIGINT, "KeyboardInterrupt\n"), (signal.SIGKILL, "")):
+        process.stdin.write("go\n")
         assert process.stdout.readline() == "sampling\n"
         time.sleep(2.0)
         process.send_signal(stop)
