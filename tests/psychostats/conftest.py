@@ -76,6 +76,17 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Fit]:
     return make
 
 
+@pytest.fixture
+def quick(trials: Callable[[str], pd.DataFrame], model: Callable[[str], dict[str, Any]]) -> Callable[..., Fit]:
+    """Fit a few draws of the smallest model; arguments change the call."""
+
+    def make(**changed: Any) -> Fit:
+        short = {"draws": 40, "tune": 60, "chains": 2, "progress": False}
+        return fit(**({"trials": trials("counts")} | model("counts") | short | changed))
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def reference() -> Path:
     """Give the folder of reference data and numbers; the tests that need it skip where it is absent."""

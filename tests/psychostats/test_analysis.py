@@ -162,8 +162,8 @@ def test_a_study_without_experiments_or_moderator(tmp_path_factory):
     assert len(result.cells) == 3
 
 
-def test_one_participant_has_no_interval_over_participants(tmp_path):
-    frame = odd_trials().assign(prolific="one")
+def test_a_level_that_one_person_saw_has_no_interval_over_participants(tmp_path):
+    frame = odd_trials().assign(prolific=lambda table: "only " + table["condition"].str[:2])
     frame.to_csv(tmp_path / "trials.csv", index=False)
     model = MODEL.format("condition").replace("name = 'm'", "name = 'm'\ndraws = 20\ntune = 20")
     study = study_of(tmp_path, PEOPLE + model)

@@ -11,7 +11,6 @@ from studies import known_fit, small_report
 
 from psychostats.document import Code, Link, Strong, Text
 from psychostats.effects import contrasts, interactions, marginal_means
-from psychostats.sections import summary_sentences
 from psychostats.sentences import (
     estimate,
     number,
@@ -24,10 +23,11 @@ from psychostats.sentences import (
     share,
     verdict,
 )
+from psychostats.summary import summary_sentences
 
 
 def row(low=-0.1, high=0.1, rope_share=0.2, **others):
-    usual = {"estimate": (low + high) / 2, "conf_level": 0.95, "interval": "eti", "pd": 0.9}
+    usual = {"estimate": (low + high) / 2, "conf_level": 0.95, "interval": "eti", "pd": 0.9, "rope_high": 0.02}
     return usual | {"conf_low": low, "conf_high": high, "rope_share": rope_share} | others
 
 
@@ -35,7 +35,7 @@ def plain(words):
     if isinstance(words, str):
         return words
     assert all(isinstance(run, Text | Strong | Code | Link) for run in words)
-    return "".join(run.text for run in words)
+    return "".join(run.text for run in words).replace("\u00a0", " ")
 
 
 @pytest.mark.parametrize(
@@ -99,17 +99,18 @@ def say(difference, experiment=""):
 
 
 def test_each_verdict_has_its_words():
-    numbers = "85.3\u00a0% against 81.0\u00a0%"
+    numbers = "85.3 % against 81.0 %"
     assert say(row(0.02, 0.066)) == (
         f"Accuracy was higher for distributed than for local features: {numbers}, a difference of +4.3 percentage "
-        "points (95 % credible interval +2.0 to +6.6; probability of direction 0.900; odds ratio 1.40 [1.05, 1.75])."
+        "points (95 % credible interval +2.0 to +6.6; probability of direction 0.900; 20.0 % of the posterior within ±2 "
+        "points; odds ratio 1.40 [1.05, 1.75])."
     )
     assert say(row(-0.066, -0.02)).startswith(f"Accuracy was lower for distributed than for local features: {numbers}")
     assert say(row(-0.01, 0.01, 0.97)).startswith("Accuracy was practically equal for distributed and local features")
     assert say(row(-0.01, 0.03)).startswith(
         "Whether accuracy differs between distributed and local features remains open"
     )
-    assert say(row(0.02, 0.066), "natural").startswith("In natural: Accuracy was higher")
+    assert say(row(0.02, 0.066), "natural").startswith("In natural, accuracy was higher for distributed")
     assert "(89 % highest-density interval" in say(row(0.02, 0.066, interval="hdi", conf_level=0.89))
 
 
@@ -130,13 +131,12 @@ def test_a_change_says_in_whose_favour_and_between_which_values():
 
 def test_verdicts_are_counted_over_experiments():
     up, down, open_, equal = row(0.1, 0.2), row(-0.2, -0.1), row(), row(-0.01, 0.01, 1.0)
-    assert say_overall([up, open_, up], "the difference") == (
-        "The difference was positive in 2 of 3 experiments; the sign of the difference remains open in 1 of 3 "
-        "experiments."
+    assert say_overall([up, open_, up], "the difference").replace("\u00a0", " ") == (
+        "Of 3 experiments, the 95 % credible interval of the difference lies above zero in 2 and on both sides of zero "
+        "in 1."
     )
-    assert say_overall([down, equal], "the difference") == (
-        "The difference was negative in 1 of 2 experiments; the difference was practically zero in 1 of 2 experiments."
-    )
+    said = say_overall([down, equal], "the difference")
+    assert said.endswith("lies below zero in 1 and where the difference is practically zero in 1.")
     assert say_overall([up], "the difference") == ""
 
 
@@ -192,16 +192,16 @@ def test_every_number_of_the_summary_is_a_cell_of_the_effects_tables(tmp_path_fa
     assert len(sentences) == 2 + 2 * 2
     overall, single = sentences[:2], sentences[2:]
     for text in overall:
-        assert {n for n, of in re.findall(r"(\d) of (\d) experiments", text)} <= {"1", "2"}
-        assert sum(int(n) for n, _ in re.findall(r"(\d) of (\d) experiments", text)) == 2
+        assert text.startswith("Of 2 experiments, ")
+        assert sum(int(count) for count in re.findall(r" in (\d)\b", text)) == 2
     for text in single:
-        experiment = text.removeprefix("In ").partition(":")[0]
+        experiment = text.removeprefix("In ").partition(",")[0]
         table = pd.read_csv(made.out / "tables" / f"{experiment}_effects.csv")
         table = table[(table["model"] == "main") & (table["target"] == "population")]
-        cells = table[["estimate", "conf_low", "conf_high", "pd"]].to_numpy().ravel()
+        cells = table[["estimate", "conf_low", "conf_high", "pd", "rope_share"]].to_numpy().ravel()
         allowed = {f"{value:.{digits}f}" for value in cells for digits in (2, 3) if np.isfinite(value)}
         allowed |= {f"{100 * abs(value):.1f}" for value in cells if np.isfinite(value)}
-        allowed |= {"95", "0", "1"}  # the interval's probability and the ends of the moderator
+        allowed |= {"95", "0", "1", "2"}  # the interval's probability, the ends of the moderator, and the ROPE
         numbers = re.findall(r"\d+(?:\.\d+)?", text)
         assert len(numbers) >= 7
         assert [one for one in numbers if one not in allowed] == [], text
