@@ -7,6 +7,8 @@
 >>> ps.contrasts(fit, "representation")
 """
 
+from importlib.metadata import version
+
 from psychostats.checks import predictive_accuracy, prior_predictive_accuracy
 from psychostats.effects import contrasts, interactions, marginal_means, slopes
 from psychostats.errors import (
@@ -28,7 +30,7 @@ from psychostats.spec import ModelSpec, specify
 from psychostats.study import Study, read_study
 from psychostats.trials import check_trials, read_trials
 
-__version__ = "0.1.0"
+__version__ = version("psychostats")
 
 __all__ = [
     "DataError",

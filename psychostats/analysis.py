@@ -171,11 +171,15 @@ def analyse(
         folders = name_folders(study, _by_experiment(kept))
     with watch.time("raw accuracy"):
         raw = _raw_tables(study, table, kept)
-    results = []
+    results: list[Result] = []
     for model in study.models:
         for experiment, rows in _by_experiment(kept):
             name = folders[model.name, experiment]
-            say(f"fitting {name}: {len(rows):,} trials of {rows[study.report.group].nunique()} participants")
+            people = f"{rows[study.report.group].nunique()} {study.report.group}s"
+            say(
+                f"fitting {name}: {len(rows):,} trials of {people}"
+                + ("" if results else "; the model is compiled first")
+            )
             settings = model.settings()
             made = fit(
                 model.spec(),

@@ -5,6 +5,7 @@ Data goes to stdout, talk to stderr. Exit codes: 0 good, 1 internal error, 2 bad
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import shlex
@@ -51,9 +52,7 @@ Maps = Annotated[list[str] | None, typer.Option("--map", help="new=old: our colu
 
 def _version(asked: bool) -> None:
     if asked:
-        from psychostats import __version__
-
-        _print(f"psychostats {__version__}")
+        _print(f"psychostats {importlib.metadata.version('psychostats')}")
         raise typer.Exit
 
 
@@ -149,7 +148,7 @@ def fit(
         _say(f"set aside: {_count(aside, 'practice, repeated or catch trial')}", quiet)
     if table.n_dropped:
         _say(f"dropped: {_count(table.n_dropped, 'row')} that lack a value", quiet)
-    _say(f"fitting {spec.formula.text} to {_count(len(rows), 'row')} ({reason})", quiet)
+    _say(f"fitting {spec.formula.text} to {_count(len(rows), 'row')} ({reason}); the model is compiled first", quiet)
     made = fit_model(
         spec,
         rows,
@@ -225,8 +224,7 @@ def effects(
     if factor in made.coding.ranges and factor not in at:
         slope = effect.slopes(made, factor, by=at)
         parts.append(slope[(slope["scale"] == "link") == (scale == "link")])
-    with pd.option_context("future.infer_string", False):
-        table = pd.concat([part.astype({"contrast": object}) for part in parts], ignore_index=True)
+    table = pd.concat([part.astype({"contrast": object}) for part in parts], ignore_index=True)
     _verdict(made, quiet)
     if as_json:
         _print_json(plain(table.astype(object).where(table.notna(), None).to_dict(orient="records")))

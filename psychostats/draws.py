@@ -144,7 +144,8 @@ class Draws:
         az = arviz()
         if "InferenceData" in vars(az):  # asking by hasattr would make ArviZ 1 warn
             return az.InferenceData(**self.groups)
-        return xr.DataTree.from_dict({f"/{name}": group for name, group in self.groups.items()})
+        # In a DataTree, as in a file, a slash in a name would be a path.
+        return xr.DataTree.from_dict({f"/{name}": _rename(group, "/", _SLASH) for name, group in self.groups.items()})
 
     def write(self, path: Path) -> None:
         """Write netCDF, one group a table, which ArviZ of either kind can read."""

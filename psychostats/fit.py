@@ -24,7 +24,7 @@ from psychostats.convergence import Check, check_convergence, converged, explain
 from psychostats.design import Coding, Design, code
 from psychostats.draws import Draws, label
 from psychostats.errors import FitError, InputError, nearest
-from psychostats.identity import data_hash
+from psychostats.identity import data_hash, pseudonymize
 from psychostats.intervals import Interval
 from psychostats.predictor import Parameters, linear_predictor
 from psychostats.priors import Prior, resolve_priors
@@ -202,7 +202,8 @@ def fit(
         R-style formula, for example ``correct ~ representation * depth + (1 + representation | participant)``; or a
         `ModelSpec`, and then `family` to `priors` are taken from it.
     trials
-        One row a trial (or a count); text and categorical columns are factors.
+        One row a trial (or a count); text and categorical columns are factors. All rows are analysed, so leave out
+        practice and catch trials. Ids of recruiting platforms are replaced by pseudonyms.
     family, link, guess, lapse
         See `psychostats.families.resolve_family`.
     priors
@@ -239,6 +240,7 @@ def fit(
     settings = Settings(draws, tune, chains, seed, target_accept)
     engine, reason = resolve_engine(engine)
     rows, dropped = select_rows(spec, trials, missing)
+    rows = pseudonymize(rows)  # trials that read_trials did not read may still hold a platform's ids
     coding = code(spec.formula, rows)
     design = coding.design(rows)
     in_use = resolve_priors(design, spec.priors)

@@ -24,7 +24,7 @@ OUT = HERE / "recovery.csv"
 
 
 def main(seeds: range) -> None:
-    """Fit the main model to every experiment of every replication; a seed that is in the file already is not repeated."""
+    """Fit the main model to every experiment of every replication, but for seeds that the file has already."""
     study = read_study(STUDY)
     truth = study.plan().truth
     rows = pd.read_csv(OUT).to_dict("records") if OUT.exists() else []

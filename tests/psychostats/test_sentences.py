@@ -102,8 +102,8 @@ def test_each_verdict_has_its_words():
     numbers = "85.3 % against 81.0 %"
     assert say(row(0.02, 0.066)) == (
         f"Accuracy was higher for distributed than for local features: {numbers}, a difference of +4.3 percentage "
-        "points (95 % credible interval +2.0 to +6.6; probability of direction 0.900; 20.0 % of the posterior within ±2 "
-        "points; odds ratio 1.40 [1.05, 1.75])."
+        "points (95 % credible interval +2.0 to +6.6; probability of direction 0.900; 20.0 % of the posterior within "
+        "±2 points; odds ratio 1.40 [1.05, 1.75])."
     )
     assert say(row(-0.066, -0.02)).startswith(f"Accuracy was lower for distributed than for local features: {numbers}")
     assert say(row(-0.01, 0.01, 0.97)).startswith("Accuracy was practically equal for distributed and local features")
