@@ -42,8 +42,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Trials = Annotated[Path, typer.Argument(help="Trial table: .csv, .tsv or .parquet.", show_default=False)]
-FitDir = Annotated[Path, typer.Argument(help="Directory that 'psychostats fit' wrote.", show_default=False)]
+Trials = Annotated[
+    Path, typer.Argument(metavar="TRIALS", help="Trial table: .csv, .tsv or .parquet.", show_default=False)
+]
+FitDir = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Directory that 'psychostats fit' wrote.", show_default=False)
+]
 StudyFile = Annotated[Path, typer.Option("--study", help="Study file (TOML).", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, full precision.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No talk on stderr.")]
@@ -195,7 +199,9 @@ def summary(
 @app.command()
 def effects(
     directory: FitDir,
-    factor: Annotated[str, typer.Argument(help="Predictor whose effect is asked for.", show_default=False)],
+    factor: Annotated[
+        str, typer.Argument(metavar="FACTOR", help="Predictor whose effect is asked for.", show_default=False)
+    ],
     by: Annotated[
         list[str] | None, typer.Option("--by", help="name=value,value: other predictors, repeatable.")
     ] = None,
