@@ -32,6 +32,11 @@ from psychostats.trials import check_trials, read_trials
 
 __version__ = version("psychostats")
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 __all__ = [
     "DataError",
     "Exclusions",

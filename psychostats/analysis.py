@@ -15,16 +15,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from psychostats.checks import predictive_accuracy, prior_predictive_accuracy
+from psychostats.checks import most_outside, predictive_accuracy, prior_predictive_accuracy
+from psychostats.design import Coding
 from psychostats.effects import contrasts, interactions, marginal_means, slopes
-from psychostats.errors import InputError
+from psychostats.errors import DataError, InputError
 from psychostats.exclusions import Excluded, apply_exclusions
-from psychostats.fit import Fit, Stopwatch, fit
+from psychostats.fit import Fit, fit
 from psychostats.intervals import Interval
+from psychostats.predictor import Parameters
+from psychostats.simulate import true_parameters
+from psychostats.spec import ModelSpec
 from psychostats.study import ModelTable, Study
+from psychostats.timing import Stopwatch
+from psychostats.trials import TrialTable
 
 ALL = "all"
 """What a study without experiments calls its one experiment."""
+
+#: Columns that name what was shown, the one that most models have as a group first.
+ITEMS = ("pair", "feature", "stimulus")
 
 
 @dataclass(frozen=True)
@@ -43,10 +52,14 @@ class Result:
         Tables of `psychostats.effects`; `slopes` and `interaction` are empty without a moderator.
     curve
         Marginal means along the moderator, for the figure.
-    cells, participants
-        Observed against predicted accuracy, by the factor and layer (or moderator), and by participant.
+    cells, participants, items
+        Observed against predicted accuracy, by the factor and layer (or moderator), by participant, and by what was
+        shown (the first of `ITEMS` that the trials have; None without).
     prior
         Prior predictive accuracy.
+    truth
+        In a simulated study, the true headline contrast and its true interaction, as `contrasts` and `interaction`
+        have them; empty where what is true of this model is not known.
     """
 
     experiment: str
@@ -59,13 +72,49 @@ class Result:
     curve: pd.DataFrame
     cells: pd.DataFrame
     participants: pd.DataFrame
+    items: pd.DataFrame | None
     prior: pd.DataFrame
+    truth: pd.DataFrame
+
+    @property
+    def label(self) -> str:
+        """The experiment's name, and where its numbers may not be read, that."""
+        return self.experiment if self.fit.converged else f"{self.experiment} (not converged)"
+
+    @property
+    def predictive(self) -> pd.DataFrame:
+        """How many groups lie inside their predictive interval: ``what, groups, inside, allowed, misfit``.
+
+        `allowed` is how many may lie outside (`psychostats.checks.most_outside`); `misfit` says that more do.
+        """
+        made = [table for table in (self.cells, self.participants, self.items) if table is not None]
+        rows = []
+        for table in made:
+            split = list(table.columns[: table.columns.get_loc("n")])
+            groups, inside = len(table), int(table["inside"].sum())
+            allowed = most_outside(groups, float(table["conf_level"].iloc[0]))
+            rows.append((" and ".join(split), groups, inside, allowed, groups - inside > allowed))
+        return pd.DataFrame(rows, columns=["what", "groups", "inside", "allowed", "misfit"])
 
     @property
     def headline(self) -> pd.DataFrame:
         """Contrasts with the moderator at its mean: what the report is about."""
         rows = self.contrasts
         return rows[rows[".at"] == "mean"] if ".at" in rows else rows
+
+
+@dataclass(frozen=True)
+class Known:
+    """A model whose parameters are known, for `psychostats.effects`."""
+
+    spec: ModelSpec
+    coding: Coding
+    interval: Interval
+    truth: Parameters
+
+    def parameters(self) -> Parameters:
+        """Return the true value of every parameter, as one draw."""
+        return self.truth
 
 
 @dataclass(frozen=True)
@@ -78,6 +127,8 @@ class Analysis:
         The study file.
     source
         The trial file's name and SHA-256.
+    trials
+        The trial file as it was read and filtered, with the warnings of its check.
     excluded
         The analysed trials and the table of what each rule removed.
     catch_accuracy
@@ -96,6 +147,7 @@ class Analysis:
 
     study: Study
     source: dict[str, str]
+    trials: TrialTable
     excluded: Excluded
     catch_accuracy: pd.DataFrame
     accuracy: pd.DataFrame
@@ -163,11 +215,17 @@ def analyse(
     trials = Path(trials)
     with watch.time("read and check"):
         say(f"reading {trials}")
-        table = study.read(trials)
+        examined = study.examine(trials)
+        if examined.errors:
+            raise DataError(examined.errors)
+        for fault in examined.warnings:
+            say(f"  warning: {fault.message}")
+        table = examined.frame
         source = {"file": trials.name, "file_sha256": hashlib.sha256(trials.read_bytes()).hexdigest()}
         excluded = apply_exclusions(table, study.rules())
         kept = excluded.kept
         _check_kept(study, excluded)
+        study = with_feature_effects(study, kept)
         folders = name_folders(study, _by_experiment(kept))
     with watch.time("raw accuracy"):
         raw = _raw_tables(study, table, kept)
@@ -176,10 +234,11 @@ def analyse(
         for experiment, rows in _by_experiment(kept):
             name = folders[model.name, experiment]
             people = f"{rows[study.report.group].nunique()} {study.report.group}s"
-            say(
-                f"fitting {name}: {len(rows):,} trials of {people}"
-                + ("" if results else "; the model is compiled first")
-            )
+
+            def begin(name: str = name, rows: pd.DataFrame = rows, people: str = people) -> None:
+                first = "" if any(not result.fit.reused for result in results) else "; the model is compiled first"
+                say(f"fitting {name}: {len(rows):,} trials of {people}{first}")
+
             settings = model.settings()
             made = fit(
                 model.spec(),
@@ -193,9 +252,10 @@ def analyse(
                 overwrite=True,
                 progress=progress,
                 source=source,
+                on_start=begin,
             )
             if made.reused:
-                say(f"  nothing changed: answered from {fits / name}")
+                say(f"{name}: nothing changed, answered from {fits / name}")
             for warning in made.warnings:
                 say(f"  {'warning' if made.converged else 'NOT CONVERGED'}: {warning}")
             with watch.time("effects and checks"):
@@ -203,7 +263,32 @@ def analyse(
     seconds = watch.stop()
     for stage in ("compile", "sample", "summarise"):
         seconds[f"fits: {stage}"] = sum(r.fit.timings.get(stage, 0.0) for r in results if not r.fit.reused)
-    return Analysis(study, source, excluded, *raw, results=tuple(results), seconds=seconds)
+    return Analysis(study, source, examined, excluded, *raw, results=tuple(results), seconds=seconds)
+
+
+def with_feature_effects(study: Study, kept: pd.DataFrame) -> Study:
+    """Add ``(1 | feature)`` to the default formula where pairs share a feature, as neurons may share a direction.
+
+    A formula that the study file writes out is left as it is; the report says what it lacks.
+    """
+    if not shared_features(kept):
+        return study
+    models = tuple(
+        model
+        if "formula" in model.model_fields_set
+        else model.model_copy(update={"formula": f"{model.formula} + (1 | feature)"})
+        for model in study.models
+    )
+    return study.model_copy(update={"models": models})
+
+
+def shared_features(kept: pd.DataFrame) -> list[str]:
+    """Return the features that belong to more than one pair within an experiment."""
+    if not {"feature", "pair"} <= set(kept.columns):
+        return []
+    apart = ["experiment", "feature"] if "experiment" in kept.columns else ["feature"]
+    pairs = kept.groupby(apart, observed=True)["pair"].nunique()
+    return sorted({str(key[-1] if isinstance(key, tuple) else key) for key in pairs.index[pairs > 1]})
 
 
 def _check_kept(study: Study, excluded: Excluded) -> None:
@@ -269,6 +354,13 @@ def summarise_fit(study: Study, experiment: str, model: ModelTable, made: Fit, r
             made, factor, by={str(moderator): [float(x) for x in np.linspace(low, high, 25)]}, interval=interval
         )
         curve[factor] = _level_of(curve["term"], factor, made)
+    known = _known(study, experiment, made)
+    truth = pd.DataFrame()
+    if known is not None:
+        ends = [table.at[0], table.at[-1]]
+        changes = [interactions(known, factor, str(moderator), ends, interval=interval)] if moderated else []
+        truth = pd.concat([contrasts(known, factor, interval=interval), *changes], ignore_index=True)
+    item = next((name for name in ITEMS if name in rows and name != table.factor and rows[name].notna().all()), None)
     name = _cell_column(study, rows)
     labels = rows[[factor, name] if name else [factor]]
     frames = [pd.concat(frame, ignore_index=True) for frame in (means, parts)]
@@ -285,8 +377,25 @@ def summarise_fit(study: Study, experiment: str, model: ModelTable, made: Fit, r
         curve=curve,
         cells=predictive_accuracy(made, labels, interval=interval),
         participants=predictive_accuracy(made, rows[[group]].astype(str), interval=interval),
+        items=predictive_accuracy(made, rows[[item]].astype(str), interval=interval) if item else None,
         prior=prior_predictive_accuracy(made, factor),
+        truth=truth,
     )
+
+
+def _known(study: Study, experiment: str, made: Fit) -> Known | None:
+    """Return the true model of a simulated study in the coding of a fit, if it is the model that was fitted."""
+    if not study.study.simulated or study.simulate is None:
+        return None
+    spec, truth = study.simulate.spec(), study.plan().truth
+    same = (spec.formula, spec.family) == (made.spec.formula, made.spec.family)
+    if not same or experiment not in truth:
+        return None
+    try:
+        parameters = true_parameters(made.coding, made.design.blocks, truth[experiment])
+    except InputError:  # its terms bear other names, those of other levels or codings
+        return None
+    return Known(spec, made.coding, made.interval, parameters)
 
 
 def _level_of(terms: pd.Series[str], factor: str, made: Fit) -> pd.Categorical[Any]:

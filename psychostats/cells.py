@@ -396,16 +396,19 @@ def _parse(cells: Cells, parse: Callable[[Any], Any], *, text: bool) -> Parsed:
 def missing_columns(needed: Collection[str], available: Collection[str]) -> list[Fault]:
     """Return a fault for every column of `needed` that is not available."""
     held = [str(name) for name in available]
-    return [lacking_column(f"Column '{name}' is needed", name, held) for name in needed if name not in available]
+    lacking = [name for name in needed if name not in available]
+    return [lacking_column(f"Column '{name}' is needed", name, held, listed=name == lacking[0]) for name in lacking]
 
 
-def lacking_column(what: str, name: str, available: Collection[str], new: str | None = None) -> Fault:
+def lacking_column(
+    what: str, name: str, available: Collection[str], new: str | None = None, *, listed: bool = True
+) -> Fault:
     """Return the fault of asking for a column that is not there: who asks, the nearest name, and what there is.
 
-    `new` is the column to blame where it is called otherwise than `name`.
+    `new` is the column to blame where it is called otherwise than `name`; `listed` says what columns there are.
     """
-    columns = name_some(list(available), limit=30)
-    return Fault(f"{what}, but there is none{_near(name, available)}; the columns are {columns}.", column=new or name)
+    columns = f"; the columns are {name_some(list(available), limit=30)}" if listed else ""
+    return Fault(f"{what}, but there is none{_near(name, available)}{columns}.", column=new or name)
 
 
 def _near(name: str, known: Collection[str]) -> str:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import sparse, stats
 
 from psychostats.design import Block
 from psychostats.errors import InputError
@@ -24,6 +25,9 @@ Array: TypeAlias = npt.NDArray[np.float64]
 
 PREDICTIVE_DRAWS = 500
 PRIOR_DRAWS = 2000
+
+#: The chance, at most, that a model which is true is called a misfit by one of the rules below.
+MISFIT_CHANCE = 0.001
 
 
 def predictive_accuracy(
@@ -68,8 +72,9 @@ def predictive_accuracy(
     replicated = np.zeros((len(parameters.b), groups))
     for rows, eta in row_blocks(design, parameters):
         answers = fit.spec.family.draw(rng, design.trials[rows], eta)
-        for place in np.unique(group[rows]):
-            replicated[:, place] += answers[:, group[rows] == place].sum(axis=1)
+        here = group[rows]
+        belongs = sparse.csr_array((np.ones(len(here)), (np.arange(len(here)), here)), shape=(len(here), groups))
+        replicated += np.asarray(answers @ belongs)
     trials = np.bincount(group, weights=design.trials, minlength=groups)
     observed = np.bincount(group, weights=design.successes, minlength=groups) / trials
     accuracy = replicated / trials
@@ -86,6 +91,21 @@ def predictive_accuracy(
         interval=interval.kind,
         inside=(observed >= low) & (observed <= high),
     )
+
+
+def most_outside(groups: int, probability: float) -> int:
+    """Return how many of so many groups may lie outside their predictive interval before the model is a misfit.
+
+    The count for a true model whose parameters are known is binomial; here the same trials made the fit, so that fewer
+    groups lie outside, and the rule is lenient.
+    """
+    return int(stats.binom.ppf(1.0 - MISFIT_CHANCE, groups, 1.0 - probability))
+
+
+def below_guess(accuracy: pd.DataFrame, guess: float) -> pd.DataFrame:
+    """Return the rows of ``n, correct, accuracy`` whose accuracy lies below the guess rate by more than chance."""
+    few = stats.binom.cdf(accuracy["correct"], accuracy["n"], guess) < MISFIT_CHANCE
+    return accuracy.loc[np.asarray(few, dtype=bool), :]
 
 
 def prior_predictive_accuracy(fit: Fit, factor: str, *, draws: int = PRIOR_DRAWS, seed: int = 1) -> pd.DataFrame:

@@ -29,7 +29,7 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _say("interrupted; nothing half-written is left.")
+            _say("\ninterrupted; nothing half-written is left.")  # below whatever progress was shown
             raise typer.Exit(130) from None
 
 
@@ -51,7 +51,13 @@ FitDir = Annotated[
 StudyFile = Annotated[Path, typer.Option("--study", help="Study file (TOML).", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, full precision.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No talk on stderr.")]
-Maps = Annotated[list[str] | None, typer.Option("--map", help="new=old: our column name and the file's.")]
+Maps = Annotated[
+    list[str] | None, typer.Option("--map", metavar="NEW=OLD", help="Our column name and the file's; repeatable.")
+]
+Filters = Annotated[
+    list[str] | None, typer.Option("--filter", metavar="NAME=VALUE,VALUE", help="Rows to keep; repeatable.")
+]
+Missing = Annotated[str, typer.Option("--missing", help="Rows that lack a needed value: error, or drop them.")]
 
 
 def _version(asked: bool) -> None:
@@ -75,10 +81,12 @@ def check(
     study: Annotated[Path | None, typer.Option("--study", help="Study file (TOML).")] = None,
     formula: Annotated[str | None, typer.Option("--formula", help="Formula whose columns are needed.")] = None,
     maps: Maps = None,
+    filters: Filters = None,
+    missing: Missing = "error",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """List every fault of a trial table at once: errors (exit 2) and warnings (exit 0)."""
+    """List every fault of a trial table: errors, warnings."""
     from psychostats.formula import parse_formula
     from psychostats.study import read_study
     from psychostats.trials import examine_trials
@@ -90,9 +98,14 @@ def check(
         options["needed"] = parse_formula(formula).variables
     if maps:
         options["columns"] = {**(options.get("columns") or {}), **_mapping(maps)}
+    if filters:
+        options["filters"] = {**(options.get("filters") or {}), **_filters(filters)}
+    if missing not in ("error", "drop"):
+        raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
+    if missing == "drop":
+        options["missing"] = "drop"
     table = examine_trials(trials, **options)
-    errors = [fault for fault in table.faults if fault.severity == "error"]
-    warnings = [fault for fault in table.faults if fault.severity == "warning"]
+    errors, warnings = table.errors, table.warnings
     if as_json:
         found = [{"severity": f.severity, "column": f.column, "row": f.row, "message": f.message} for f in table.faults]
         _print_json({"file": str(trials), "errors": len(errors), "warnings": len(warnings), "faults": found})
@@ -124,35 +137,54 @@ def fit(
     chains: Annotated[int, typer.Option("--chains", help="Chains.")] = 4,
     seed: Annotated[int, typer.Option("--seed", help="Seed.")] = 1,
     maps: Maps = None,
-    missing: Annotated[str, typer.Option("--missing", help="error or drop.")] = "error",
+    filters: Filters = None,
+    missing: Missing = "error",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another fit in --out.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fit a model to trials and write it to a directory; practice, repeated and catch trials are set aside."""
+    """Fit a model and write it to a directory.
+
+    Practice and repeated trials (column phase) and catch trials (column catch) are set aside.
+    """
+    from psychostats.columns import analysed
     from psychostats.console import describe_fit
     from psychostats.fit import fit as fit_model
     from psychostats.fit import resolve_engine
     from psychostats.spec import specify
-    from psychostats.trials import analysed, examine_trials
+    from psychostats.trials import examine_trials
 
     spec = specify(formula, family=family, link=link, guess=guess, lapse=lapse, priors=prior or [])
     _, reason = resolve_engine(engine)
     if missing not in ("error", "drop"):
         raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
     policy: Any = missing
-    table = examine_trials(trials, columns=_mapping(maps or []), needed=spec.formula.variables, missing=policy)
+    table = examine_trials(
+        trials,
+        columns=_mapping(maps or []),
+        filters=_filters(filters or []),
+        needed=spec.formula.variables,
+        missing=policy,
+    )
     if table.errors:
         raise DataError(table.errors)
     for fault in table.faults:
         _say(f"warning: {fault.message}", quiet)
     rows = table.frame[analysed(table.frame)]
+    if "experiment" in rows and rows["experiment"].nunique() > 1 and "experiment" not in spec.formula.variables:
+        names = ", ".join(map(str, rows["experiment"].unique()))
+        advice = "--filter experiment=NAME takes one, and 'psychostats report' fits each"
+        _say(f"warning: the trials of several experiments ({names}) are pooled; {advice}", quiet)
     aside = len(table.frame) - len(rows)
     if aside:
         _say(f"set aside: {_count(aside, 'practice, repeated or catch trial')}", quiet)
     if table.n_dropped:
         _say(f"dropped: {_count(table.n_dropped, 'row')} that lack a value", quiet)
-    _say(f"fitting {spec.formula.text} to {_count(len(rows), 'row')} ({reason}); the model is compiled first", quiet)
+
+    def begin() -> None:
+        what = f"fitting {spec.formula.text} to {_count(len(rows), 'row')}"
+        _say(f"{what} ({reason}); the model is compiled first", quiet)
+
     made = fit_model(
         spec,
         rows,
@@ -166,9 +198,10 @@ def fit(
         progress=False if quiet else None,
         # The rows were dropped here, so the fit cannot count them.
         source={"file": trials.name, "command": _command(), "dropped": table.n_dropped},
+        on_start=begin,
     )
     _say(f"{out} already holds this fit; nothing was sampled." if made.reused else f"written to {out}", quiet)
-    _verdict(made, quiet)
+    _verdict(made, quiet, not as_json)
     if as_json:
         _print_json(made.summary())
     else:
@@ -188,7 +221,7 @@ def summary(
     from psychostats.fit import load_fit
 
     made = load_fit(directory)
-    _verdict(made, quiet)
+    _verdict(made, quiet, not as_json)
     if as_json:
         _print_json(made.summary(random=random))
     else:
@@ -203,14 +236,18 @@ def effects(
         str, typer.Argument(metavar="FACTOR", help="Predictor whose effect is asked for.", show_default=False)
     ],
     by: Annotated[
-        list[str] | None, typer.Option("--by", help="name=value,value: other predictors, repeatable.")
+        list[str] | None,
+        typer.Option("--by", metavar="NAME=VALUE,VALUE", help="Values of predictors; repeatable."),
     ] = None,
     scale: Annotated[str, typer.Option("--scale", help="response or link.")] = "response",
     contrast: Annotated[str | None, typer.Option("--contrast", help="pairwise: also all pairs of levels.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Print marginal means, and with --contrast their differences and odds ratios; for a number, its slope too."""
+    """Print marginal means, contrasts and slopes.
+
+    --contrast pairwise adds differences and odds ratios of all pairs; for a number its slope is given too.
+    """
     import pandas as pd
 
     from psychostats import effects as effect
@@ -231,11 +268,11 @@ def effects(
         slope = effect.slopes(made, factor, by=at)
         parts.append(slope[(slope["scale"] == "link") == (scale == "link")])
     table = pd.concat([part.astype({"contrast": object}) for part in parts], ignore_index=True)
-    _verdict(made, quiet)
+    _verdict(made, quiet, not as_json)
     if as_json:
         _print_json(plain(table.astype(object).where(table.notna(), None).to_dict(orient="records")))
     else:
-        _print(describe_effects(table, made.interval))
+        _print(describe_effects(made, table, [factor, *at]))
     _exit(made.converged)
 
 
@@ -246,7 +283,10 @@ def simulate(
     seed: Annotated[int | None, typer.Option("--seed", help="Seed; the study file's own by default.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Simulate a study's participants from the study file, with a README that says so beside the trials."""
+    """Simulate a study's participants.
+
+    A README beside the trials says that they are simulated, and what is true of them.
+    """
     from psychostats.simulation import write_simulation
     from psychostats.study import read_study
 
@@ -261,7 +301,7 @@ def report(
     out: Annotated[Path, typer.Option("--out", help="Folder for the report.")],
     quiet: Quiet = False,
 ) -> None:
-    """Analyse trials as a study file says and write report.html and report.pdf."""
+    """Analyse a study and write report.html and .pdf."""
     from psychostats.report import write_report
     from psychostats.study import read_study
 
@@ -279,7 +319,7 @@ def report(
 def main() -> None:
     """Run a command; every failure becomes a sentence and an exit code."""
     try:
-        app(standalone_mode=True)
+        app(args=_spread(sys.argv[1:]), standalone_mode=True)
     except PsychostatsError as error:
         # A line that begins with a blank belongs to the one before: a formula, and where in it the fault is.
         lines = str(error).splitlines()
@@ -319,8 +359,10 @@ def _print_json(value: Any) -> None:
     _print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def _verdict(made: Any, quiet: bool) -> None:
-    """Say first, even when quiet, that a fit may not be read."""
+def _verdict(made: Any, quiet: bool, printed: bool) -> None:
+    """Say first, even when quiet, that a fit may not be read; not where the text `printed` says so to the same eyes."""
+    if printed and sys.stdout.isatty():
+        return
     for line in made.warnings:
         _say(line if made.converged else f"NOT CONVERGED: {line}", quiet and made.converged)
 
@@ -342,6 +384,32 @@ def _mapping(maps: list[str]) -> dict[str, str]:
             raise InputError(f"--map '{text}' cannot be read; write new=old, for example --map participant=subject_id.")
         pairs[new.strip()] = old.strip()
     return pairs
+
+
+def _filters(filters: list[str]) -> dict[str, list[str]]:
+    kept: dict[str, list[str]] = {}
+    for text in filters:
+        name, found, values = (part.strip() for part in text.partition("="))
+        if not (found and name and values):
+            raise InputError(f"--filter '{text}' cannot be read; write name=value, for example --filter phase=main.")
+        kept.setdefault(name, []).extend(value.strip() for value in values.split(","))
+    return kept
+
+
+def _spread(arguments: list[str]) -> list[str]:
+    """Repeat an option before each of several values that follow it, so that ``--map a=b c=d`` is read as meant."""
+    out: list[str] = []
+    option = ""
+    for argument in arguments:
+        if argument.startswith("-"):
+            option = argument if argument in ("--map", "--by", "--filter") else ""
+        elif option and out and out[-1] != option:
+            if "=" not in argument or Path(argument).exists():
+                option = ""
+            else:
+                out.append(option)
+        out.append(argument)
+    return out
 
 
 def _values(by: list[str], made: Any) -> dict[str, list[Any]]:

@@ -5,10 +5,13 @@ In: a `Fit` or a table of effects.  Out: text.  Knows no command and no file.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from psychostats.fit import Fit
 from psychostats.intervals import Interval
+from psychostats.predictor import TARGETS, describe_target, plural
 
 _STRUCTURES = {
     "correlated": "correlated (LKJ prior)",
@@ -28,7 +31,7 @@ def describe_fit(fit: Fit, *, random: bool = False) -> str:
         f"Formula: {fit.spec.formula.text}",
         f"Family:  {family.describe()}",
         f"Data:    {int(design.trials.sum()):,} trials"
-        + "".join(f", {count} {group}" for group, count in groups.items())
+        + "".join(f", {count:,} {plural(group)}" for group, count in groups.items())
         + (f"; {fit.provenance['data']['dropped']} rows dropped" if fit.provenance["data"]["dropped"] else ""),
     ]
     lines += [f"Coding:  {name}: {words}" for name, words in fit.coding.describe().items()]
@@ -36,6 +39,8 @@ def describe_fit(fit: Fit, *, random: bool = False) -> str:
         f"Group effects fitted: ({', '.join(row['terms'])} | {row['group']}) {_STRUCTURES[row['structure']]}"
         for row in fit.covariance()
     ]
+    changed = [f"{prior.name} ~ {prior.distribution}" for prior in fit.priors if prior.source != "default"]
+    lines.append(f"Priors:  {', '.join([*changed, 'the others default'] if changed else ['default'])}")
     terms = fit.terms(random=random)
     blocks = {"b": "Fixed effects", "sd": "Group-level SDs", "cor": "Group-level correlations", "r": "Levels"}
     for klass, title in blocks.items():
@@ -55,15 +60,23 @@ def describe_fit(fit: Fit, *, random: bool = False) -> str:
     return "\n".join(lines)
 
 
-def describe_effects(table: pd.DataFrame, interval: Interval) -> str:
-    """Return a table of effects as text, with what its intervals and columns are."""
+def describe_effects(fit: Fit, table: pd.DataFrame, named: Collection[str]) -> str:
+    """Return a table of effects as text, with what its intervals and columns are.
+
+    `named` are the predictors whose values were asked for; other numbers are held at their mean, which is said.
+    """
+    groups = list(dict.fromkeys(block.group for block in fit.design.blocks))
+    held = ", ".join(f"{name} = {mean:.4g}" for name, (_, mean, _) in fit.coding.ranges.items() if name not in named)
+    interval = Interval(table["interval"].iloc[0], float(table["conf_level"].iloc[0]))
+    first = [] if fit.converged else ["NOT CONVERGED: these numbers may not be read.", ""]
     shown = table.drop(columns=["conf_level", "interval", "rope_low", "rope_high"])
     if shown["contrast"].isna().all():
         shown = shown.drop(columns=["contrast", "pd", "rope_share"])
     notes = [
         f"conf_low and conf_high bound the {interval.label}.",
-        "typical: random effects at zero (the median person and feature); population: averaged over new people and "
-        "features.",
+        "estimate is the posterior mean.",
+        *(f"{target}: {describe_target(target, groups)}." for target in TARGETS),
+        *([f"Held at their mean: {held}."] if held else []),
     ]
     if "pd" in shown:
         ropes = table.dropna(subset=["rope_low"]).drop_duplicates("scale")
@@ -72,7 +85,7 @@ def describe_effects(table: pd.DataFrame, interval: Interval) -> str:
             + ", ".join(f"{row.rope_low:.3g} to {row.rope_high:.3g} ({row.scale})" for row in ropes.itertuples())
             + "."
         )
-    return "\n".join([_table(shown), "", *notes])
+    return "\n".join([*first, _table(shown), "", *notes])
 
 
 def _terms_text(rows: pd.DataFrame) -> str:

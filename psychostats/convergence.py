@@ -91,10 +91,10 @@ def explain(checks: Iterable[Check]) -> list[str]:
     words = {
         "rhat": (
             "R-hat of {term} is {value:.3f} (at most {limit:g})",
-            "the chains disagree; draw longer (--tune, --draws)",
+            "the chains disagree; draw longer (tune, draws)",
         ),
-        "ess_bulk": ("bulk ESS of {term} is {value:.0f} (at least {limit:g})", "draw longer (--draws)"),
-        "ess_tail": ("tail ESS of {term} is {value:.0f} (at least {limit:g})", "draw longer (--draws)"),
+        "ess_bulk": ("Bulk ESS of {term} is {value:.0f} (at least {limit:g})", "draw longer (draws)"),
+        "ess_tail": ("Tail ESS of {term} is {value:.0f} (at least {limit:g})", "draw longer (draws)"),
         "divergences": (
             "{value:.0f} divergent transitions (at most {limit:g})",
             "the posterior has corners the sampler cannot enter; simplify the group effects or use tighter priors on "
@@ -116,7 +116,8 @@ def explain(checks: Iterable[Check]) -> list[str]:
             figure = what.partition(" is ")[0].format(term=worst.term)
             sentences.append(f"{figure}{others} cannot be computed: it needs several chains whose draws vary.")
             continue
-        # Rounded away from the limit, so that a figure just past it does not read as the limit itself.
-        shown = np.ceil(round(worst.value * 1e3, 6)) / 1e3 if name == "rhat" else np.floor(worst.value)
+        shown = round(worst.value, 3 if name == "rhat" else 0)
+        if shown == worst.limit:  # a figure just past its limit must not read as the limit itself
+            shown += 0.001 if name == "rhat" else -1
         sentences.append(f"{what.format(term=worst.term, value=shown, limit=worst.limit)}{others}: {helps}.")
     return sentences

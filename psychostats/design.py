@@ -17,6 +17,8 @@ import pandas as pd
 from formulaic import Formula as Terms
 from formulaic import ModelSpec as TermsSpec
 from formulaic.errors import FormulaicError
+from formulaic.parser import DefaultFormulaParser
+from formulaic.parser.types import Term
 
 from psychostats.errors import FormulaError, InputError, nearest
 from psychostats.formula import CODINGS, Bar, Formula
@@ -332,7 +334,7 @@ def _learn(terms: str, rows: pd.DataFrame, coding: Coding) -> tuple[TermsSpec, t
     text = re.sub(r"`([^`]+)`", lambda name: aliases[name[1]], terms)
     try:
         with np.errstate(all="ignore"):  # a logarithm of zero is refused below, by name
-            matrix = Terms(text).get_model_matrix(rows, context=_CALLS, output="numpy", na_action="ignore")
+            matrix = _in_r_order(text).get_model_matrix(rows, context=_CALLS, output="numpy", na_action="ignore")
     except (FormulaicError, ValueError) as error:
         factor = isinstance(error.__cause__, TypeError)
         reason = "a factor stands where a number is needed" if factor else _first_line(error, coding)
@@ -342,6 +344,14 @@ def _learn(terms: str, rows: pd.DataFrame, coding: Coding) -> tuple[TermsSpec, t
         raise FormulaError(f"'{plain}' in '{coding.formula.text}' leaves no column to estimate.")
     names = _r_names(spec.column_names, coding)
     return spec, names, _finite(matrix, names, coding)
+
+
+def _in_r_order(text: str) -> Any:
+    """Parse one side of a formula; within an interaction factors stand as they first appear in the text, as in R."""
+    kinds = ("name", "python")
+    seen = [str(token.token) for token in DefaultFormulaParser().get_tokens(text) if token.kind.value in kinds]
+    place = {name: i for i, name in reversed(list(enumerate(seen)))}
+    return Terms([Term(sorted(term.factors, key=lambda factor: place.get(str(factor), -1))) for term in Terms(text)])
 
 
 def _matrix(spec: TermsSpec, rows: pd.DataFrame, coding: Coding) -> Array:

@@ -200,7 +200,19 @@ Block: TypeAlias = Heading | Paragraph | BulletList | Callout | Table | Figure |
 
 @dataclass(frozen=True)
 class Document:
-    """A whole document; `date` is printed as given."""
+    """A whole document.
+
+    Parameters
+    ----------
+    title, subtitle, authors, date, language
+        Printed as given.
+    notices
+        What stands before the contents.
+    banner
+        What stands at the head of every page.
+    blocks
+        The rest.
+    """
 
     title: str
     blocks: tuple[Block, ...]
@@ -208,6 +220,8 @@ class Document:
     authors: tuple[str, ...] = ()
     date: str = ""
     language: str = "en"
+    notices: tuple[Block, ...] = ()
+    banner: str = ""
 
 
 def prose(template: str, *values: Inline | str | int, **named: Inline | str | int) -> tuple[Inline, ...]:
@@ -275,7 +289,7 @@ def render_html(document: Document, path: Path | str) -> Path:
         If an anchor, a column or an image of the document is unusable.
     """
     tree = _Tree(document, visible).build()
-    for block in _walk(tree["blocks"]):
+    for block in _walk(tree["notices"] + tree["blocks"]):
         if block["kind"] == "figure":
             mime = "image/svg+xml" if block["suffix"] == "svg" else "image/png"
             block["src"] = f"data:{mime};base64,{base64.b64encode(block['image']).decode('ascii')}"
@@ -305,7 +319,7 @@ def render_pdf(document: Document, path: Path | str) -> Path:
         raise ReportError(f"SOURCE_DATE_EPOCH is '{epoch}'; it must be whole seconds since 1970.")
     tree["created"] = list(datetime.fromtimestamp(int(epoch), UTC).timetuple()[:6]) if epoch else None
     with tempfile.TemporaryDirectory() as folder:
-        for block in _walk(tree["blocks"]):
+        for block in _walk(tree["notices"] + tree["blocks"]):
             if block["kind"] == "figure":
                 block["file"] = f"{block['anchor']}.{block['suffix']}"
                 Path(folder, block["file"]).write_bytes(block.pop("image"))
@@ -333,6 +347,7 @@ class _Tree:
 
     def build(self) -> dict[str, Any]:
         """Return the tree; references are filled in last, since they may come before their target."""
+        notices = [self.block(block) for block in self.document.notices]
         blocks = [self.block(block) for block in self.document.blocks]
         for link in self.links:
             if link["anchor"] not in self.names:
@@ -344,6 +359,8 @@ class _Tree:
             "authors": [self.letters(author) for author in self.document.authors],
             "date": self.letters(self.document.date),
             "language": self.document.language,
+            "banner": self.letters(self.document.banner),
+            "notices": notices,
             "headings": [block for block in blocks if block["kind"] == "heading"],
             "blocks": blocks,
         }

@@ -25,7 +25,8 @@ from psychostats.sampler import Sample
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
-_SLASH = "%2F"  # what stands in the file for a slash in a column's name, which netCDF takes for a path
+# What stands in the file for a slash in a column's name, which netCDF takes for a path, and for the sign that marks it.
+_ESCAPES = (("%", "%25"), ("/", "%2F"))
 
 TERM_COLUMNS = (
     "term",
@@ -145,12 +146,12 @@ class Draws:
         if "InferenceData" in vars(az):  # asking by hasattr would make ArviZ 1 warn
             return az.InferenceData(**self.groups)
         # In a DataTree, as in a file, a slash in a name would be a path.
-        return xr.DataTree.from_dict({f"/{name}": _rename(group, "/", _SLASH) for name, group in self.groups.items()})
+        return xr.DataTree.from_dict({f"/{name}": _escape(group) for name, group in self.groups.items()})
 
     def write(self, path: Path) -> None:
         """Write netCDF, one group a table, which ArviZ of either kind can read."""
         for i, (name, named) in enumerate(self.groups.items()):
-            group = _rename(named, "/", _SLASH)
+            group = _escape(named)
             floats = [key for key, variable in group.data_vars.items() if variable.dtype.kind == "f"]
             group.to_netcdf(
                 path,
@@ -167,7 +168,7 @@ class Draws:
         try:
             for name in ("posterior", "sample_stats", "observed_data", "constant_data"):
                 with xr.open_dataset(path, group=name, engine="h5netcdf") as group:
-                    groups[name] = _rename(group.load(), _SLASH, "/")
+                    groups[name] = _unescape(group.load())
         except (OSError, KeyError, ValueError) as error:
             raise FitError(f"{path} cannot be read as draws: {str(error).splitlines()[0]}.") from error
         return Draws(groups)
@@ -307,6 +308,18 @@ def _names(dataset: xr.Dataset, dim: str) -> list[str]:
 def _pair(terms: tuple[str, ...] | list[str], j: int, k: int) -> str:
     """Name the correlation of terms j and k, the earlier first."""
     return f"{terms[k]}__{terms[j]}"
+
+
+def _escape(dataset: xr.Dataset) -> xr.Dataset:
+    for old, new in _ESCAPES:
+        dataset = _rename(dataset, old, new)
+    return dataset
+
+
+def _unescape(dataset: xr.Dataset) -> xr.Dataset:
+    for old, new in reversed(_ESCAPES):
+        dataset = _rename(dataset, new, old)
+    return dataset
 
 
 def _rename(dataset: xr.Dataset, old: str, new: str) -> xr.Dataset:

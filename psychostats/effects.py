@@ -1,6 +1,7 @@
 """What a fit says: predictions, marginal means, contrasts and slopes, as tidy tables.
 
-In: a `Fit`.  Out: data frames whose columns every table, figure and sentence shares.  Both targets, typical and
+In: a fit, or a model whose parameters are known.  Out: data frames whose columns every table, figure and sentence
+shares.  Both targets, typical and
 population, are always given and labelled.  An odds ratio is always of p; the exponential of a link contrast, where a
 guess or lapse rate is above zero, is an odds ratio above guessing and is given only on the link scale.
 """
@@ -10,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from psychostats.design import Coding
 from psychostats.errors import InputError, nearest
-from psychostats.fit import Fit
 from psychostats.intervals import Interval, Rope, summarise
-from psychostats.predictor import TARGETS, Target, fixed_predictor, probability
+from psychostats.predictor import TARGETS, Parameters, Target, fixed_predictor, probability
+from psychostats.spec import ModelSpec
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Scale: TypeAlias = Literal["response", "link"]
@@ -48,8 +50,36 @@ EFFECT_COLUMNS = (
 )
 
 
+#: Names of the tables' own columns, which no predictor's column may bear.
+RESERVED = frozenset({"term", "contrast", *EFFECT_COLUMNS})
+
+
+def by_column(name: str) -> str:
+    """Return the column that holds a predictor's values: its name, behind ``by_`` where a table has such a column."""
+    return f"by_{name}" if name in RESERVED else name
+
+
+class Estimated(Protocol):
+    """What effects are taken from: a `psychostats.fit.Fit`, or a model whose parameters are known."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model."""
+
+    @property
+    def coding(self) -> Coding:
+        """How its trials were coded."""
+
+    @property
+    def interval(self) -> Interval:
+        """The intervals of its tables."""
+
+    def parameters(self) -> Parameters:
+        """Return draws of its parameters, or the one true value."""
+
+
 def marginal_means(
-    fit: Fit,
+    fit: Estimated,
     factor: str,
     *,
     by: Mapping[str, Sequence[Any]] | None = None,
@@ -78,7 +108,7 @@ def marginal_means(
     Returns
     -------
     DataFrame
-        ``term, contrast`` (None), the `by` columns, then `EFFECT_COLUMNS`.
+        ``term, contrast`` (None), the `by` columns (see `by_column`), then `EFFECT_COLUMNS`.
     """
     rows = []
     for cell in _cells(fit, factor, by, scale):
@@ -89,7 +119,7 @@ def marginal_means(
 
 
 def contrasts(
-    fit: Fit,
+    fit: Estimated,
     factor: str,
     *,
     by: Mapping[str, Sequence[Any]] | None = None,
@@ -124,7 +154,7 @@ def contrasts(
 
 
 def slopes(
-    fit: Fit,
+    fit: Estimated,
     variable: str,
     *,
     by: Mapping[str, Sequence[Any]] | None = None,
@@ -167,7 +197,7 @@ def slopes(
 
 
 def interactions(
-    fit: Fit,
+    fit: Estimated,
     factor: str,
     moderator: str,
     values: Sequence[Any],
@@ -210,15 +240,23 @@ def interactions(
 
 @dataclass(frozen=True)
 class _Cell:
-    """One cell of the reference grid: a level of the factor at values of the `by` predictors, with its draws."""
+    """One cell of the reference grid: a level of the factor at values of the `by` predictors, with its draws.
+
+    `wrong` holds the draws of 1 - p, for odds.
+    """
 
     term: str
     label: str
     by: dict[str, Any]
     draws: dict[Target, Array]
+    wrong: dict[Target, Array]
+
+    def log_odds(self, target: Target) -> Array:
+        """Return log p - log(1 - p), per draw."""
+        return np.asarray(np.log(self.draws[target]) - np.log(self.wrong[target]))
 
 
-def _cells(fit: Fit, factor: str, by: Mapping[str, Sequence[Any]] | None, scale: str) -> list[_Cell]:
+def _cells(fit: Estimated, factor: str, by: Mapping[str, Sequence[Any]] | None, scale: str) -> list[_Cell]:
     """Cross the values of `by` (the first varies slowest) with those of the factor, and average over the rest."""
     if scale not in ("response", "link"):
         raise InputError(f"the scale '{scale}' is unknown; allowed are response and link.")
@@ -236,23 +274,29 @@ def _cells(fit: Fit, factor: str, by: Mapping[str, Sequence[Any]] | None, scale:
     X, offset, blocks = coding.fixed(grid), coding.offset(grid), coding.random(grid)
     parameters = fit.parameters()
     values: dict[Target, Array] = {}
+    misses: dict[Target, Array] = {}
     if scale == "link":
         values["typical"] = fixed_predictor(X, offset, parameters.b)
     else:
+        at_rows = (fit.spec.family, X, offset, blocks, parameters)
         for target in TARGETS:
-            values[target] = probability(fit.spec.family, X, offset, blocks, parameters, target)
+            values[target] = probability(*at_rows, target)
+            misses[target] = probability(*at_rows, target, wrong=True)
     cells = []
     for key, group in grid.groupby(list(at), sort=False, observed=True):
-        place = dict(zip(at, key, strict=True))
-        level = place.pop(factor)
-        label = str(level) if is_factor else f"{level:g}"
-        term = f"{factor}{label}" if is_factor else f"{factor}={label}"
-        means = {target: draws[:, group.index.to_numpy()].mean(axis=1) for target, draws in values.items()}
-        cells.append(_Cell(term, label, place, means))
+        place = {by_column(name): value for name, value in zip(at, key, strict=True) if name != factor}
+        level: Any = dict(zip(at, key, strict=True))[factor]
+        label = str(level) if is_factor else f"{level:g}" if level >= 0 else f"({level:g})"
+        term = f"{factor}{label}" if is_factor else f"{factor}={level:g}"
+        rows = group.index.to_numpy()
+        means, wrong = (
+            {target: draws[:, rows].mean(axis=1) for target, draws in table.items()} for table in (values, misses)
+        )
+        cells.append(_Cell(term, label, place, means, wrong))
     return cells
 
 
-def _values(fit: Fit, name: str, values: Sequence[Any]) -> list[Any]:
+def _values(fit: Estimated, name: str, values: Sequence[Any]) -> list[Any]:
     """Return values as a list, those of a numeric predictor as finite numbers."""
     if not len(values):
         raise InputError(f"no value of '{name}' is given; name one at least.")
@@ -282,15 +326,11 @@ def _differences(first: _Cell, second: _Cell, target: Target, scale: str) -> dic
     a, b = first.draws[target], second.draws[target]
     if scale == "link":
         return {"link": b - a}
-    return {"difference": b - a, "odds_ratio": np.exp(_logit(b) - _logit(a))}
-
-
-def _logit(p: Array) -> Array:
-    return np.asarray(np.log(p) - np.log1p(-p))
+    return {"difference": b - a, "odds_ratio": np.exp(second.log_odds(target) - first.log_odds(target))}
 
 
 def _compared(
-    fit: Fit,
+    fit: Estimated,
     term: str,
     contrast: str,
     by: dict[str, Any],
@@ -308,5 +348,5 @@ def _compared(
 
 def _frame(rows: list[dict[str, Any]], by: Mapping[str, Sequence[Any]] | None) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
-    names = [name for name in by or {} if name in frame.columns]
+    names = [by_column(name) for name in by or {} if by_column(name) in frame.columns]
     return frame[["term", "contrast", *names, *EFFECT_COLUMNS]]

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from psychostats.columns import COLUMNS, analysed, person_keys
 from psychostats.errors import InputError, StudyError, nearest
-from psychostats.trials import COLUMNS, analysed, person_keys, require_columns
+from psychostats.trials import require_columns
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Numbers: TypeAlias = npt.NDArray[np.float64]
@@ -35,6 +36,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "trials_min": (),
 }
 _SHARES = ("practice_accuracy_min", "catch_accuracy_min", "response_share_max")
+_ROUNDING = 1e-6  # seconds; sums of times that reach a limit stay whatever their last digit
 _FLOW = (
     "experiment",
     "step",
@@ -87,6 +89,7 @@ class Exclusions:
     trials_min: int | None = None
 
     def __post_init__(self) -> None:
+        faults = []
         for name, value in self.to_table().items():
             if name == "missing_response":
                 good, allowed = value in get_args(MissingResponse), "'drop' and 'error'"
@@ -99,7 +102,9 @@ class Exclusions:
             else:
                 good, allowed = 0 <= value < np.inf, "seconds from 0"
             if not good:
-                raise StudyError(f"Exclusion '{name}' is {value!r}; allowed are {allowed}.")
+                faults.append(f"Exclusion '{name}' is {value!r}; allowed are {allowed}.")
+        if faults:
+            raise StudyError("\n".join(faults))
         for low, high in (("rt_min", "rt_max"), ("total_time_min", "total_time_max")):
             least, most = getattr(self, low), getattr(self, high)
             if least is not None and most is not None and least > most:
@@ -109,10 +114,18 @@ class Exclusions:
     def from_table(cls, table: Mapping[str, Any]) -> Exclusions:
         """Read the study file's ``[exclusions]``; an unknown key is a StudyError that names the nearest."""
         known = [setting.name for setting in fields(cls)]
-        for name in table:
-            if name not in known:
-                raise StudyError(f"Exclusion '{name}' is unknown{nearest(name, known)}; known are {', '.join(known)}.")
-        return cls(**table)
+        faults = [
+            f"Exclusion '{name}' is unknown{nearest(name, known)}; known are {', '.join(known)}."
+            for name in table
+            if name not in known
+        ]
+        try:
+            made = cls(**{name: value for name, value in table.items() if name in known})
+        except StudyError as error:
+            faults += str(error).splitlines()
+        if faults:
+            raise StudyError("\n".join(faults))
+        return made
 
     def to_table(self) -> dict[str, Any]:
         """Return the rules that are set, by name: what ``[exclusions]`` must hold to give this record."""
@@ -268,12 +281,12 @@ def _steps(trials: pd.DataFrame, rules: Exclusions) -> list[Step]:
     add(
         "total_time_min",
         "participants with a total time below {:g} s",
-        lambda left, limit: total_time(left) < limit,
+        lambda left, limit: total_time(left) < limit - _ROUNDING,
     )
     add(
         "total_time_max",
         "participants with a total time above {:g} s",
-        lambda left, limit: total_time(left) > limit,
+        lambda left, limit: total_time(left) > limit + _ROUNDING,
     )
     add(
         "response_share_max",

@@ -86,6 +86,10 @@ class Family:
         """Return the probability p of a correct answer, elementwise."""
         return psychometric(self.inverse_link(eta, maths), self.guess, self.lapse)
 
+    def miss(self, eta: Any, maths: Maths = NUMPY) -> Any:
+        """Return the probability 1 - p of a wrong answer, elementwise, with all its digits where p is near 1."""
+        return psychometric(self.inverse_link(-eta, maths), self.lapse, self.guess)
+
     def log_density(self, successes: Any, trials: Any, eta: Any, maths: Maths = NUMPY) -> Any:
         """Return log p(successes | eta) without the binomial coefficient, which no parameter changes."""
         right = log_share(self, eta, self.guess, self.span, maths)

@@ -30,6 +30,7 @@ FONT = "DejaVu Sans"  # ships with matplotlib, so figures are the same on every 
 # Okabe and Ito (2008), in an order that keeps the first two, local and distributed, the furthest apart.
 PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
 GREYS = ("#222222", "#8A8A8A", "#555555", "#B4B4B4")
+LINES = ("solid", "dashed", "dotted", "dashdot")
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*")
 INK, FAINT, GRID, BAND = "#222222", "#6B6B6B", "#E2E2E2", "#EDEDED"
 VERTICAL = {"ymin": "conf_low", "ymax": "conf_high"}
@@ -147,6 +148,11 @@ def panels_of(frame: pd.DataFrame) -> int:
     return len(levels_of(frame, "experiment"))
 
 
+def panel_rows(frame: pd.DataFrame, columns: int = 3) -> int:
+    """How many rows of panels `facets` makes."""
+    return -(-panels_of(frame) // columns)
+
+
 def lines_needed(labels: Iterable[str]) -> float:
     """Height of rows with these labels, in rows."""
     return sum(1 + 0.6 * label.count("\n") for label in labels)
@@ -221,24 +227,19 @@ def bars(frame: pd.DataFrame, geom: Any, mapping: Mapping[str, str], **style: An
     return [geom(p9.aes(**mapping), known, **style)] if len(known) else []
 
 
-def chance_line(chance: float) -> list[Any]:
+def chance_line(chance: float | None) -> list[Any]:
+    """Mark the accuracy of a guesser, where it is known."""
+    if chance is None:
+        return []
     word = p9.annotate(
         "text", x=-np.inf, y=chance, label=" chance", ha="left", va="top", size=6, color=FAINT, family=FONT
     )
     return [p9.geom_hline(yintercept=chance, linetype="dashed", color=FAINT, size=0.5), word]
 
 
-def accuracy_limits(chance: float, *values: pd.Series[float]) -> tuple[float, float]:
-    lowest = min([chance, *pd.concat(values).dropna()])
+def accuracy_limits(chance: float | None, *values: pd.Series[float]) -> tuple[float, float]:
+    lowest = min([*([] if chance is None else [chance]), *pd.concat(values).dropna()], default=0.0)
     return lowest - 0.03, 1.02
-
-
-def round_breaks(n: pd.Series[float]) -> list[float]:
-    """One or two round numbers of trials for the legend of sizes."""
-    top = float(n.max())
-    unit = 10 ** np.floor(np.log10(max(top, 1.0)))
-    high = float(np.floor(top / unit) * unit)
-    return [high] if high / 4 < n.min() else [float(np.ceil(high / 4)), high]
 
 
 def facets(frame: pd.DataFrame, columns: int = 3) -> list[Any]:
@@ -268,6 +269,12 @@ def shorten(text: str) -> str:
 
 def caption(text: str) -> str:
     return textwrap.fill(text, 108)
+
+
+def add_note(plot: plotnine.ggplot, note: str) -> plotnine.ggplot:
+    """Add a sentence to a figure's caption."""
+    said = str(plot.labels.caption or "").replace("\n", " ")
+    return plot + p9.labs(caption=caption(f"{said} {note}".strip())) if note else plot
 
 
 def style(
@@ -309,3 +316,18 @@ def style(
             **upright,
         ),
     ]
+
+
+def term_labels(terms: pd.DataFrame) -> list[str]:
+    """``sd_participant__Intercept`` of group ``participant`` as ``participant: Intercept``."""
+    names = [
+        str(term).partition("_")[2].removeprefix(f"{group}__").split("__")
+        for term, group in zip(terms["term"], terms["group"], strict=True)
+    ]
+    return [f"{group}: {' ~ '.join(parts)}" for group, parts in zip(terms["group"], names, strict=True)]
+
+
+def histogram(values: pd.Series[float], bins: int = 30) -> pd.DataFrame:
+    """Histogram of `values` as bin edges and shares."""
+    counts, edges = np.histogram(values.dropna(), bins=bins)
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "share": counts / max(counts.sum(), 1)})

@@ -10,8 +10,7 @@ import contextlib
 import importlib.metadata
 import platform
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from psychostats import store
+from psychostats.columns import order_levels
 from psychostats.convergence import Check, check_convergence, converged, explain
 from psychostats.design import Coding, Design, code
 from psychostats.draws import Draws, label
@@ -32,6 +32,7 @@ from psychostats.sampler import Settings, sample
 from psychostats.spec import ModelSpec, specify
 from psychostats.store import SCHEMA
 from psychostats.store import plain as plain
+from psychostats.timing import Stopwatch
 
 ENGINES = ("auto", "pymc", "nuts", "laplace")
 # Libraries whose version can change a number of a fit.
@@ -82,6 +83,11 @@ class Fit:
     timings: dict[str, float]
     path: Path | None = None
     reused: bool = False
+
+    def __repr__(self) -> str:
+        state = "" if self.converged else ", NOT CONVERGED"
+        family = self.spec.family.describe()
+        return f"Fit('{self.spec.formula.text}', {family}, {int(self.design.trials.sum()):,} trials{state})"
 
     @property
     def draws(self) -> Any:
@@ -193,6 +199,7 @@ def fit(
     overwrite: bool = False,
     progress: bool | None = None,
     source: Mapping[str, Any] | None = None,
+    on_start: Callable[[], None] = lambda: None,
 ) -> Fit:
     """Fit a hierarchical Bayesian model to trials.
 
@@ -222,6 +229,8 @@ def fit(
         Show a progress bar; by default on a terminal.
     source
         What to remember of where the trials came from, for provenance.
+    on_start
+        Called before the model is compiled and sampled; not where the answer lies in `out`.
 
     Returns
     -------
@@ -239,8 +248,10 @@ def fit(
     )
     settings = Settings(draws, tune, chains, seed, target_accept)
     engine, reason = resolve_engine(engine)
-    rows, dropped = select_rows(spec, trials, missing)
-    rows = pseudonymize(rows)  # trials that read_trials did not read may still hold a platform's ids
+    rows, dropped = select_rows(spec, order_levels(trials), missing)
+    # Trials that read_trials did not read may still hold a platform's ids; not among the levels of predictors.
+    groups = {name for bar in spec.formula.bars for name in bar.factors}
+    rows = pseudonymize(rows, spared=set(rows.columns) - groups)
     coding = code(spec.formula, rows)
     design = coding.design(rows)
     in_use = resolve_priors(design, spec.priors)
@@ -249,6 +260,7 @@ def fit(
     key = store.digest(
         {
             "data": sha,
+            "dropped": (source or {}).get("dropped", dropped),
             "levels": coding.levels,
             "group_levels": {block.group: block.levels for block in design.blocks},
             "spec": spec.to_table(),
@@ -263,6 +275,7 @@ def fit(
         if held is not None:
             return held
         store.require_writable(path)
+    on_start()
     watch = Stopwatch()
     drawn = sample(
         design,
@@ -437,36 +450,6 @@ def library_versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
-
-
-class Stopwatch:
-    """Seconds by stage; starting a stage ends the one before."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
-        self._stage: str | None = None
-        self._since = 0.0
-
-    def start(self, stage: str) -> None:
-        """Begin a stage."""
-        self.stop()
-        self._stage, self._since = stage, time.perf_counter()
-
-    def stop(self) -> dict[str, float]:
-        """End the stage under way and return all seconds so far."""
-        if self._stage is not None:
-            self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + time.perf_counter() - self._since
-            self._stage = None
-        return dict(self._seconds)
-
-    @contextlib.contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        """Time a block of code."""
-        self.start(stage)
-        try:
-            yield
-        finally:
-            self.stop()
 
 
 def _answer(path: Path, key: str, overwrite: bool) -> Fit | None:

@@ -155,7 +155,7 @@ def parse_formula(text: str) -> Formula:
     fixed: list[str] = []
     bars: list[Bar] = []
     offsets: list[str] = []
-    for sign, term in _split_terms(right):
+    for sign, term in _split_terms(_open_sums(right, text)):
         inside = term[1:-1] if _is_wrapped(term) else []
         bar_at = next((i for i in _top_level(inside) if inside[i].text in ("|", "||")), None)
         is_offset = term[0].text == "offset" and _is_wrapped(term[1:])
@@ -353,6 +353,34 @@ def _split_terms(tokens: list[Token]) -> list[tuple[str, list[Token]]]:
     return [*terms, (sign, term)]
 
 
+def _open_sums(tokens: list[Token], text: str) -> list[Token]:
+    """Remove parentheses that only group a sum: R removes an intercept from within them, as in ``x + (z - 1)``."""
+    flat: list[Token] = []
+    for sign, term in _split_terms(tokens):
+        if not any(token.text in ("|", "||") for token in term):  # a bar's own parentheses stay
+            if sign == "+" and _is_wrapped(term):
+                term = _open_sums(term[1:-1], text)
+            else:
+                _refuse_removals(term, text)
+        if sign == "-" or (flat and term[0].text != "-"):
+            flat.append(Token("op", sign, term[0].position))
+        flat += term
+    return flat
+
+
+def _refuse_removals(term: list[Token], text: str) -> None:
+    """Refuse a minus or a 0 within parentheses that are multiplied, as in ``(z - 1) * x``; calls may compute."""
+    opened: list[bool] = []  # for each open parenthesis, whether it is within a call
+    for i, token in enumerate(term):
+        if token.text == "(":
+            opened.append(any(opened) or (i > 0 and term[i - 1].kind == "name"))
+        elif token.text == ")":
+            opened.pop()
+        elif opened and not opened[-1] and token.text in ("-", "0"):
+            what = "a term or the intercept can be removed only outside parentheses that are multiplied"
+            raise FormulaError(what, text, token.position)
+
+
 def _refuse_bars(tokens: list[Token], text: str) -> None:
     stray = next((token for token in tokens if token.text in ("|", "||")), None)
     if stray:
@@ -392,6 +420,7 @@ def _read_bar(inside: list[Token], at: int, text: str) -> list[Bar]:
         )
     _refuse_bars(left, text)
     _check_calls(left, text)
+    left = _open_sums(left, text)
     factors = tuple(token.text.strip("`") for token in names)
     # a/b is a + a:b: every slash ends one group and starts a finer one.
     ends = [i + 1 for i, joint in enumerate(joints) if joint.text == "/"] + [len(names)]

@@ -17,12 +17,15 @@ from psychostats.cells import missing_columns
 from psychostats.errors import DataError
 
 _PLATFORM_ID = re.compile(r"[0-9a-f]{24}|A[0-9A-Z]{12,14}")
+# Outside the participants' column, what reads like a word is one, as ADVERTISEMENT and ARCHITECTURE1 do.
+_WORD = re.compile(r"A[A-Z]{9,}\d{0,3}")
 
 
 def data_hash(frame: pd.DataFrame, columns: Collection[str]) -> str:
     """Return the sha256 of the named columns' values in the frame's row order, as 64 hex digits.
 
-    Numbers and booleans are hashed as little-endian float64, text as UTF-8 behind the length of each cell, so that
+    Numbers and booleans are hashed as little-endian float64 (as text where one is an integer too long for that), text
+    as UTF-8 behind the length of each cell, so that
     neither storage (categorical, int, index) nor pandas' version matters, nor the order in which columns are named.
     """
     if faults := missing_columns(columns, frame.columns):
@@ -31,7 +34,8 @@ def data_hash(frame: pd.DataFrame, columns: Collection[str]) -> str:
     for name in sorted(set(columns)):
         cells = frame[name].astype(object).where(frame[name].notna(), None).tolist()
         digest.update(_prefixed([name.encode()]))
-        if all(isinstance(cell, int | float | np.number | np.bool_ | None) for cell in cells):
+        numbers = all(isinstance(cell, int | float | np.number | np.bool_ | None) for cell in cells)
+        if numbers and not any(isinstance(cell, int | np.integer) and abs(int(cell)) > 2**53 for cell in cells):
             digest.update(b"f8" + (np.array(cells, dtype="<f8") + 0.0).tobytes())  # adding 0.0 turns -0.0 into 0.0
         else:
             digest.update(b"text" + _prefixed([None if cell is None else str(cell).encode() for cell in cells]))
@@ -64,15 +68,23 @@ def pseudonymize(frame: pd.DataFrame, *, force: bool = False, spared: Collection
         if force or any(_PLATFORM_ID.fullmatch(one) for one in ids):
             width = max(3, len(str(len(ids))))
             pseudonyms = {one: f"P{number:0{width}d}" for number, one in enumerate(ids, 1)}
-            frame["participant"] = [pseudonyms.get(str(one)) for one in frame["participant"]]
+            frame["participant"] = _replaced(frame["participant"], pseudonyms)
     for name in frame.columns.difference([*spared, "participant"]):
         if pd.api.types.is_numeric_dtype(frame[name]):
             continue
-        found = [one for one in _distinct(frame[name]) if _PLATFORM_ID.fullmatch(one)]
+        held = [one for one in _distinct(frame[name]) if _PLATFORM_ID.fullmatch(one)]
+        found = [one for one in held if one in pseudonyms or not _WORD.fullmatch(one)]
         if found:
             table = {one: pseudonyms.get(one, f"{name}{number:03d}") for number, one in enumerate(found, 1)}
-            frame[name] = [table.get(one, one) for one in frame[name]]
+            frame[name] = _replaced(frame[name], table)
     return frame
+
+
+def _replaced(column: pd.Series[Any], table: dict[str, str]) -> pd.Series[Any]:
+    """Replace cells by a table, and levels where the column has them in an order."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.rename_categories({level: table.get(str(level), level) for level in column.cat.categories})
+    return pd.Series([table.get(str(one), one) for one in column], index=column.index, name=column.name, dtype=object)
 
 
 def _distinct(column: pd.Series[Any]) -> list[str]:

@@ -132,7 +132,7 @@ def summarise(
     low, high = interval.of_draws(values)
     row: dict[str, Any] = {
         "estimate": float(values.mean()),
-        "sd": float(values.std(ddof=1)),
+        "sd": float(values.std(ddof=1)) if len(values) > 1 else np.nan,
         "conf_low": float(low),
         "conf_high": float(high),
         "conf_level": interval.probability,

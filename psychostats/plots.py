@@ -23,6 +23,7 @@ from psychostats.figures import (
     GREYS,
     HORIZONTAL,
     INK,
+    LINES,
     PALETTE,
     SHAPES,
     VERTICAL,
@@ -34,20 +35,23 @@ from psychostats.figures import (
     crowded,
     cycle,
     facets,
+    histogram,
     in_rows,
+    label_of,
     legend_columns,
     levels_of,
     lines_needed,
     named_axis,
     p9,
+    panel_rows,
     panels_of,
     require,
-    round_breaks,
     save_figure,
     shorten,
     side_by_side,
     signed,
     style,
+    term_labels,
     tidy,
     title_of,
 )
@@ -59,7 +63,7 @@ __all__ = [
     "plot_contrasts",
     "plot_convergence",
     "plot_predictive_accuracy",
-    "plot_predictive_participants",
+    "plot_predictive_groups",
     "plot_prior_predictive",
     "plot_ranks",
     "plot_terms",
@@ -68,7 +72,7 @@ __all__ = [
 
 
 def plot_accuracy(
-    participants: pd.DataFrame, summary: pd.DataFrame, *, factor: str, interval_label: str, chance: float = 0.5
+    participants: pd.DataFrame, summary: pd.DataFrame, *, factor: str, interval_label: str, chance: float | None = 0.5
 ) -> ggplot:
     """Draw raw accuracy by level: each participant a faint point, the mean with its interval on top.
 
@@ -83,12 +87,14 @@ def plot_accuracy(
     interval_label
         What the bars are, for example ``Interval(...).label``.
     chance
-        Accuracy of a guesser, between 0 and 1.
+        Accuracy of a guesser, between 0 and 1; None where it is not known.
     """
     texts = {"experiment": "experiment", "level": factor}
     points = tidy(participants, "participants", texts, ["n", "accuracy"]).dropna(subset="accuracy")
     means = tidy(summary, "summary", texts, ["estimate", "conf_low", "conf_high"], like=points)
     levels = levels_of(means, "level")
+    crowd = points.groupby(["experiment", "level"], observed=True).size().max()
+    dots = float(np.clip(8 / np.sqrt(crowd), 1.0, 2.4))  # few people must not vanish, many must not clot
     note = f"Small points: participants. Large points: means; bars: {interval_label}."
     return (
         p9.ggplot(means, p9.aes("level", "estimate"))
@@ -97,8 +103,8 @@ def plot_accuracy(
             p9.aes(y="accuracy", color="level"),
             points,
             position=p9.position_jitter(width=0.22, height=0, random_state=1),
-            size=1.3,
-            alpha=0.3,
+            size=dots,
+            alpha=0.3 if dots < 2 else 0.6,
             stroke=0,
         )
         + bars(means, p9.geom_errorbar, VERTICAL, size=0.8, width=0.22, color=INK)
@@ -107,7 +113,7 @@ def plot_accuracy(
         + p9.coord_cartesian(ylim=accuracy_limits(chance, points["accuracy"], means["conf_low"]))
         + p9.labs(x="", y="Accuracy", caption=caption(note))
         + facets(means)
-        + style(75, grid="y", legend="none", turned=crowded(levels, means))
+        + style(35 + 40 * panel_rows(means), grid="y", legend="none", turned=crowded(levels, means))
     )
 
 
@@ -118,17 +124,17 @@ def plot_accuracy_by_depth(
     factor: str,
     by: str = "depth",
     interval_label: str,
-    chance: float = 0.5,
+    chance: float | None = 0.5,
 ) -> ggplot:
-    """Draw accuracy along depth or layers: raw shares as points sized by trials, the model as lines.
+    """Draw accuracy along depth or layers: raw shares as points, the model as lines.
 
     Parameters
     ----------
     raw
         ``experiment, <factor>, <by>, n, accuracy``: one row a level and a depth, or a bin of depths.
     fitted
-        ``experiment, <factor>, <by>, target, estimate, conf_low, conf_high``; target ``population`` is a solid line
-        with its interval, ``typical`` a dashed one without.
+        ``experiment, <factor>, <by>, target, estimate, conf_low, conf_high``; target ``population`` is a strong line
+        with its interval, ``typical`` a faint one without.
     factor, by
         Columns of the coloured levels and of the horizontal axis; a numeric `by` is drawn to scale.
     interval_label, chance
@@ -147,10 +153,13 @@ def plot_accuracy_by_depth(
     several = lines.groupby(["experiment", "curve"], observed=True)["at"].transform("nunique") > 1
     population = lines["target"] == "population"
     columns = 1 if len(places) > 12 else 3
-    tall = (55 if to_scale else 65) if columns == 3 else 38 * panels_of(points)
+    tall = (55 if to_scale else 65) * panel_rows(points) if columns == 3 else 38 * panels_of(points)
     stacked = len(levels) > 4 or legend_columns(levels) < len(levels)
     colour, linked = {"color": "level"}, to_scale & several
-    note = f"Points: raw accuracy. {'Ribbons' if to_scale else 'Bars'}: {interval_label}, population."
+    note = (
+        f"Points: raw accuracy{'' if to_scale else ' at each place'}, their area in proportion to trials. Strong lines "
+        f"and {'ribbons' if to_scale else 'bars'}: population, {interval_label}. Faint lines: typical."
+    )
     return (
         p9.ggplot(points, p9.aes("at"))
         + chance_line(chance)
@@ -158,16 +167,18 @@ def plot_accuracy_by_depth(
         + bars(
             lines[population & ~linked], p9.geom_linerange, VERTICAL | colour, size=2.2, alpha=0.35, show_legend=False
         )
-        + p9.geom_line(p9.aes(y="estimate", color="level", linetype="target", group="curve"), lines[several], size=0.7)
+        + p9.geom_line(
+            p9.aes(y="estimate", color="level", linetype="level", alpha="target", group="curve"),
+            lines[several],
+            size=0.8,
+        )
         + p9.geom_point(p9.aes(y="accuracy", color="level", shape="level", size="n"), alpha=0.8, stroke=0)
         + ([named_axis(places)] if places else [])
-        + p9.scale_size(
-            range=(0.0, 3.5), limits=(0, points["n"].max()), name="Trials", breaks=round_breaks(points["n"])
-        )
-        + p9.scale_linetype_manual({"population": "solid", "typical": "dashed"}, name="Model")
+        + p9.scale_size_area(max_size=3.0, guide=None)
+        + p9.scale_alpha_manual({"population": 1.0, "typical": 0.35}, guide=None)
+        + p9.scale_linetype_manual(cycle(levels, LINES), name=title_of(factor))
         + colours(levels, factor)
         + p9.coord_cartesian(ylim=accuracy_limits(chance, points["accuracy"], lines["conf_low"]))
-        + p9.guides(linetype=p9.guide_legend(order=2), size=p9.guide_legend(order=3))
         + p9.labs(x=title_of(by), y="Accuracy", caption=caption(note))
         + facets(points, columns)
         + style(35 + tall, grid="y", turned=crowded(places, points, columns), stacked=stacked)
@@ -196,7 +207,9 @@ def plot_contrasts(
     rows = tidy(effects, "effects", texts, estimates, wrap=34).dropna(subset="estimate")
     rows, axis = in_rows(rows, "label", apart="target")
     note = f"Bars: {interval_label}." + (
-        f" Shaded: region of practical equivalence, {' to '.join(signed([rope.low, rope.high]))}." if rope else ""
+        f" Shaded: region of practical equivalence, {' to '.join(signed([rope.low, rope.high]))} on this axis."
+        if rope
+        else ""
     )
     shaded = [p9.annotate("rect", xmin=rope.low, xmax=rope.high, ymin=-np.inf, ymax=np.inf, fill=BAND)] if rope else []
     per_panel = lines_needed(levels_of(rows, "label"))
@@ -229,7 +242,7 @@ def plot_terms(terms: pd.DataFrame, *, interval_label: str) -> ggplot:
     require(terms, "terms", ["experiment", "term", "group", "estimate", "conf_low", "conf_high"])
     names = {"sd": "Standard deviation", "cor": "Correlation"}
     prefix = terms["term"].astype(str).str.partition("_")[0]
-    kept = terms.assign(kind=prefix.map(names), label=_term_labels(terms))[prefix.isin(list(names))]
+    kept = terms.assign(kind=prefix.map(names), label=term_labels(terms))[prefix.isin(list(names))]
     kept = kept.assign(kind=pd.Categorical(kept["kind"], [n for n in names.values() if n in set(kept["kind"])]))
     texts = {"experiment": "experiment", "label": "label", "kind": "kind"}
     rows = tidy(kept, "terms", texts, ["estimate", "conf_low", "conf_high"], wrap=27).dropna(subset="estimate")
@@ -280,7 +293,7 @@ def plot_predictive_accuracy(check: pd.DataFrame, *, factor: str, by: str, inter
     note = f"Points: observed. Bars: {interval_label}." + (
         f" Ringed: outside ({len(missed)} of {len(rows)})." if len(missed) else ""
     )
-    tall = lines_needed(places) * max(4.5, 2.6 * len(levels))
+    tall = lines_needed(places) * max(4.5, 2.6 * len(levels)) * panel_rows(rows)
     return (
         p9.ggplot(rows, p9.aes("observed", "row"))
         + bars(
@@ -301,19 +314,21 @@ def plot_predictive_accuracy(check: pd.DataFrame, *, factor: str, by: str, inter
     )
 
 
-def plot_predictive_participants(check: pd.DataFrame, *, interval_label: str) -> ggplot:
-    """Draw each participant's observed accuracy over the posterior predictive interval, sorted by accuracy.
+def plot_predictive_groups(check: pd.DataFrame, *, group: str, interval_label: str) -> ggplot:
+    """Draw each participant's (or pair's) observed accuracy over its posterior predictive interval, in order.
 
     Parameters
     ----------
     check
-        ``experiment, participant, observed, conf_low, conf_high``.
+        ``experiment, <group>, observed, conf_low, conf_high``.
+    group
+        Column that names who or what was observed.
     interval_label
         What the bars are.
     """
-    texts = {"experiment": "experiment", "participant": "participant"}
+    texts = {"experiment": "experiment", "name": group}
     rows = tidy(check, "check", texts, ["observed", "conf_low", "conf_high"]).dropna(subset="observed")
-    rows = rows.sort_values(["observed", "conf_low", "participant"], kind="stable")
+    rows = rows.sort_values(["observed", "conf_low", "name"], kind="stable")
     rows["rank"] = rows.groupby("experiment", observed=True).cumcount() + 1.0
     low, high = rows["conf_low"], rows["conf_high"]
     rows["place"] = np.where((rows["observed"] < low) | (rows["observed"] > high), "outside", "inside")
@@ -328,16 +343,16 @@ def plot_predictive_participants(check: pd.DataFrame, *, interval_label: str) ->
         + p9.scale_size_manual({"inside": float(np.clip(60 / crowd, 0.6, 1.8)), "outside": 2.2})
         + p9.scale_x_continuous(labels=lambda at: [f"{x:g}" if x == int(x) else "" for x in at])
         + p9.labs(
-            x="Participants, sorted by observed accuracy",
+            x=f"Each {label_of(group, 40)}, sorted by observed accuracy",
             y="Accuracy",
             caption=caption(f"Points: observed. Bars: {interval_label}. Coloured diamonds: outside ({share})."),
         )
         + facets(rows)
-        + style(75, grid="y", legend="none")
+        + style(35 + 40 * panel_rows(rows), grid="y", legend="none")
     )
 
 
-def plot_prior_predictive(draws: pd.DataFrame, *, factor: str, chance: float = 0.5) -> ggplot:
+def plot_prior_predictive(draws: pd.DataFrame, *, factor: str, chance: float | None = 0.5) -> ggplot:
     """Draw what the priors alone say of accuracy at each level, and of its differences from the first level.
 
     Parameters
@@ -354,23 +369,27 @@ def plot_prior_predictive(draws: pd.DataFrame, *, factor: str, chance: float = 0
     rows = tidy(named, "draws", {"experiment": "experiment", "level": factor}, ["draw", "accuracy"])
     levels = levels_of(rows, "level")
     wide = rows.pivot_table(index=["experiment", "draw"], columns="level", values="accuracy", observed=True)
+    words = "" if chance is None else f"chance ({chance:g}), or "
     panels = [(f"Accuracy\n{level}", level, wide[level], chance) for level in levels]
     panels += [(f"Difference\n{x} − {levels[0]}", x, wide[x] - wide[levels[0]], 0.0) for x in levels[1:]]
     parts = [
-        _shares(values.xs(experiment)).assign(panel=f"{experiment}\n{panel}" if several else panel, level=level, at=at)
+        histogram(values.xs(experiment)).assign(
+            panel=f"{experiment}\n{panel}" if several else panel, level=level, at=at
+        )
         for experiment in wide.index.unique("experiment")
         for panel, level, values, at in panels
     ]
     boxes = pd.concat(parts, ignore_index=True)
+    boxes["at"] = boxes["at"].astype(float)
     boxes["panel"] = pd.Categorical(boxes["panel"], list(boxes["panel"].unique()))
     return (
         p9.ggplot(boxes)
         + p9.geom_rect(p9.aes(xmin="low", xmax="high", ymin=0, ymax="share", fill="level"), alpha=0.8)
-        + p9.geom_vline(p9.aes(xintercept="at"), linetype="dashed", color=FAINT, size=0.5)
+        + p9.geom_vline(p9.aes(xintercept="at"), boxes.dropna(subset="at"), linetype="dashed", color=FAINT, size=0.5)
         + p9.scale_fill_manual(cycle(levels, PALETTE))
         + p9.facet_wrap("panel", scales="free_x", ncol=3)
         + p9.scale_x_continuous(labels=signed, breaks=breaks_extended(n=4))
-        + p9.labs(x="", y="Share of prior draws", caption=caption(f"Dashed: chance ({chance:g}) or no difference."))
+        + p9.labs(x="", y="Share of prior draws", caption=caption(f"Dashed: {words}no difference."))
         + style(30 + 42 * -(-len(parts) // 3), grid="y", legend="none")
     )
 
@@ -440,8 +459,10 @@ def plot_ranks(draws: pd.DataFrame, *, bins: int = 20) -> ggplot:
         Number of bins of the ranks.
     """
     texts = {"experiment": "experiment", "term": "term", "chain": "chain"}
-    rows = tidy(draws, "draws", texts, ["value"], wrap=28)
-    panel, experiments = ["experiment", "term"], levels_of(rows, "experiment")
+    several = len(draws["experiment"].unique()) > 1
+    broken = draws.assign(term=draws["term"].astype(str).str.replace(":", ": "))  # a place to break a long name
+    rows = tidy(broken, "draws", texts, ["value"], wrap=22 if several else 30)
+    panel = ["experiment", "term"]
     place = rows.groupby(panel, observed=True)["value"].rank(method="average", pct=True)
     rows["bin"] = np.ceil(place * bins).astype(int) - 1
     chains = levels_of(rows, "chain")
@@ -458,33 +479,18 @@ def plot_ranks(draws: pd.DataFrame, *, bins: int = 20) -> ggplot:
     edges = edges.sort_values([*panel, "chain", "bin", "at"], kind="stable")
     spread = 1.96 * float(np.sqrt(bins / length.min() * (1 - 1 / bins)))
     terms = levels_of(rows, "term")
-    several = len(experiments) > 1
     grid: Any = p9.facet_grid("term", "experiment") if several else p9.facet_wrap("term", ncol=3)
     deep = len(terms) if several else -(-len(terms) // 3)
     note = "Ranks over all chains; 1 is a flat histogram. Shaded: about 95 % of bins of independent draws."
     return (
         p9.ggplot(edges, p9.aes("at", "share"))
         + p9.annotate("rect", xmin=0, xmax=1, ymin=1 - spread, ymax=1 + spread, fill=BAND)
-        + p9.geom_line(p9.aes(color="chain", group="chain"), size=0.5)
+        + p9.geom_line(p9.aes(color="chain", linetype="chain", group="chain"), size=0.5)
         + p9.scale_color_manual(cycle(chains, PALETTE), name="Chain")
         + p9.scale_x_continuous(breaks=[0, 0.5, 1])
         + grid
         + p9.labs(x="Rank among all draws (share)", y="Share of draws / expected", caption=caption(note))
         + style(35 + 26 * deep, grid="y")
+        + p9.scale_linetype_manual(cycle(chains, LINES), name="Chain")
         + p9.theme(strip_text=p9.element_text(size=7), strip_text_y=p9.element_text(rotation=0))
     )
-
-
-def _term_labels(terms: pd.DataFrame) -> list[str]:
-    """``sd_participant__Intercept`` of group ``participant`` as ``participant: Intercept``."""
-    names = [
-        str(term).partition("_")[2].removeprefix(f"{group}__").split("__")
-        for term, group in zip(terms["term"], terms["group"], strict=True)
-    ]
-    return [f"{group}: {' ~ '.join(parts)}" for group, parts in zip(terms["group"], names, strict=True)]
-
-
-def _shares(values: pd.Series[float], bins: int = 30) -> pd.DataFrame:
-    """Histogram of `values` as bin edges and shares."""
-    counts, edges = np.histogram(values.dropna(), bins=bins)
-    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "share": counts / max(counts.sum(), 1)})

@@ -10,7 +10,7 @@ dimension of Gauss-Hermite nodes is enough and nothing is simulated.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -25,7 +25,7 @@ Target: TypeAlias = Literal["typical", "population"]
 TARGETS: tuple[Target, ...] = ("typical", "population")
 
 # 63 nodes, against adaptive integration (tests/psychostats/test_predictor.py): absolute error of a logistic- or
-# probit-normal mean below 1e-13 up to a random SD of 1.5, 1e-10 at 2, 2e-7 at 3, 4e-4 at 5.
+# probit-normal mean below 1e-13 up to a random SD of 1.5, 1e-10 at 2, 2e-7 at 3, 4e-4 at 5, 7e-3 at 8.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(63)
 _WEIGHTS = _WEIGHTS / np.sqrt(2.0 * np.pi)
 
@@ -47,6 +47,26 @@ class Parameters:
     b: Array
     covariance: tuple[Array, ...]
     r: tuple[Array, ...] = ()
+
+
+def describe_target(target: Target, groups: Sequence[str]) -> str:
+    """Say what a target is in a model with these groups, for tables and the report."""
+    if not groups:
+        return "the model has no group effects, so both targets are one"
+    if target == "typical":
+        return f"all group effects at zero, the median {_listed(list(groups))}"
+    return f"averaged over {_listed([f'new {plural(group)}' for group in groups])}"
+
+
+def plural(group: str) -> str:
+    """Return the plural of a grouping factor's name."""
+    irregular = {"stimulus": "stimuli", "person": "people"}
+    return irregular.get(group, f"{group}s" if group.isalpha() and not group.endswith("s") else f"levels of {group}")
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Join words by commas and a last *and*."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def fixed_predictor(X: Array, offset: Array, b: Array) -> Array:
@@ -89,11 +109,13 @@ def random_variance(blocks: Sequence[Block], covariance: Sequence[Array]) -> Arr
     return np.maximum(np.sum(parts, axis=0), 0.0) if parts else np.zeros((1, 1))
 
 
-def average(family: Family, eta: Array, variance: Array) -> Array:
-    """Average the probability over a normal random part.
+def average(mean: Callable[[Array], Array], eta: Array, variance: Array) -> Array:
+    """Average a function of the linear predictor over a normal random part.
 
     Parameters
     ----------
+    mean
+        The function, elementwise: a family's mean.
     eta
         Linear predictor at random effects zero, any shape.
     variance
@@ -102,17 +124,24 @@ def average(family: Family, eta: Array, variance: Array) -> Array:
     Returns
     -------
     ndarray
-        Mean of p, the shape of `eta`. Source: Gauss-Hermite quadrature.
+        Its mean, the shape of `eta`. Source: Gauss-Hermite quadrature.
     """
     sd = np.sqrt(variance)
     total = np.zeros(np.broadcast_shapes(eta.shape, sd.shape))
     for node, weight in zip(_NODES, _WEIGHTS, strict=True):
-        total += weight * family.mean(eta + sd * node)
+        total += weight * mean(eta + sd * node)
     return total
 
 
 def probability(
-    family: Family, X: Array, offset: Array, blocks: Sequence[Block], parameters: Parameters, target: Target
+    family: Family,
+    X: Array,
+    offset: Array,
+    blocks: Sequence[Block],
+    parameters: Parameters,
+    target: Target,
+    *,
+    wrong: bool = False,
 ) -> Array:
     """Return the probability of a correct answer at design rows, shape ``(draws, rows)``.
 
@@ -126,8 +155,11 @@ def probability(
         Draws; only `b` and `covariance` are used.
     target
         ``typical`` or ``population``.
+    wrong
+        Return the probability of a wrong answer, which 1 - p would lose where p rounds to 1.
     """
     eta = fixed_predictor(X, offset, parameters.b)
+    mean = family.miss if wrong else family.mean
     if target == "typical" or not blocks:
-        return np.asarray(family.mean(eta))
-    return average(family, eta, random_variance(blocks, parameters.covariance))
+        return np.asarray(mean(eta))
+    return average(mean, eta, random_variance(blocks, parameters.covariance))

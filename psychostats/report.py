@@ -19,7 +19,7 @@ from psychostats.convergence import ESS_MIN, RHAT_MAX
 from psychostats.document import render_html, render_pdf
 from psychostats.effects import ROPE_PROBABILITY
 from psychostats.errors import InputError
-from psychostats.fit import Stopwatch
+from psychostats.figures import add_note, label_of
 from psychostats.intervals import Interval, Rope
 from psychostats.plots import (
     plot_accuracy,
@@ -27,7 +27,7 @@ from psychostats.plots import (
     plot_contrasts,
     plot_convergence,
     plot_predictive_accuracy,
-    plot_predictive_participants,
+    plot_predictive_groups,
     plot_prior_predictive,
     plot_ranks,
     plot_terms,
@@ -35,6 +35,7 @@ from psychostats.plots import (
 )
 from psychostats.sections import compose
 from psychostats.study import Study
+from psychostats.timing import Stopwatch
 
 TABLES = ("accuracy", "exclusions", "effects", "terms", "checks")
 _OURS = re.compile(
@@ -135,22 +136,17 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
     label = effects.as_interval().label
     wald = Interval("wald", effects.probability).label + " over participants only"
     predictive = f"{100 * effects.probability:g} % posterior predictive interval"
-    chance = analysis.main[0].fit.spec.family.guess or 0.5
-    people = analysis.participants.rename(columns={analysis.study.report.group: "participant"})
-    cells = _stack([result.cells.assign(experiment=result.experiment) for result in analysis.main])
-    persons = _stack(
-        [
-            result.participants.rename(columns={analysis.study.report.group: "participant"}).assign(
-                experiment=result.experiment
-            )
-            for result in analysis.main
-        ]
-    )
-    terms = _stack(
-        [
-            result.fit.terms(interval=effects.as_interval()).assign(experiment=result.experiment)
-            for result in analysis.main
-        ]
+    chance = analysis.main[0].fit.spec.family.guess or None
+    group = analysis.study.report.group
+    people = analysis.participants.rename(columns={group: "participant"})
+    cells, persons, items, terms = (
+        _stack([table.assign(experiment=result.label) for result, table in zip(analysis.main, made, strict=True)])
+        for made in (
+            [result.cells for result in analysis.main],
+            [result.participants for result in analysis.main],
+            [pd.DataFrame() if result.items is None else result.items for result in analysis.main],
+            [result.fit.terms(interval=effects.as_interval()) for result in analysis.main],
+        )
     )
     plots = {
         "accuracy": plot_accuracy(people, analysis.summary, factor=factor, interval_label=wald, chance=chance),
@@ -161,23 +157,40 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
             x_label=_axis(analysis),
             interval_label=label,
         ),
-        # One panel set suffices: the priors are the same in every experiment.
-        "prior": plot_prior_predictive(analysis.main[0].prior, factor=factor, chance=chance),
-        "participants": plot_predictive_participants(persons, interval_label=predictive),
+        "prior": plot_prior_predictive(_priors(analysis), factor=factor, chance=chance),
+        "participants": plot_predictive_groups(persons, group=group, interval_label=predictive),
         "convergence": plot_convergence(terms, limits={"rhat": RHAT_MAX, "ess_bulk": ESS_MIN, "ess_tail": ESS_MIN}),
         "ranks": plot_ranks(_fixed_draws(analysis)),
     }
     if (terms["class"] != "b").any():
         plots["groups"] = plot_terms(terms, interval_label=label)
+    if len(items):
+        plots["items"] = plot_predictive_groups(items, group=str(items.columns[0]), interval_label=predictive)
     if moderator and len(analysis.main[0].curve):
-        curve = _stack([result.curve.assign(experiment=result.experiment) for result in analysis.main])
+        curve = _stack([result.curve.assign(experiment=result.label) for result in analysis.main])
+        labels = {result.experiment: result.label for result in analysis.main}
         plots["curve"] = plot_accuracy_by_depth(
-            analysis.bins, curve, factor=factor, by=moderator, interval_label=label, chance=chance
+            analysis.bins.assign(experiment=analysis.bins["experiment"].astype(str).map(labels)),
+            curve,
+            factor=factor,
+            by=moderator,
+            interval_label=label,
+            chance=chance,
         )
     by = next((name for name in cells.columns if name in ("layer", moderator)), None)
     if by:
         plots["cells"] = plot_predictive_accuracy(cells, factor=factor, by=by, interval_label=predictive)
-    return {name: save_figure(plot, folder / name) for name, plot in plots.items()}
+    # A figure may travel alone, so it says itself who took part.
+    note = "Simulated participants." if analysis.study.study.simulated else ""
+    return {name: save_figure(add_note(plot, note), folder / name) for name, plot in plots.items()}
+
+
+def _priors(analysis: Analysis) -> pd.DataFrame:
+    """Return the prior predictive draws, once where the priors are the same in every experiment."""
+    first = analysis.main[0].prior
+    if all(result.prior.equals(first) for result in analysis.main):
+        return first
+    return _stack([result.prior.assign(experiment=result.experiment) for result in analysis.main])
 
 
 def _forest(analysis: Analysis) -> pd.DataFrame:
@@ -188,37 +201,42 @@ def _forest(analysis: Analysis) -> pd.DataFrame:
         table = result.contrasts[result.contrasts["scale"] == "difference"].copy()
         names = table["contrast"].str.replace(" - ", " − ")
         if ".at" in table:
-            values = table[moderator].map(lambda value: "mean" if pd.isna(value) else f"{value:g}")
+            mean = result.fit.coding.ranges[str(moderator)][1]
+            values = table[moderator].map(lambda at, mean=mean: f"mean ({mean:.2f})" if pd.isna(at) else f"{at:g}")
             place = f"{moderator} " + values
             names = place if table["contrast"].nunique() == 1 else names + ", " + place
         for name in ("estimate", "conf_low", "conf_high"):
             table[name] = 100 * table[name]
-        parts.append(table.assign(label=names, experiment=result.experiment))
+        parts.append(table.assign(label=names, experiment=result.label))
     return _stack(parts)
 
 
 def _axis(analysis: Analysis) -> str:
     """Name the axis of the differences; where there is one contrast only, by it."""
     contrasts = analysis.main[0].headline["contrast"].str.replace(" / ", " - ").unique()
-    what = contrasts[0].replace(" - ", " − ") if len(contrasts) == 1 else "Difference"
-    return f"{what}: accuracy (percentage points)"
+    what = label_of(contrasts[0].replace(" - ", " − "), 90) if len(contrasts) == 1 else "Difference"
+    return f"{what}: accuracy (percentage points)" if len(what) < 50 else f"{what}:\naccuracy (percentage points)"
 
 
 def _fixed_draws(analysis: Analysis) -> pd.DataFrame:
-    """Return the draws of the fixed effects in long form."""
+    """Return the draws of the fixed effects, and of the SD or correlation that mixed worst, in long form."""
+    others = pd.concat([result.fit.terms() for result in analysis.main])
+    others = others[others["class"] != "b"].sort_values("ess_bulk")
+    worst = list(others["term"].head(1))
     parts = []
     for result in analysis.main:
         flat = result.fit.draws_table.flat()
-        names = [name for name in flat.columns if name.startswith("b_")]
+        names = [name for name in flat.columns if name.startswith("b_") or name in worst]
         long = flat.melt([".chain", ".iteration"], names, "term", "value")
         long = long.rename(columns={".chain": "chain", ".iteration": "draw"})
-        parts.append(long.assign(experiment=result.experiment, term=long["term"].str.removeprefix("b_")))
+        parts.append(long.assign(experiment=result.label, term=long["term"].str.replace("__", " ")))
     return _stack(parts)
 
 
 def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:
     """Stack tables, keeping the order of experiments as given."""
-    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    filled = [part for part in parts if len(part)]
+    table = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
     if "experiment" in table:
         names = list(dict.fromkeys(table["experiment"].astype(str)))
         table["experiment"] = pd.Categorical(table["experiment"].astype(str), categories=names)

@@ -6,20 +6,19 @@ HTML nor PDF.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from psychostats import tables
-from psychostats.analysis import Analysis, Result
-from psychostats.checks import PREDICTIVE_DRAWS, PRIOR_DRAWS
+from psychostats import accounts, tables
+from psychostats.algebra import describe_model
+from psychostats.analysis import ITEMS, Analysis, shared_features
+from psychostats.checks import PREDICTIVE_DRAWS
 from psychostats.document import (
     Block,
     BulletList,
-    Callout,
     Code,
     CodeBlock,
     Document,
-    Equation,
     Figure,
     Heading,
     Link,
@@ -29,8 +28,9 @@ from psychostats.document import (
     prose,
 )
 from psychostats.effects import ROPE_LOGIT, ROPE_PROBABILITY
+from psychostats.opening import notices, summary_sentences
+from psychostats.predictor import describe_target, plural
 from psychostats.sentences import ROPE_DECISIVE, number, points
-from psychostats.summary import summary_sentences
 
 Figures = Mapping[str, Path]
 
@@ -53,90 +53,91 @@ def compose(analysis: Analysis, figures: Figures, command: str) -> Document:
         title=study.title,
         subtitle=" · ".join([*subtitle, *([f"after {study.reference}"] if study.reference else [])]),
         authors=analysis.study.report.authors,
+        notices=notices(analysis),
+        banner="Simulated participants" if study.simulated else "",
         blocks=(
-            *_notices(analysis),
             *_summary(analysis),
             *_data(analysis),
             *_design(analysis),
             *_raw(analysis, figures),
-            *_model(analysis, figures),
+            *describe_model(analysis, figures),
             *_effects(analysis, figures),
             *_estimates(analysis),
             *_groups(analysis, figures),
             *_checks(analysis, figures),
+            *_limits(analysis),
             *_reading(analysis),
             *_provenance(analysis, command),
         ),
     )
 
 
-def _notices(analysis: Analysis) -> list[Block]:
-    blocks: list[Block] = []
-    failed = [result for result in analysis.results if not result.fit.converged]
-    if failed:
-        items = [
-            prose("{0}: {1}", Strong(f"{result.model.name}, {result.experiment}"), " ".join(result.fit.warnings))
-            for result in failed
-        ]
-        limits = Paragraph(prose("What each limit means stands in {0}.", Link("checks")))
-        title = "Not converged: the numbers of these fits may not be read"
-        blocks.append(Callout("danger", title, (BulletList(tuple(items)), limits)))
-    if analysis.study.study.simulated:
-        words = (
-            "No participant in this report is a person. The trials were simulated from true values that we chose, "
-            "under a "
-            "study file whose settings are partly assumed. The estimates differ from the true values by chance, and "
-            "neither "
-            "says anything about people."
-        )
-        blocks.append(Callout("warning", "Simulated participants", (Paragraph(words),)))
-    return blocks
-
-
 def _summary(analysis: Analysis) -> list[Block]:
     several = len(analysis.experiments) > 1
+    simulated = " (simulated participants)" if analysis.study.study.simulated else ""
     return [
-        Heading("Summary", 1, "summary"),
+        Heading(f"Summary{simulated}", 1, "summary"),
         BulletList(tuple(summary_sentences(analysis))),
         Paragraph(
             prose(
-                "All numbers are population averages, over new participants and new features{0}; intervals are the "
-                "{1}; differences are computed before rounding. {2} gives the same for the typical participant and "
-                "feature, "
-                "{3} says how to read each number."
+                "Accuracies, differences and odds ratios are of the population: {0}{1}. Intervals are the {2}; "
+                "differences are computed before rounding. {3} gives the same for the typical participant, {4} says "
+                "how to read each number, and {5} what was not examined."
                 + (
                     " Experiments were fitted apart: a count of them does not show that they differ." if several else ""
                 ),
+                describe_target("population", _groups_of(analysis)),
                 f", with {analysis.moderator} at its mean where no value is named" if analysis.moderator else "",
                 analysis.study.effects.as_interval().label,
                 Link("effects"),
                 Link("reading"),
+                Link("limits"),
             )
         ),
     ]
 
 
+def _groups_of(analysis: Analysis) -> list[str]:
+    """Return the grouping factors of the main model."""
+    return list(dict.fromkeys(block.group for block in analysis.main[0].fit.design.blocks))
+
+
 def _data(analysis: Analysis) -> list[Block]:
-    flow = analysis.excluded.flow
+    flow, study = analysis.excluded.flow, analysis.study
     whole, kept = (flow[flow["step"] == flow["step"].iloc[place]] for place in (0, -1))
     several = len(analysis.experiments) > 1
+    filters = " and ".join(
+        f"{name} is {' or '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in study.filter.items()
+    )
     blocks: list[Block] = [
         Heading("Data and exclusions", 1, "data"),
         Paragraph(
             prose(
-                "The file {0} holds {1} trials of {2} participants{3}; {4} trials of {5} participants were analysed. "
-                "Rules run in the order of the table; a participant whom a rule removes is gone for all later ones.",
+                "The file {0} has {1} rows"
+                + (", of which the study's filter ({2}) keeps {3}" if filters else "")
+                + ". They hold {4} trials of {5} participants{6}; {7} trials of {8} participants were analysed. "
+                "Rules run in the order of the table; a participant whom a rule removes is gone for all later ones. "
+                "Participants are judged within an experiment; times are sums of response times over main and catch "
+                "trials.",
                 Code(analysis.source["file"]),
+                analysis.trials.n_rows,
+                filters,
+                analysis.trials.n_rows - analysis.trials.n_filtered,
                 int(whole["trials_left"].sum()),
-                int(whole["participants_left"].sum()),
+                analysis.trials.frame["participant"].nunique(),
                 f" in {len(analysis.experiments)} experiments" if several else "",
                 int(kept["trials_left"].sum()),
-                int(kept["participants_left"].sum()),
+                analysis.excluded.kept["participant"].nunique(),
             )
         ),
-        *tables.tabulate_exclusions(analysis),
+        *accounts.tabulate_exclusions(analysis),
     ]
-    return [*blocks, tables.tabulate_catch(analysis)] if len(analysis.catch_accuracy) else blocks
+    if len(analysis.catch_accuracy):
+        blocks.append(accounts.tabulate_catch(analysis))
+    if study.columns or any(isinstance(levels, dict) for levels in study.levels.values()):
+        blocks.append(accounts.tabulate_reading(study))
+    return blocks
 
 
 def _design(analysis: Analysis) -> list[Block]:
@@ -151,8 +152,8 @@ def _design(analysis: Analysis) -> list[Block]:
     blocks: list[Block] = [
         Heading("Design", 1, "design"),
         Paragraph(f"{about}In this design {assignment}."),
-        tables.tabulate_design(analysis),
-        *(Paragraph(sentence) for sentence in _cautions(analysis)),
+        accounts.tabulate_design(analysis),
+        *map(Paragraph, _cautions(analysis)),
     ]
     if study.sources:
         where = "{0} says which settings come from the paper, from a predecessor, or are assumed."
@@ -160,17 +161,37 @@ def _design(analysis: Analysis) -> list[Block]:
     return blocks
 
 
-def _cautions(analysis: Analysis) -> list[str]:
-    """Say what the design cannot tell apart."""
-    kept = analysis.excluded.kept
-    if not {"feature", "stimulus"} <= set(kept.columns):
-        return []
-    apart = ["experiment", "feature"] if "experiment" in kept.columns else ["feature"]
-    if kept.groupby(apart, observed=True)["stimulus"].nunique().max() > 1:
-        return []
-    return [
-        "Each feature was shown by one stimulus, so differences between features include differences between stimuli."
-    ]
+def _cautions(analysis: Analysis) -> Iterator[Words]:
+    """Say what the design cannot tell apart, and what the model leaves out of it."""
+    kept, groups = analysis.excluded.kept, _groups_of(analysis)
+    items = [name for name in ITEMS if name in kept.columns]
+    shown = items and not any(set(group.split(":")) & set(items) for group in groups)
+    if shown:
+        yield (
+            f"The model has no effects of {' or '.join(items)}, although the trials name them: its intervals hold for "
+            f"these {kept[items[0]].nunique()} {plural(items[0])} only and are too narrow for new ones."
+        )
+    if analysis.study.report.group not in groups:
+        yield (
+            f"The model has no effects of {analysis.study.report.group}: its intervals hold for these people only and "
+            "are too narrow for new ones."
+        )
+    if {"feature", "stimulus"} <= set(kept.columns):
+        apart = ["experiment", "feature"] if "experiment" in kept.columns else ["feature"]
+        if kept.groupby(apart, observed=True)["stimulus"].nunique().max() == 1:
+            yield (
+                "Each feature was shown by one stimulus, so differences between features include differences between "
+                "stimuli."
+            )
+    shared = shared_features(kept)
+    if shared:
+        named = ", ".join(shared[:5]) + (f" and {len(shared) - 5} more" if len(shared) > 5 else "")
+        done = (
+            "the model therefore has effects of feature too."
+            if "feature" in groups
+            else ("the model has no (1 | feature), so it takes their answers for more independent than they are.")
+        )
+        yield f"Several pairs share a feature ({named}): {done}"
 
 
 def _raw(analysis: Analysis, figures: Figures) -> list[Block]:
@@ -190,98 +211,18 @@ def _raw(analysis: Analysis, figures: Figures) -> list[Block]:
     ]
 
 
-def _model(analysis: Analysis, figures: Figures) -> list[Block]:
-    main = analysis.main[0]
-    family, codings = main.fit.spec.family, main.fit.coding.describe()
-    coding = "; ".join(f"{name}: {words}" for name, words in codings.items())
-    each = ", fitted to each experiment on its own," if len(analysis.experiments) > 1 else ","
-    blocks: list[Block] = [
-        Heading("Model", 1, "model"),
-        Paragraph(f"The main model of this report{each} in the notation of lme4 and brms:"),
-        CodeBlock(main.fit.spec.formula.text),
-        Paragraph(
-            prose(
-                "In words: trial i is answered correctly with probability p; the family is {0}. F is the {1}, g the "
-                "guess rate {2} and l the lapse rate {3}, so that p runs from {2} to {4}. The predictors add up in η; "
-                "every level of a group has its own effects, which come from a normal distribution whose spread is "
-                "estimated.",
-                family.describe(),
-                "logistic function" if family.link == "logit" else "standard normal distribution function",
-                f"{family.guess:g}",
-                f"{family.lapse:g}",
-                f"{1 - family.lapse:g}",
-            )
-        ),
-        _equation(main),
-        Paragraph(f"Coding of factors: {coding}." if codings else "All predictors are numbers."),
-    ]
-    if main.fit.design.blocks:
-        blocks.append(tables.tabulate_covariance(main))
-    blocks += [
-        tables.tabulate_priors(main),
-        Paragraph(
-            prose(
-                "{0} shows what these priors alone say, in {1} draws: accuracy and its difference, population average, "
-                "before any trial was seen.",
-                Link("figure-prior"),
-                PRIOR_DRAWS,
-            )
-        ),
-        Figure(
-            figures["prior"],
-            "Prior predictive accuracy by level, and the difference between levels.",
-            "Histograms of accuracy drawn from the priors.",
-            "figure-prior",
-        ),
-    ]
-    others = [
-        prose("{0}: {1}, {2}", Strong(model.name), Code(model.formula), model.spec().family.describe())
-        for model in analysis.study.models[1:]
-    ]
-    if others:
-        blocks += [Paragraph("Fitted beside it, as a check on this choice:"), BulletList(tuple(others))]
-    return blocks
-
-
-def _equation(result: Result) -> Equation:
-    """Write the model in algebra; names from data are values, never markup."""
-    design, names = result.fit.design, list[str]()
-
-    def name(text: str) -> str:
-        names.append(text)
-        return f"{{{len(names) - 1}}}"
-
-    fixed = ["β_0" if term == "Intercept" else f"β_{i} {name(term)}_i" for i, term in enumerate(design.names)]
-    blocks = list(zip(design.blocks, "uvwacd", strict=False))
-    lines = [
-        "y_i ∼ Bernoulli(p_i)",
-        "p_i = g + (1 − g − l) F(η_i)" if result.fit.spec.family.has_asymptotes else "p_i = F(η_i)",
-        "η_i = " + " + ".join([*fixed, *(f"{letter}_i" for _, letter in blocks)]),
-    ]
-    for block, letter in blocks:
-        group = name(block.group)
-        parts = [
-            f"{letter}_({j}, {group}[i])" + ("" if term == "Intercept" else f" {name(term)}_i")
-            for j, term in enumerate(block.terms)
-        ]
-        lines.append(f"{letter}_i = " + " + ".join(parts))
-        own = [f"{letter}_({j}, {group})" for j in range(len(block.terms))]
-        vector = own[0] if len(own) == 1 else f"({', '.join(own)})"
-        lines.append(f"{vector} ∼ Normal(0, Σ_{group})")
-    return Equation(tuple(lines), tuple(names), "equation-model")
-
-
 def _effects(analysis: Analysis, figures: Figures) -> list[Block]:
     factor, moderator = analysis.study.effects.factor, analysis.moderator
     blocks: list[Block] = [
         Heading("Effects", 1, "effects"),
         Paragraph(
             prose(
-                "Marginal means and contrasts of the main model. {0} averages over new participants and new features "
-                "jointly; {1} sets all their effects to zero, which is the median person and feature, not the mean. "
-                "In brackets: {2}.",
+                "Marginal means and contrasts of the main model. {0}: {1}. {2}: {3}; not the mean, since probability "
+                "is not linear in the predictor. In brackets: {4}.",
                 Strong("Population"),
-                Strong("typical"),
+                describe_target("population", _groups_of(analysis)),
+                Strong("Typical"),
+                describe_target("typical", _groups_of(analysis)),
                 analysis.study.effects.as_interval().label,
             )
         ),
@@ -335,7 +276,7 @@ def _groups(analysis: Analysis, figures: Figures) -> list[Block]:
     if "groups" not in figures:
         return []
     return [
-        Heading("Differences between people and features", 1, "groups"),
+        Heading("Differences within groups", 1, "groups"),
         Paragraph(
             "Standard deviations of the group effects on the link scale, and the correlations of intercepts and "
             "slopes. "
@@ -389,6 +330,16 @@ def _checks(analysis: Analysis, figures: Figures) -> list[Block]:
                 "figure-cells",
             )
         )
+    if "items" in figures:
+        item = next(str(result.items.columns[0]) for result in analysis.main if result.items is not None)
+        blocks.append(
+            Figure(
+                figures["items"],
+                f"Observed accuracy of each {item} and its posterior predictive interval.",
+                "Sorted accuracies over predictive intervals.",
+                "figure-items",
+            )
+        )
     blocks.append(
         Figure(
             figures["participants"],
@@ -404,20 +355,19 @@ def _reading(analysis: Analysis) -> list[Block]:
     family = analysis.main[0].fit.spec.family
     items: list[Words] = [
         prose(
-            "{0}: given the model and the data, the quantity lies inside with this probability. Every estimate is the "
-            "posterior mean.",
+            "{0}: given the model, its priors and the data, the quantity lies inside with this probability. Every "
+            "estimate is the posterior mean.",
             Strong(analysis.study.effects.as_interval().label),
         ),
         prose(
-            "{0} (pd): the share of the posterior on the side of zero where most of it lies; 0.5 says nothing about "
-            "the "
-            "sign, 1 is certain.",
+            "{0} (pd): the share of the posterior on the side of zero where most of it lies; near 0.5 the sign is "
+            "open, near 1 nearly all draws agree on it.",
             Strong("Probability of direction"),
         ),
         prose(
-            "{0}: differences too small to matter, {1} to {2} percentage points and {3} to {4} logits, assumed by this "
-            "software and not taken from a paper. With {5} of the posterior inside, two accuracies are called "
-            "practically equal.",
+            "{0}: differences too small to matter, {1} to {2} percentage points (in the tables of effects also {3} to "
+            "{4} logits), assumed by this software and not taken from a paper. With {5} of the posterior inside, two "
+            "accuracies are called practically equal, even where the interval excludes zero.",
             Strong("ROPE, the region of practical equivalence"),
             points(ROPE_PROBABILITY.low),
             points(ROPE_PROBABILITY.high),
@@ -431,14 +381,20 @@ def _reading(analysis: Analysis) -> list[Block]:
             Strong("Odds ratio"),
         ),
         prose(
-            "{0} is what a study of many new participants and features would find on average; {1} is the person and "
-            "feature in the middle. They differ because probability is not linear in the predictor.",
+            "{0} is what a study of many new levels of all groups would find on average; {1} is the level in the "
+            "middle of each. They differ because probability is not linear in the predictor.",
             Strong("Population"),
             Strong("typical"),
         ),
         prose(
             "{0}: an interval that includes zero shows neither that there is an effect nor that there is none.",
             Strong("Remains open"),
+        ),
+        prose(
+            "{0}: R-hat compares the chains with one another (1 where they agree); the effective sample size (ESS) is "
+            "how many independent draws the draws are worth, in the bulk and in the tails; a divergent transition is a "
+            "step that the sampler could not follow, so that a part of the posterior may be missing.",
+            Strong("Convergence"),
         ),
     ]
     if family.has_asymptotes:
@@ -453,18 +409,27 @@ def _reading(analysis: Analysis) -> list[Block]:
     return [Heading("How to read this report", 1, "reading"), BulletList(tuple(items))]
 
 
+def _limits(analysis: Analysis) -> list[Block]:
+    several = len(analysis.experiments) > 1
+    items: list[Words] = [
+        "Other priors, other guess and lapse rates, other exclusions, and a curved course along a numeric predictor; "
+        "estimates could move with any of them.",
+        "Why this number of participants was recruited: the study file does not say.",
+    ]
+    if several:
+        items.append("Differences between the experiments: each was fitted on its own.")
+    return [
+        Heading("Limits of this analysis", 1, "limits"),
+        Paragraph("Not examined here:"),
+        BulletList(tuple(items)),
+    ]
+
+
 def _provenance(analysis: Analysis, command: str) -> list[Block]:
     blocks: list[Block] = [Heading("Provenance", 1, "provenance")]
     if command:
         blocks += [Paragraph("The command that made this report:"), CodeBlock(command)]
-    blocks.append(tables.tabulate_provenance(analysis))
+    blocks.append(accounts.tabulate_provenance(analysis))
     if analysis.study.sources:
-        blocks.append(tables.tabulate_sources(analysis))
-    blocks.append(
-        Paragraph(
-            "Not examined here: other priors, other guess and lapse rates, a curved course along a numeric predictor, "
-            "and "
-            "other exclusions. Estimates could move with any of them."
-        )
-    )
-    return [*blocks, Heading("Appendix: time", 1, "appendix"), tables.tabulate_seconds(analysis)]
+        blocks.append(accounts.tabulate_sources(analysis))
+    return [*blocks, Heading("Appendix: time", 1, "appendix"), accounts.tabulate_seconds(analysis)]

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-import pandas as pd
-
 from psychostats.document import Inline, Strong, format_value, prose
 
 Row: TypeAlias = Mapping[Any, Any]
@@ -20,12 +18,13 @@ Verdict: TypeAlias = Literal["higher", "lower", "equal", "open"]
 ROPE_DECISIVE = 0.95
 
 
-def verdict(row: Row) -> Verdict:
+def verdict(row: Row, *, negligible: bool = True) -> Verdict:
     """Judge a difference: its interval lies on one side of zero, or nearly all of it is negligible, or it is open.
 
-    Negligible goes first, since a tiny difference that is known very well is both.
+    Negligible goes first, since a tiny difference that is known very well is both; it is not asked for (`negligible`)
+    where the region of practical equivalence was set for another quantity.
     """
-    if row["rope_share"] >= ROPE_DECISIVE:
+    if negligible and row["rope_share"] >= ROPE_DECISIVE:
         return "equal"
     if row["conf_low"] > 0:
         return "higher"
@@ -66,7 +65,7 @@ def share(value: float) -> str:
 
 
 def say_difference(
-    experiment: str, levels: tuple[str, str], means: tuple[Row, Row], difference: Row, odds_ratio: Row
+    experiment: str, levels: tuple[str, str], means: tuple[Row, Row], difference: Row, odds_ratio: Row, noun: str = ""
 ) -> tuple[Inline, ...]:
     """Say how the accuracies of two levels differ.
 
@@ -80,25 +79,24 @@ def say_difference(
         Their rows of marginal means, in that order.
     difference, odds_ratio
         Their rows of contrasts on the scales ``difference`` and ``odds_ratio``.
+    noun
+        What the levels are kinds of, for example ``features``.
     """
     first, second = levels
     words = {
-        "higher": "accuracy was higher for {second} than for {first} features: {b} against {a}, a difference of "
-        "{diff} percentage points",
-        "lower": "accuracy was lower for {second} than for {first} features: {b} against {a}, a difference of "
-        "{diff} percentage points",
-        "equal": "accuracy was practically equal for {second} and {first} features: {b} against {a}, a difference of "
-        "{diff} percentage points",
-        "open": "whether accuracy differs between {second} and {first} features remains open: {b} against {a}, a "
-        "difference of {diff} percentage points",
+        "higher": "accuracy was higher for {second} than for {first}{noun}",
+        "lower": "accuracy was lower for {second} than for {first}{noun}",
+        "equal": "accuracy was practically equal for {second} and {first}{noun}",
+        "open": "whether accuracy differs between {second} and {first}{noun} remains open",
     }[verdict(difference)]
     return prose(
         _opening(experiment, words)
-        + " ({label} {low} to {high}; probability of direction {pd}; {rope} of the posterior within {margin} points; "
-        "odds ratio {ratio}).",
+        + ": {b} against {a}, a difference of {diff} percentage points ({label} {low} to {high}; probability of "
+        "direction {pd}; {rope} of the posterior within {margin} points; odds ratio {ratio}).",
         experiment=Strong(experiment),
         first=first,
         second=second,
+        noun=f" {noun}" if noun else "",
         a=percent(means[0]["estimate"]),
         b=percent(means[1]["estimate"]),
         diff=Strong(points(difference["estimate"])),
@@ -131,24 +129,29 @@ def say_interaction(
     differences
         Rows of contrasts on the scale ``difference`` at the two values.
     change
-        Row of the interaction on the scale ``difference``.
+        Row of the interaction on the scale ``difference``. Its region of practical equivalence is not used: it was
+        set for a contrast, not for a difference of contrasts.
     """
-    words = {
-        "higher": "the difference grew with {moderator} in favour of {second} features",
-        "lower": "the difference moved with {moderator} in favour of {first} features",
-        "equal": "the difference was practically the same at either end of {moderator}",
-        "open": "whether the difference changes with {moderator} remains open",
-    }[verdict(change)]
+    first, second = levels
+    at_low, at_high = (row["estimate"] for row in differences)
+    judged = verdict(change, negligible=False)
+    if judged == "open":
+        words = "whether the difference {pair} changes with {moderator} remains open"
+    elif min(at_low, at_high) < 0 < max(at_low, at_high):
+        words = "the difference {pair} moved with {moderator} towards {winner}"
+    else:  # one level is ahead at both ends: did its lead grow?
+        grew = abs(at_high) > abs(at_low)
+        words = "the difference {pair} " + ("grew" if grew else "shrank") + " with {moderator}, towards {winner}"
     return prose(
         _opening(experiment, words)
         + ": it was {a} percentage points at {moderator} {low} and {b} at {moderator} {high}, a change of {change} "
         "({label} {change_low} to {change_high}; probability of direction {pd}).",
         experiment=Strong(experiment),
         moderator=moderator,
-        first=levels[0],
-        second=levels[1],
-        a=points(differences[0]["estimate"]),
-        b=points(differences[1]["estimate"]),
+        pair=f"{second} − {first}",
+        winner=second if judged == "higher" else first,
+        a=points(at_low),
+        b=points(at_high),
         low=f"{ends[0]:g}".replace("-", "−"),
         high=f"{ends[1]:g}".replace("-", "−"),
         change=Strong(points(change["estimate"])),
@@ -159,19 +162,23 @@ def say_interaction(
     )
 
 
-def say_overall(rows: Sequence[Row], what: str) -> str:
-    """Count over experiments on which side of zero the intervals of one quantity lie, or nothing for one experiment."""
-    if len(rows) == 1:
+def say_overall(rows: Sequence[Row], what: str, *, negligible: bool = True, of: str = "experiments") -> str:
+    """Count the verdicts on one quantity over experiments, or say nothing for one experiment."""
+    if len(rows) < 2:
         return ""
-    counts = pd.Series([verdict(row) for row in rows]).value_counts()
-    sides = {
+    verdicts = [verdict(row, negligible=negligible) for row in rows]
+    sides: dict[Verdict, str] = {
         "higher": "above zero",
         "lower": "below zero",
-        "equal": "where the difference is practically zero",
-        "open": "on both sides of zero",
+        "equal": "practically zero",
+        "open": "open",
     }
-    places = " and ".join(f"{sides[key]} in {counts[key]}" for key in sides if key in counts.index)
-    return f"Of {len(rows)} experiments, the {_label(rows[0])} of {what} lies {places}."
+    counts = {key: verdicts.count(key) for key in sides if key in verdicts}
+    by = f"by its {_label(rows[0])}"
+    if len(counts) == 1:
+        return f"In all {len(rows)} {of}, {what} is {sides[next(iter(counts))]}, {by}."
+    places = " and ".join(f"{sides[key]} in {count}" for key, count in counts.items())
+    return f"Of {len(rows)} {of}, {what} is {places}, {by}."
 
 
 def _opening(experiment: str, words: str) -> str:

@@ -18,13 +18,14 @@ from typing import Annotated, Any, Literal, TypeAlias
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from psychostats.effects import RESERVED
 from psychostats.errors import InputError, StudyError, nearest
 from psychostats.exclusions import Exclusions
 from psychostats.intervals import Interval
 from psychostats.sampler import Settings
 from psychostats.simulate import Plan, simulate_trials
 from psychostats.spec import ModelSpec, specify
-from psychostats.trials import read_trials
+from psychostats.trials import TrialTable, examine_trials, read_trials
 
 FEATURE_TABLES = ("network", "images", "dictionary", "features", "contributions", "visualize", "stimuli")
 SOURCES = ("paper", "predecessor", "assumed")
@@ -50,7 +51,7 @@ class StudyTable(_Table):
     simulated: bool = False
     pseudonymize: bool = False
     trials: str = ""
-    """Where its trials lie, from the study file's folder; commands that are not given a file read this one."""
+    """Where its trials lie, from the study file's folder; for readers, no command looks there."""
 
 
 class DesignTable(_Table):
@@ -187,8 +188,12 @@ class Study(_Table):
             "pseudonymize": self.study.pseudonymize,
         }
 
+    def examine(self, trials: str | Path) -> TrialTable:
+        """Read a trial file as the study says, with every fault; see `psychostats.trials.examine_trials`."""
+        return examine_trials(trials, **self.read_options())
+
     def read(self, trials: str | Path) -> pd.DataFrame:
-        """Read a trial file as the study says."""
+        """Read a trial file as the study says; see `psychostats.trials.read_trials`."""
         return read_trials(trials, **self.read_options())
 
     def plan(self) -> Plan:
@@ -332,6 +337,11 @@ def _effects_faults(study: Study, model: ModelTable) -> Iterator[str]:
     if effects.moderator and "moderator" in effects.model_fields_set and model == study.models[0]:
         asked["moderator"] = effects.moderator
     for key, name in asked.items():
+        if name in RESERVED:
+            yield (
+                f"[effects] {key} is '{name}', a column of the tables of effects; rename it in [columns], for example "
+                f"my_{name} = '{name}'."
+            )
         if name not in predictors:
             yield (
                 f"[effects] {key} is '{name}', which model '{model.name}' does not have{nearest(name, predictors)}; "

@@ -1,75 +1,21 @@
-"""The tables of the report: an `Analysis` into blocks whose cells are already as they print.
+"""The tables of findings: an `Analysis` into blocks whose cells are already as they print.
 
 In: frames of numbers.  Out: `Table` blocks.  Rounds and arranges; computes no statistic.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
 from psychostats.analysis import ALL, Analysis, Result
+from psychostats.checks import MISFIT_CHANCE
 from psychostats.convergence import DIVERGENT_SHARE_MAX, ESS_MIN, RHAT_MAX, RHAT_MAX_LEVELS
-from psychostats.document import Column, Table
+from psychostats.document import Column, Table, format_value
 from psychostats.effects import ROPE_PROBABILITY
-from psychostats.sentences import estimate, number, percent, points, points_interval, share
-
-_PLURALS = {
-    "participant": "Participants",
-    "pair": "Pairs",
-    "feature": "Features",
-    "stimulus": "Stimuli",
-    "layer": "Layers",
-}
-
-
-def tabulate_exclusions(analysis: Analysis) -> list[Table]:
-    """Participants left after each step, and trials left, experiments side by side."""
-    flow = analysis.excluded.flow.assign(experiment=lambda table: table["experiment"].astype(str))
-    names = list(dict.fromkeys(flow["experiment"]))
-    tables = []
-    for key in ("participants", "trials"):
-        wide = pd.DataFrame({"step": flow.loc[flow["experiment"] == names[0], "step"].to_numpy()})
-        for name in names:
-            rows = flow[flow["experiment"] == name]
-            wide[name] = [
-                f"{left:,}" + (f" (−{gone:,})" if gone else "")
-                for gone, left in zip(rows[f"{key}_removed"], rows[f"{key}_left"], strict=True)
-            ]
-        headers = [Column(name, key.capitalize() if len(names) == 1 else name, align="right") for name in names]
-        caption = f"{key.capitalize()} left after each step; in brackets, how many the step removed."
-        tables.append(Table((Column("step", "Step"), *headers), wide, caption, anchor=f"table-{key}"))
-    return tables
-
-
-def tabulate_catch(analysis: Analysis) -> Table:
-    """Accuracy on catch trials."""
-    columns = (Column("n", "Catch trials", "integer"), Column("accuracy", "Accuracy", "number", 3))
-    return Table(
-        experiment_column(analysis) + columns,
-        analysis.catch_accuracy,
-        "Catch trials, before any exclusion.",
-        anchor="table-catch",
-    )
-
-
-def tabulate_design(analysis: Analysis) -> Table:
-    """What was analysed: trials and how many of everything."""
-    kept = analysis.excluded.kept
-    counted = [name for name in _PLURALS if name in kept.columns]
-    rows = []
-    for name, part in kept.groupby("experiment", observed=True) if "experiment" in kept.columns else [(ALL, kept)]:
-        row: dict[str, Any] = {"experiment": str(name), "trials": len(part)}
-        row |= {column: int(part[column].nunique()) for column in counted}
-        each = part.groupby(analysis.study.report.group, observed=True).size()
-        rows.append(row | {"median": float(each.median())})
-    columns = (
-        Column("trials", "Trials", "integer"),
-        *(Column(name, _PLURALS[name], "integer") for name in counted),
-        Column("median", f"Trials a {analysis.study.report.group} (median)", "integer"),
-    )
-    return Table(experiment_column(analysis) + columns, pd.DataFrame(rows), "What was analysed.", anchor="table-design")
+from psychostats.sentences import Row, estimate, number, percent, points, points_interval, share
 
 
 def tabulate_accuracy(analysis: Analysis) -> Table:
@@ -81,8 +27,9 @@ def tabulate_accuracy(analysis: Analysis) -> Table:
         Column("correct", "Correct", "integer"),
         Column("accuracy", "Accuracy", "number", 3),
     )
-    return Table(
-        experiment_column(analysis) + columns,
+    return by_experiment(
+        analysis,
+        columns,
         analysis.accuracy,
         "Raw accuracy over analysed trials.",
         anchor="table-accuracy",
@@ -97,14 +44,24 @@ def tabulate_covariance(result: Result) -> Table:
     return Table(columns, frame, "Group effects as they were fitted.", anchor="table-covariance")
 
 
-def tabulate_priors(result: Result) -> Table:
-    """Priors in use."""
+def tabulate_priors(analysis: Analysis) -> Table:
+    """Priors in use: a column for each experiment where they differ, as ranges of predictors may."""
+    rows: dict[str, dict[str, str]] = {}
+    for result in analysis.main:
+        for prior in result.fit.priors:
+            row = rows.setdefault(prior.name, {"name": prior.name, "source": prior.source})
+            row[result.experiment] = str(prior.distribution)
+    frame = pd.DataFrame(list(rows.values()))
+    names = analysis.experiments
+    same = (frame[names].nunique(axis=1) == 1).all()
+    columns = [Column(name, "Prior" if same else name) for name in (names[:1] if same else names)]
     return Table(
-        (Column("name", "Parameter", "code"), Column("prior", "Prior"), Column("source", "Source")),
-        pd.DataFrame([{**prior.row(), "name": prior.name} for prior in result.fit.priors]),
+        (Column("name", "Parameter", "code"), *columns, Column("source", "Source")),
+        frame,
         "Priors in use, on the link scale.",
         "Defaults: intercept normal(0, 1.5) where all predictors are 0; each other coefficient normal(0, 1) over its "
-        "predictor's range; SDs exponential(2); correlations lkj(2).",
+        "predictor's range; SDs exponential with rate 2 (mean 0.5); correlations lkj(2). They are proper, centred on "
+        "no effect, and put little weight on differences of more than 2 logits.",
         "table-priors",
     )
 
@@ -115,10 +72,10 @@ def tabulate_means(analysis: Analysis) -> Table:
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     for result in analysis.main:
         for row in result.means.to_dict("records"):
-            at = _at(row, moderator)
+            at = _at(row, result, moderator)
             cell = rows.setdefault(
-                (result.experiment, at, str(row[factor])),
-                {"experiment": result.experiment, "at": at, factor: str(row[factor])},
+                (result.label, at, str(row[factor])),
+                {"experiment": result.label, "at": at, factor: str(row[factor])},
             )
             cell[row["target"]] = (
                 f"{percent(row['estimate'])} [{percent(row['conf_low'])}, {percent(row['conf_high'])}]"
@@ -129,8 +86,9 @@ def tabulate_means(analysis: Analysis) -> Table:
         Column("population", "Population", align="right"),
         Column("typical", "Typical", align="right"),
     )
-    return Table(
-        experiment_column(analysis) + columns,
+    return by_experiment(
+        analysis,
+        columns,
         pd.DataFrame(list(rows.values())),
         f"Marginal means: accuracy by {factor}.",
         anchor="table-means",
@@ -144,10 +102,11 @@ def tabulate_contrasts(analysis: Analysis) -> Table:
         for row in result.contrasts.to_dict("records"):
             if row["scale"] == "link":
                 continue
-            at, name = _at(row, analysis.moderator), str(row["contrast"]).replace(" / ", " − ").replace(" - ", " − ")
-            cell = rows.setdefault(
-                (result.experiment, at, name), {"experiment": result.experiment, "at": at, "contrast": name}
+            at, name = (
+                _at(row, result, analysis.moderator),
+                str(row["contrast"]).replace(" / ", " − ").replace(" - ", " − "),
             )
+            cell = rows.setdefault((result.label, at, name), {"experiment": result.label, "at": at, "contrast": name})
             if row["scale"] == "odds_ratio":
                 cell[f"ratio_{row['target']}"] = estimate(row)
                 continue
@@ -166,8 +125,9 @@ def tabulate_contrasts(analysis: Analysis) -> Table:
         Column("rope", "In ROPE", align="right"),
     )
     name = f": {next(iter(rows.values()))['contrast']}" if one else ""
-    return Table(
-        experiment_column(analysis) + columns,
+    return by_experiment(
+        analysis,
+        columns,
         pd.DataFrame(list(rows.values())),
         f"Contrasts of accuracy, in percentage points{name}.",
         "Odds ratio, pd and ROPE are of the population. pd: probability of direction; in ROPE: share of the "
@@ -182,12 +142,13 @@ def tabulate_interaction(analysis: Analysis) -> Table:
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for result in analysis.main:
         for row in result.interaction.to_dict("records"):
-            pair = str(row["contrast"]).partition(")")[0].strip("(").replace(" / ", " − ").replace(" - ", " − ")
-            cell = rows.setdefault((result.experiment, pair), {"experiment": result.experiment, "pair": pair})
+            pair = str(row["contrast"]).rpartition(f") at {analysis.moderator} ")[0][1:]
+            pair = pair.replace(" / ", " − ").replace(" - ", " − ")
+            cell = rows.setdefault((result.label, pair), {"experiment": result.label, "pair": pair})
             if row["scale"] == "difference":
                 cell[row["target"]] = points_interval(row)
                 if row["target"] == "population":
-                    cell |= {"pd": share(row["pd"]), "rope": percent(row["rope_share"])}
+                    cell["pd"] = share(row["pd"])
             elif row["scale"] == "link":
                 cell["link"] = estimate(row)
     at = analysis.study.effects.at
@@ -198,16 +159,15 @@ def tabulate_interaction(analysis: Analysis) -> Table:
         Column("typical", "Typical", align="right"),
         Column("link", "Link scale", align="right"),
         Column("pd", "pd", align="right"),
-        Column("rope", "In ROPE", align="right"),
     )
-    return Table(
-        experiment_column(analysis) + columns,
+    return by_experiment(
+        analysis,
+        columns,
         pd.DataFrame(list(rows.values())),
         f"Interaction: the contrast at {analysis.moderator} {at[-1]:g} minus the contrast at {at[0]:g}, in percentage "
         "points.",
-        "pd and ROPE are of the population's change in percentage points; the limits of the ROPE were set for a "
-        "contrast, not "
-        "for a difference of contrasts.",
+        "pd is of the population's change in percentage points. The region of practical equivalence was set for a "
+        "contrast, not for a difference of contrasts, so none is given here.",
         "table-interaction",
     )
 
@@ -219,7 +179,7 @@ def tabulate_slopes(analysis: Analysis) -> Table:
     for result in analysis.main:
         for row in result.slopes[result.slopes["scale"] == "difference"].to_dict("records"):
             cell = rows.setdefault(
-                (result.experiment, str(row[factor])), {"experiment": result.experiment, factor: str(row[factor])}
+                (result.label, str(row[factor])), {"experiment": result.label, factor: str(row[factor])}
             )
             cell[row["target"]] = points_interval(row)
             if row["target"] == "population":
@@ -230,8 +190,9 @@ def tabulate_slopes(analysis: Analysis) -> Table:
         Column("typical", "Typical", align="right"),
         Column("pd", "pd", align="right"),
     )
-    return Table(
-        experiment_column(analysis) + columns,
+    return by_experiment(
+        analysis,
+        columns,
         pd.DataFrame(list(rows.values())),
         f"Slopes: average change of accuracy per unit of {analysis.moderator}, in percentage points.",
         anchor="table-slopes",
@@ -248,7 +209,7 @@ def tabulate_models(analysis: Analysis) -> Table:
             for row in table[chosen].to_dict("records") if result.experiment == experiment else []:
                 rows.append(
                     {
-                        "experiment": experiment,
+                        "experiment": result.label,
                         "model": result.model.name,
                         "family": result.fit.spec.family.describe(),
                         "contrast": str(row["contrast"]).replace(" - ", " − "),
@@ -263,8 +224,9 @@ def tabulate_models(analysis: Analysis) -> Table:
         Column("value", "Difference, population", align="right"),
         Column("pd", "pd", align="right"),
     )
-    return Table(
-        experiment_column(analysis) + columns,
+    return by_experiment(
+        analysis,
+        columns,
         pd.DataFrame(rows),
         "The headline contrast under each model, in percentage points.",
         anchor="table-models",
@@ -294,27 +256,56 @@ def tabulate_truth(analysis: Analysis) -> Table | None:
         return None
     truth = study.plan().truth
     rows: dict[str, dict[str, str]] = {}
+
+    def add(term: str, result: Result, true: str, row: Row, missed: bool, shown: str) -> None:
+        cell = rows.setdefault(term, {"term": term})
+        cell |= {f"true {result.experiment}": true, result.experiment: shown + (" *" if missed else "")}
+
     for result in analysis.main:
+        for name, true, row in _true_effects(result):
+            missed = not row["conf_low"] <= true <= row["conf_high"]
+            add(name, result, points(true), row, missed, points_interval(row))
+    for result in analysis.main if rows else ():  # coefficients of another model mean something else
         terms = result.fit.terms(interval=study.effects.as_interval()).set_index("term")
-        for term, value in truth.get(result.experiment, {}).items():
-            if term in terms.index:
-                row = terms.loc[term].to_dict()
-                missed = "" if row["conf_low"] <= value <= row["conf_high"] else " *"
-                rows.setdefault(term, {"term": term})[result.experiment] = f"{number(value)}: {estimate(row)}{missed}"
+        known = truth.get(result.experiment, {})
+        for term in terms.index.intersection(list(known), sort=False):
+            row = terms.loc[term].to_dict()
+            missed = not row["conf_low"] <= known[term] <= row["conf_high"]
+            add(term, result, number(known[term]), row, missed, estimate(row))
     if not rows:
         return None
     return Table(
         (
-            Column("term", "Term", "code"),
-            *(Column(name, f"{name}: truth, estimate", align="right") for name in analysis.experiments),
+            Column("term", "Quantity", "code"),
+            *(
+                column
+                for result in analysis.main
+                for column in (
+                    Column(f"true {result.experiment}", "True", align="right"),
+                    Column(result.experiment, result.label, align="right"),
+                )
+            ),
         ),
         pd.DataFrame(list(rows.values())),
         f"What was true in the simulation (seed {study.simulate.seed}), and what was estimated.",
-        f"A star marks a true value outside its interval. {study.simulate.careless} participants in each experiment "
-        "were "
-        "simulated as careless. The table holds only if these trials are the ones simulated from this study file.",
+        "The first rows are population differences in percentage points, the others coefficients, SDs and "
+        f"correlations. A star marks a true value outside its {study.effects.as_interval().label}. "
+        f"{study.simulate.careless} participants in each experiment were simulated as careless. The table holds only "
+        "if these trials are the ones simulated from this study file.",
         "table-truth",
     )
+
+
+def _true_effects(result: Result) -> Iterator[tuple[str, float, Row]]:
+    """Yield the name, the true value and the estimate's row of the population contrasts and their changes."""
+    if result.truth.empty:
+        return
+    chosen = ["target", "scale", "contrast"]
+    estimates = pd.concat([result.headline, result.interaction], ignore_index=True).set_index(chosen)
+    for row in result.truth.to_dict("records"):
+        if (row["target"], row["scale"]) == ("population", "difference"):
+            name = str(row["contrast"]).replace(" - ", " − ")
+            yield name, row["estimate"], estimates.loc[tuple(row[key] for key in chosen)].to_dict()
 
 
 def tabulate_convergence(analysis: Analysis) -> Table:
@@ -329,10 +320,10 @@ def tabulate_convergence(analysis: Analysis) -> Table:
             {
                 "experiment": result.experiment,
                 "model": result.model.name,
-                "rhat": values["rhat"].max(),
-                "levels": levels.max() if len(levels) else None,
-                "bulk": values["ess_bulk"].min(),
-                "tail": values["ess_tail"].min(),
+                "rhat": values["rhat"].max(skipna=False),
+                "levels": levels.max(skipna=False) if len(levels) else None,
+                "bulk": values["ess_bulk"].min(skipna=False),
+                "tail": values["ess_tail"].min(skipna=False),
                 "divergences": values["divergences"].max(),
                 "depth": values["treedepth_hits"].max(),
                 "verdict": "converged" if result.fit.converged else "NOT converged",
@@ -348,110 +339,64 @@ def tabulate_convergence(analysis: Analysis) -> Table:
         Column("depth", "Tree limit", "integer"),
         Column("verdict", "Verdict"),
     )
-    return Table(
-        experiment_column(analysis) + columns,
+    return by_experiment(
+        analysis,
+        columns,
         pd.DataFrame(rows),
         "Convergence of every fit: the worst R-hat and the least effective sample size (ESS) of its terms, the worst "
         "R-hat "
         "of single levels, divergent transitions, and transitions that reached the limit of the tree.",
         f"Limits: R-hat at most {RHAT_MAX:g} (of single levels {RHAT_MAX_LEVELS:g}), ESS at least {ESS_MIN:.0f}, "
-        f"divergences at most {DIVERGENT_SHARE_MAX:.1%} of the draws.",
+        f"divergences at most {percent(DIVERGENT_SHARE_MAX)} of the draws.",
         "table-convergence",
     )
 
 
 def tabulate_predictive(analysis: Analysis) -> Table:
     """How many groups lie inside their posterior predictive interval."""
-    study, rows = analysis.study, []
-    for result in analysis.main:
-        split = [name for name in result.cells.columns if name in (study.effects.factor, "layer", analysis.moderator)]
-        for what, table in ((" and ".join(split), result.cells), (study.report.group, result.participants)):
-            rows.append(
-                {
-                    "experiment": result.experiment,
-                    "what": what,
-                    "groups": len(table),
-                    "inside": int(table["inside"].sum()),
-                    "share": float(table["inside"].mean()),
-                }
-            )
+    rows = pd.concat([result.predictive.assign(experiment=result.label) for result in analysis.main])
+    rows["share"] = rows["inside"] / rows["groups"]
+    rows["verdict"] = rows["misfit"].map({True: "does NOT fit", False: "no misfit seen"})
     columns = (
         Column("what", "Groups by"),
         Column("groups", "Groups", "integer"),
         Column("inside", "Inside", "integer"),
         Column("share", "Share", "percent", 0),
+        Column("allowed", "May lie outside", "integer"),
+        Column("verdict", "Verdict"),
     )
-    return Table(
-        experiment_column(analysis) + columns,
-        pd.DataFrame(rows),
+    return by_experiment(
+        analysis,
+        columns,
+        rows,
         "Groups whose observed accuracy lies in the posterior predictive interval.",
-        anchor="table-predictive",
+        f"More outside than may be would happen to a true model in {percent(MISFIT_CHANCE)} of studies at most.",
+        "table-predictive",
     )
 
 
-def tabulate_provenance(analysis: Analysis) -> Table:
-    """What went in, with hashes and versions."""
-    study, made = analysis.study, analysis.main[0].fit
-    settings = {
-        f"{s.chains} chains of {s.draws:,} draws after {s.tune:,}, seed {s.seed}, target acceptance {s.target_accept:g}"
-        for s in (result.fit.settings for result in analysis.results)
-    }
-    facts = [
-        ("Trials", f"{analysis.source['file']}, SHA-256 {analysis.source['file_sha256']}"),
-        ("Study file", f"{study.path.name}, SHA-256 {study.sha256}"),
-        *(
-            (
-                "Analysed data" if result.experiment == ALL else f"Data of {result.experiment}",
-                f"SHA-256 {result.fit.provenance['data']['sha256']}",
-            )
-            for result in analysis.main
-        ),
-        ("Engine", f"{made.provenance['engine']} ({made.provenance['engine_reason']})"),
-        ("Sampler", "; ".join(sorted(settings))),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in made.provenance["versions"].items())),
-    ]
-    frame = pd.DataFrame(facts, columns=["what", "value"])
-    return Table((Column("what", "What"), Column("value", "Value")), frame, "What went in.", anchor="table-provenance")
-
-
-def tabulate_sources(analysis: Analysis) -> Table:
-    """Where the settings of the study file come from."""
-    study = analysis.study
-    rows = [{"key": key, "source": study.source_of(key)[0], "note": study.source_of(key)[1]} for key in study.sources]
-    return Table(
-        (Column("key", "Setting", "code"), Column("source", "Source"), Column("note", "Note")),
-        pd.DataFrame(rows),
-        "Where the settings of the study file come from.",
-        "paper: stated there. predecessor: an earlier study of the same line. assumed: ours. A setting that is not "
-        "listed is assumed.",
-        "table-sources",
-    )
-
-
-def tabulate_seconds(analysis: Analysis) -> Table:
-    """Time of each stage."""
-    rows = [{"stage": stage, "seconds": value} for stage, value in analysis.seconds.items() if value >= 0.05]
-    return Table(
-        (Column("stage", "Stage"), Column("seconds", "Seconds", "number", 1)),
-        pd.DataFrame(rows, columns=["stage", "seconds"]),
-        "Time of each stage of this run.",
-        "A fit that was answered from disk takes no sampling. Writing the two documents is not in the table.",
-        "table-seconds",
-    )
-
-
-def experiment_column(analysis: Analysis) -> tuple[Column, ...]:
-    """Return the column that names the experiment, where there are several."""
-    return (Column("experiment", "Experiment"),) if len(analysis.experiments) > 1 else ()
+def by_experiment(
+    analysis: Analysis,
+    columns: tuple[Column, ...],
+    frame: pd.DataFrame,
+    caption: str,
+    note: str = "",
+    anchor: str = "",
+) -> Table:
+    """Make a table whose first column names the experiment, where there are several."""
+    first = (Column("experiment", "Experiment"),) if len(analysis.experiments) > 1 else ()
+    return Table(first + columns, frame, caption, note, anchor)
 
 
 def _moderator_column(analysis: Analysis) -> tuple[Column, ...]:
     return (Column("at", analysis.moderator.capitalize()),) if analysis.moderator else ()
 
 
-def _at(row: dict[Any, Any], moderator: str | None) -> str:
-    """Return at which value of the moderator a row holds, as text."""
+def _at(row: dict[Any, Any], result: Result, moderator: str | None) -> str:
+    """Return at which value of the moderator a row of a result holds, as text."""
     if moderator is None:
         return ""
     value = row.get(moderator)
-    return "mean" if value is None or pd.isna(value) else f"{value:g}"
+    if value is None or pd.isna(value):
+        return f"mean ({number(result.fit.coding.ranges[moderator][1])})"
+    return format_value(float(value))

@@ -31,6 +31,7 @@ from psychostats.cells import (
     read_raw,
     recode_cells,
 )
+from psychostats.columns import COLUMNS, analysed, order_levels, person_keys
 from psychostats.errors import DataError, Fault, InputError
 from psychostats.identity import pseudonymize
 
@@ -38,47 +39,11 @@ Assignment: TypeAlias = Literal["within", "between"]
 Levels: TypeAlias = Sequence[str] | Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of the trial table: its kind, what its cells may be (in words), and its levels where they are fixed."""
-
-    name: str
-    kind: Kind
-    allowed: str = "text"
-    levels: tuple[str, ...] = ()
-
-
-_PHASES = ("practice", "main", "repeat")
-
-#: The columns the trial table knows, by name; files may hold others, which are kept.
-COLUMNS: Mapping[str, Column] = {
-    column.name: column
-    for column in (
-        Column("participant", "text"),
-        Column("experiment", "text"),
-        Column("block", "text"),
-        Column("trial", "integer", "whole numbers from 1"),
-        Column("representation", "text"),
-        Column("layer", "text"),
-        Column("depth", "number", "finite numbers from 0 (first layer) to 1 (last)"),
-        Column("feature", "text"),
-        Column("pair", "text"),
-        Column("stimulus", "text"),
-        Column("response", "text"),
-        Column("correct", "binary", "0 and 1 (or False and True)"),
-        Column("rt", "number", "finite numbers (seconds)"),
-        Column("confidence", "number", "finite numbers"),
-        Column("catch", "flag", "true and false (or 1 and 0)"),
-        Column("phase", "text", "'practice', 'main' and 'repeat'", _PHASES),
-    )
-}
-
 _KINDS: Mapping[str, Kind] = {column.name: column.kind for column in COLUMNS.values()}
 
 # These decide whose row it is and whether it is analysed, so a bad cell in them is always an error.
 _STEERING = ("participant", "phase", "catch")
 _KEY = ("participant", "experiment", "phase", "block", "trial")
-_REPRESENTATIONS = (("local", "distributed"), ("neuron", "dictionary"))
 _MILLISECONDS = 100.0  # a median response time above this many "seconds" is taken for milliseconds
 
 
@@ -94,16 +59,25 @@ class TrialTable:
         Every fault, errors first.
     n_dropped
         Rows left out because a needed cell was blank (``missing="drop"``).
+    n_rows, n_filtered
+        Rows of the file, and how many of them the filters set aside.
     """
 
     frame: pd.DataFrame
     faults: tuple[Fault, ...] = ()
     n_dropped: int = 0
+    n_rows: int = 0
+    n_filtered: int = 0
 
     @property
     def errors(self) -> tuple[Fault, ...]:
         """The faults that stop an analysis."""
         return tuple(fault for fault in self.faults if fault.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Fault, ...]:
+        """The faults that an analysis goes on with, and a reader should know."""
+        return tuple(fault for fault in self.faults if fault.severity == "warning")
 
 
 class ReadOptions(TypedDict, total=False):
@@ -247,24 +221,10 @@ def examine_trials(
         faults.append(Fault(f"No trial is left: every one of the {len(rows)} rows lacks a needed cell."))
     faults += _range_faults(frame, vital)
     faults += _duplicate_faults(frame)
+    faults += _unmarked_faults(frame, {*raw.cells} & {*columns.values()})
     faults += _accuracy_faults(frame)
     faults += _assignment_faults(frame, _new_levels(levels.get("representation")), assignment)
-    return TrialTable(frame, _errors_first(faults), int((~complete).sum()))
-
-
-def analysed(frame: pd.DataFrame) -> Bools:
-    """Return which rows are main trials and not catch trials; a table without these columns has nothing else."""
-    rows = np.ones(len(frame), dtype=bool)
-    if "phase" in frame:
-        rows &= (frame["phase"] == "main").to_numpy(dtype=bool)
-    if "catch" in frame:
-        rows &= (frame["catch"] != 1).to_numpy(dtype=bool)
-    return rows
-
-
-def person_keys(frame: pd.DataFrame) -> list[str]:
-    """Return the columns that tell participations apart: `participant`, and `experiment` if there is one."""
-    return [name for name in ("experiment", "participant") if name in frame]
+    return TrialTable(frame, _errors_first(faults), int((~complete).sum()), len(raw.rows), len(raw.rows) - len(rows))
 
 
 def require_columns(frame: pd.DataFrame, needed: Collection[str]) -> None:
@@ -325,7 +285,8 @@ def _judge_blanks(
             complete &= ~lacking
         elif lacking.any():
             at = frame.index[lacking].tolist()
-            message = f"Column '{name}' is blank in {_rows(at)}; fill it, or drop such rows with missing = drop."
+            study = ' (in a study file, [exclusions] missing_response = "drop")' if name == "correct" else ""
+            message = f"Column '{name}' is blank in {_rows(at)}; fill it, or drop such rows with --missing drop{study}."
             faults.append(Fault(message, "error", name, at[0]))
     return complete
 
@@ -344,16 +305,7 @@ def _settle(frame: pd.DataFrame, orders: Mapping[str, Sequence[str]], force: boo
                 frame[name] = column.astype(whole[known.kind])
             elif known is None and (column % 1 == 0).all():
                 frame[name] = column.astype(np.int64)
-    if "representation" in frame and "representation" not in orders:
-        held = {str(one) for one in frame["representation"].dropna().unique()}
-        order = next((pair for pair in _REPRESENTATIONS if held and held <= set(pair)), None)
-        if order:
-            frame["representation"] = pd.Categorical(frame["representation"], order)
-    if {"layer", "depth"} <= set(frame) and "layer" not in orders and frame["depth"].notna().any():
-        depth = frame.groupby("layer", observed=True)["depth"].mean()
-        layers = sorted(depth.index, key=lambda layer: (math.isnan(depth[layer]), depth[layer], layer))
-        frame["layer"] = pd.Categorical(frame["layer"], layers)
-    return pseudonymize(frame, force=force, spared=COLUMNS)
+    return pseudonymize(order_levels(frame), force=force, spared=COLUMNS)
 
 
 def _range_faults(frame: pd.DataFrame, vital: Collection[str]) -> Iterator[Fault]:
@@ -372,7 +324,7 @@ def _range_faults(frame: pd.DataFrame, vital: Collection[str]) -> Iterator[Fault
             what = f"Column '{name}' is {outside.iloc[0]:g} in {_rows(at)}"
             allowed = "finite numbers from 0 (seconds)" if name == "rt" else COLUMNS[name].allowed
             error = strict and name in vital
-            tail = "" if error or not strict else unused
+            tail = "" if name in vital else unused
             yield Fault(f"{what}; allowed are {allowed}{tail}.", "error" if error else "warning", name, at[0])
     if "rt" in frame and frame["rt"].median() > _MILLISECONDS:
         median = f"{frame['rt'].median():.0f}"
@@ -397,6 +349,24 @@ def _duplicate_faults(frame: pd.DataFrame) -> Iterator[Fault]:
         advice = "remove the copies, or map 'phase' or 'block' if the numbering starts again"
         yield Fault(
             f"Column 'trial' repeats in {_rows(at)} what row {first} has ({where}); {advice}.", "error", "trial", at[0]
+        )
+
+
+def _unmarked_faults(frame: pd.DataFrame, mapped: Collection[str]) -> Iterator[Fault]:
+    """Warn of columns that seem to mark catch or practice trials under another name: their trials are analysed."""
+    for name in frame.columns.difference([*COLUMNS, *mapped]):
+        held = {str(value).strip().lower() for value in frame[name].dropna().unique()[:50]}
+        if "catch" not in frame and "catch" in name.lower() and held <= {"true", "false", "0", "1", "0.0", "1.0"}:
+            what, ours = "catch", f"--map catch={name}"
+        elif "phase" not in frame and "practice" in held:
+            what, ours = "practice", f"--map phase={name} (a study file can recode its levels)"
+        else:
+            continue
+        yield Fault(
+            f"Column '{name}' seems to mark {what} trials, which are analysed like the others under this name; to set "
+            f"them aside, use {ours}.",
+            "warning",
+            name,
         )
 
 

@@ -21,7 +21,8 @@ formulas <- c(
   "~ h / x", "~ x / f", "~ f - 1", "~ x:f", "~ f * x - f", "~ h:f + h", "~ C(h, sum):x", "~ (f + x + z)^2", "~ x:z:f",
   "~ u * h", "~ I(x^2) + I(x * z) + I(x/z)", "~ I((x + z)^2) + I(-x)", "~ I(2 * x - z)", "~ I(2^x)", "~ log(z):f",
   "~ exp(-z) + sqrt(z)", "~ poly(x, 2) * f", "~ poly(x, degree = 3)", "~ scale(x) * f", "~ bs(x, df = 5)",
-  "~ bs(x, df = 4, degree = 2)", "~ bs(x)"
+  "~ bs(x, df = 4, degree = 2)", "~ bs(x)", "~ x + f + f:x", "~ z + h:z", "~ h + f:h", "~ f + x:f", "~ x + (f - 1)",
+  "~ (0 + x)", "~ x + (z + (f - 1))", "~ (x + z):f"
 )
 
 quoted <- function(x) encodeString(enc2utf8(x), quote = '"')

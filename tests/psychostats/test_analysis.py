@@ -6,8 +6,10 @@ import pytest
 from scipy import stats
 from studies import known_fit, odd_report, odd_trials, small_report, study_of
 
-from psychostats.analysis import ALL, analyse, file_name, summarise_fit
+from psychostats.analysis import ALL, analyse, file_name, shared_features, summarise_fit, with_feature_effects
 from psychostats.errors import InputError
+from psychostats.opening import notices
+from psychostats.study import DEFAULT_FORMULA
 from psychostats.trials import analysed
 
 
@@ -205,3 +207,66 @@ def test_tables_of_a_known_fit_are_its_closed_form(tmp_path):
 def test_practice_repeats_and_catch_trials_are_not_analysed(small):
     trials = small.analysis.study.read(small.trials)
     assert len(small.analysis.excluded.kept) == int((analysed(trials) & trials["correct"].notna()).sum())
+
+
+# What is true, what does not fit, what is shared ---------------------------------------------------------------------
+
+
+def test_the_truth_of_a_simulated_study_is_that_of_its_true_model(small):
+    """Against new people and new pairs, drawn one by one from the true values."""
+    result = small.analysis.main[0]
+    truth = small.analysis.study.plan().truth["first"]
+    rng = np.random.default_rng(1)
+    u, s, v, t = (
+        truth[f"sd_{group}__{term}"] * rng.standard_normal(400_000)
+        for group in ("participant", "pair")
+        for term in ("Intercept", "representationdistributed")
+    )
+
+    def accuracy(distributed, depth):
+        b = [truth[f"b_{name}"] for name in ("Intercept", "representationdistributed", "depth")]
+        eta = b[0] + b[1] * distributed + (b[2] + truth["b_representationdistributed:depth"] * distributed) * depth
+        return (0.5 + 0.5 / (1 + np.exp(-(eta + u + v + distributed * (s + t))))).mean()
+
+    depth = result.fit.data["depth"].mean()
+    rows = result.truth.query("target == 'population' and scale == 'difference'")["estimate"].tolist()
+    change = accuracy(1, 1.0) - accuracy(0, 1.0) - accuracy(1, 0.0) + accuracy(0, 0.0)
+    assert rows == pytest.approx([accuracy(1, depth) - accuracy(0, depth), change], abs=0.001)
+    plain = next(result for result in small.analysis.results if result.model.name == "plain")
+    assert plain.truth.empty  # what is true of another model is not known
+
+
+def test_a_direction_that_serves_two_pairs_gets_its_own_effects(tmp_path):
+    kept = pd.DataFrame({"pair": ["p1", "p2", "p3"], "feature": ["f", "f", "g"]})
+    default = with_feature_effects(study_of(tmp_path, ""), kept)
+    assert [model.formula for model in default.models] == [f"{DEFAULT_FORMULA} + (1 | feature)"] * 2
+    text = "[[models]]\nname = 'm'\nformula = 'correct ~ representation'\n[effects]\nmoderator = ''\n"
+    written = study_of(tmp_path, text)
+    assert with_feature_effects(written, kept).models[0].formula == "correct ~ representation"
+    apart = kept.assign(feature=["f", "h", "g"])
+    assert with_feature_effects(study_of(tmp_path, ""), apart).models[0].formula == DEFAULT_FORMULA
+    # The same feature in two experiments is no sharing.
+    twice = pd.DataFrame({"experiment": ["a", "b"], "pair": ["p1", "p2"], "feature": ["f", "f"]})
+    assert shared_features(twice) == []
+
+
+def test_a_model_that_misses_its_data_is_said_to_before_all_else(tmp_path):
+    """Answers at one level are turned round, which a model that guesses at 0.5 cannot follow."""
+    frame = odd_trials().assign(condition=lambda table: np.where(table.index % 2, "b", "a"))
+    frame["correct"] = np.where(frame["condition"] == "b", 0, 1)
+    frame.to_csv(tmp_path / "trials.csv", index=False)
+    settings = "draws = 40\ntune = 60\nchains = 2"
+    study = study_of(tmp_path, PEOPLE + MODEL.format("condition").replace("name = 'm'", f"name = 'm'\n{settings}"))
+    analysis = analyse(study, tmp_path / "trials.csv", tmp_path / "fits", progress=False)
+    assert analysis.main[0].predictive["misfit"].any()
+    boxes = {box.title: box for box in notices(analysis)}
+    box = boxes["The model does not fit these trials"]
+    said = "".join(run.text for item in box.blocks[0].items for run in item)
+    assert "lie outside their posterior predictive interval" in said
+    assert "accuracy at condition b is 0.000, below the guess rate 0.5" in said
+    assert "The check of the trials warns" in boxes  # of accuracy at or below chance
+
+
+def test_no_misfit_is_seen_where_there_is_none(small):
+    assert not any(result.predictive["misfit"].any() for result in small.analysis.main)
+    assert small.analysis.main[0].predictive["what"].tolist() == ["representation and layer", "participant", "pair"]

@@ -6,7 +6,14 @@ import pytest
 from scipy import special, stats
 from studies import known_fit
 
-from psychostats.checks import draw_priors, predictive_accuracy, prior_predictive_accuracy
+from psychostats.checks import (
+    MISFIT_CHANCE,
+    below_guess,
+    draw_priors,
+    most_outside,
+    predictive_accuracy,
+    prior_predictive_accuracy,
+)
 from psychostats.errors import InputError
 from psychostats.intervals import Interval
 from psychostats.predictor import random_variance
@@ -152,3 +159,17 @@ def test_prior_draws_of_uncorrelated_effects_have_none():
 
 def test_the_test_priors_read_as_they_should():
     assert str(parse_prior("sd_g__Intercept ~ gamma(4, 2)")[1]) == "gamma(4, 2)"
+
+
+def test_a_misfit_is_what_chance_hardly_makes():
+    assert [most_outside(n, 0.95) for n in (1, 32, 180)] == [1, 6, 19]
+    rng = np.random.default_rng(1)
+    outside = (rng.uniform(size=(20_000, 32)) > 0.95).sum(axis=1)
+    assert (outside > most_outside(32, 0.95)).mean() <= MISFIT_CHANCE
+
+
+def test_accuracy_below_guessing_by_more_than_chance_is_found():
+    table = pd.DataFrame({"level": ["a", "b", "c"], "n": [100, 100, 4], "correct": [30, 45, 0]})
+    table["accuracy"] = table["correct"] / table["n"]
+    assert below_guess(table, 0.5)["level"].tolist() == ["a"]
+    assert below_guess(table, 0.0).empty

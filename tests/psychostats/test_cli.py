@@ -219,8 +219,8 @@ def test_practice_and_catch_trials_are_set_aside_and_blanks_are_counted(folder, 
     refused = run("fit", folder / "messy.csv", *short, "--out", folder / "messy")
     assert refused.code == 2
     assert refused.err == (
-        "error: Column 'correct' is blank in row 42 (and 2 more rows); fill it, or drop such rows with missing = "
-        "drop.\n"
+        "error: Column 'correct' is blank in row 42 (and 2 more rows); fill it, or drop such rows with --missing drop "
+        '(in a study file, [exclusions] missing_response = "drop").\n'
     )
     assert not (folder / "messy").exists()
     answer = run("fit", folder / "messy.csv", *short, "--out", folder / "messy", "--missing", "drop", "--json")
@@ -228,7 +228,7 @@ def test_practice_and_catch_trials_are_set_aside_and_blanks_are_counted(folder, 
     assert "dropped: 3 rows that lack a value" in answer.err
     assert (answer.data["fit"]["n_trials"], answer.data["fit"]["n_dropped"]) == (447, 3)
     assert (
-        "447 trials, 15 participant; 3 rows dropped" in run("summary", folder / "messy").out
+        "447 trials, 15 participants; 3 rows dropped" in run("summary", folder / "messy").out
     )  # all of the first one's are set aside
 
 
@@ -517,3 +517,43 @@ def test_a_failure_of_ours_is_exit_1_without_a_traceback(failure, code, said):
     assert answer.returncode == code
     assert answer.stderr.startswith(said)
     assert answer.stderr.count("\n") == 1
+
+
+def test_several_values_may_follow_one_option(folder, run):
+    table().rename(columns={"participant": "who", "correct": "hit"}).to_csv(folder / "renamed.csv", index=False)
+    maps = ("--map", "participant=who", "correct=hit")
+    assert run("check", folder / "renamed.csv", *maps, "--formula", FORMULA).code == 0
+    assert run("check", *maps, "--formula", FORMULA, folder / "renamed.csv").code == 0
+
+
+def test_rows_are_filtered_and_pooled_experiments_are_named(folder, run):
+    frame = table().assign(experiment=lambda rows: np.where(rows["participant"] < "p08", "one", "two"))
+    frame.to_csv(folder / "two.csv", index=False)
+    short = ("--formula", FORMULA, "--draws", "20", "--tune", "20", "--chains", "2", "--json")
+    pooled = run("fit", folder / "two.csv", *short, "--out", folder / "pooled")
+    assert "warning: the trials of several experiments (one, two) are pooled; --filter experiment=NAME" in pooled.err
+    one = run("fit", folder / "two.csv", *short, "--out", folder / "one", "--filter", "experiment=one")
+    assert "pooled" not in one.err and one.data["fit"]["n_trials"] == 240
+    absent = run("check", folder / "two.csv", "--filter", "experiment=three")
+    assert absent.code == 2 and "which no row holds" in absent.out
+    assert run("check", folder / "two.csv", "--filter", "experiment").code == 2
+
+
+def test_check_may_leave_out_what_is_missing(folder, run):
+    table().assign(correct=lambda rows: rows["correct"].where(rows.index != 3)).to_csv(folder / "gap.csv", index=False)
+    assert run("check", folder / "gap.csv", "--formula", FORMULA).code == 2
+    assert run("check", folder / "gap.csv", "--formula", FORMULA, "--missing", "drop").code == 0
+    assert run("check", folder / "gap.csv", "--missing", "perhaps").code == 2
+
+
+def test_a_second_call_does_not_say_that_it_fits(folder, fitted, run):
+    answer = run("fit", folder / "trials.csv", "--formula", FORMULA, "--out", folder / "talk2", "--draws", "20")
+    again = run("fit", folder / "trials.csv", "--formula", FORMULA, "--out", folder / "talk2", "--draws", "20")
+    assert "fitting" in answer.err and "fitting" not in again.err
+    assert "already holds this fit; nothing was sampled" in again.err
+
+
+def test_priors_that_were_changed_stand_in_the_summary(folder, run):
+    short = ("--draws", "20", "--tune", "20", "--chains", "2", "--formula", FORMULA)
+    answer = run("fit", folder / "trials.csv", *short, "--out", folder / "prior", "--prior", "Intercept ~ cauchy(0, 1)")
+    assert "Priors:  b_Intercept ~ cauchy(0, 1), the others default" in answer.out

@@ -104,14 +104,17 @@ def test_a_figure_that_does_not_exist_is_no_number():
 
 def test_effects_say_what_their_columns_are():
     fit = settled("correct ~ x + (1 | g)", family="afc")
-    means = describe_effects(marginal_means(fit, "x"), Interval())
+    means = describe_effects(fit, marginal_means(fit, "x"), ["x"])
     assert means.splitlines()[0].split() == ["term", "target", "scale", "estimate", "sd", "conf_low", "conf_high"]
     assert "conf_low and conf_high bound the 95 % equal-tailed credible interval." in means
-    assert "typical: random effects at zero" in means
+    assert "typical: all group effects at zero, the median g." in means
+    assert "population: averaged over new gs." in means and "estimate is the posterior mean." in means
     assert "pd:" not in means
 
-    both = pd.concat([marginal_means(fit, "x").astype({"contrast": object}), contrasts(fit, "x")], ignore_index=True)
-    text = describe_effects(both, Interval("hdi", 0.9))
+    hdi = Interval("hdi", 0.9)
+    parts = [marginal_means(fit, "x", interval=hdi).astype({"contrast": object}), contrasts(fit, "x", interval=hdi)]
+    both = pd.concat(parts, ignore_index=True)
+    text = describe_effects(fit, both, ["x"])
     assert "the 90 % highest-density credible interval." in text
     assert "share of draws within -0.02 to 0.02 (difference), 0.835 to 1.2 (odds_ratio)." in text
     head, *lines = text.splitlines()[: len(both) + 1]
@@ -120,3 +123,14 @@ def test_effects_say_what_their_columns_are():
         assert f"{row['estimate']:.3f}" in line
         assert (f"{row['pd']:.3f}" in line) == bool(np.isfinite(row["pd"]))
         assert "nan" not in line and "None" not in line
+
+
+def test_effects_say_where_other_predictors_are_held_and_whether_they_may_be_read():
+    rows = ROWS.assign(z=np.linspace(0, 1, len(ROWS)))
+    fit = known_fit("correct ~ x + z", rows, B | {"z": 0.1})
+    lines = describe_effects(fit, marginal_means(fit, "x"), ["x"]).splitlines()
+    assert lines[0] == "NOT CONVERGED: these numbers may not be read."
+    assert "Held at their mean: z = 0.5." in lines
+    assert "population: the model has no group effects, so both targets are one." in lines
+    held = describe_effects(fit, marginal_means(fit, "x", by={"z": [0.2]}), ["x", "z"])
+    assert "Held" not in held

@@ -105,8 +105,8 @@ def test_sentences_name_the_worst_of_each_kind_and_how_many_more() -> None:
         treedepth_hits=2,
     )
     assert explain(checks) == [
-        "R-hat of t3 is 1.300 (at most 1.05) and 3 more: the chains disagree; draw longer (--tune, --draws).",
-        "bulk ESS of t1 is 90 (at least 400) and 1 more: draw longer (--draws).",
+        "R-hat of t3 is 1.300 (at most 1.05) and 3 more: the chains disagree; draw longer (tune, draws).",
+        "Bulk ESS of t1 is 90 (at least 400) and 1 more: draw longer (draws).",
         "7 divergent transitions (at most 4): the posterior has corners the sampler cannot enter; simplify the group "
         "effects or use tighter priors on sd.",
         "2 transitions hit the greatest tree depth: slow, not wrong; ESS says whether to draw longer.",

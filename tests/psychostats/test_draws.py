@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from studies import known_fit
 
 from psychostats.design import Block, Design
 from psychostats.draws import TERM_COLUMNS, Draws, diagnose, label
@@ -251,3 +252,14 @@ def test_arviz_summarises_a_fit(fitted: Callable[[str], Fit]) -> None:
     assert summary.index.tolist() == ["b[Intercept]", "b[contrast]", "sd_observer[Intercept]"]
     np.testing.assert_allclose(summary["mean"], ours["estimate"], rtol=1e-10)
     np.testing.assert_allclose(summary["r_hat"], ours["rhat"], rtol=1e-6)
+
+
+def test_percent_signs_and_slashes_in_names_survive_the_file(tmp_path):
+    rows = pd.DataFrame({"p%2Fq": ["a", "b"] * 10, "r/s": ["u", "v"] * 10, "100%": np.arange(20.0)})
+    rows["correct"] = [0, 1] * 10
+    formula = "correct ~ `p%2Fq` + `100%` + (1 | `r/s`)"
+    fit = known_fit(formula, rows, {"Intercept": 0, "p%2Fqb": 1, "100%": 2})
+    fit.draws_table.write(tmp_path / "draws.nc")
+    again = Draws.read(tmp_path / "draws.nc")
+    assert list(again.groups["constant_data"]) == list(fit.draws_table.groups["constant_data"])
+    pd.testing.assert_frame_equal(again.flat(random=True), fit.draws_table.flat(random=True))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import special, stats
+from studies import known_fit
 
 from psychostats.design import code
 from psychostats.draws import label
@@ -487,3 +488,31 @@ def test_an_offset_is_evaluated_at_the_mean_of_its_column(trials: Trials) -> Non
 def test_bad_input_is_refused_by_name(call: Callable[[Fit], Any], words: str, afc: Fit) -> None:
     with pytest.raises(InputError, match=words):
         call(afc)
+
+
+def test_a_predictor_may_bear_the_name_of_a_column_of_the_tables():
+    rows = pd.DataFrame({"x": ["a", "b"] * 20, "contrast": np.repeat([0.1, 0.5], 20), "correct": [0, 1] * 20})
+    fit = known_fit("correct ~ x * contrast", rows, {"Intercept": 0, "xb": 1, "contrast": 2, "xb:contrast": -1})
+    table = contrasts(fit, "x", by={"contrast": [0.1, 0.5]})
+    assert table.columns[:3].tolist() == ["term", "contrast", "by_contrast"]
+    assert table["by_contrast"].unique().tolist() == [0.1, 0.5] and set(table["contrast"]) == {"b - a", "b / a"}
+    means = marginal_means(fit, "x", by={"contrast": [0.1]})
+    assert means["contrast"].isna().all() and means["by_contrast"].eq(0.1).all()
+
+
+def test_odds_are_right_where_accuracy_rounds_to_one():
+    rows = pd.DataFrame({"x": ["a", "b"] * 20, "correct": [0, 1] * 20})
+    fit = known_fit("correct ~ x", rows, {"Intercept": 40.0, "xb": 5.0})
+    table = contrasts(fit, "x").query("target == 'typical'").set_index("scale")
+    assert table.loc["odds_ratio", "estimate"] == pytest.approx(np.exp(5.0), rel=1e-9)
+    assert table.loc["odds_ratio", "pd"] == 1.0
+    forced = known_fit("correct ~ x", rows, {"Intercept": 40.0, "xb": 5.0}, family="afc", lapse=0.02)
+    odds = contrasts(forced, "x").query("target == 'typical' and scale == 'odds_ratio'")["estimate"].item()
+    assert odds == pytest.approx(1.0)
+
+
+def test_a_contrast_with_a_negative_number_has_parentheses():
+    rows = pd.DataFrame({"z": np.linspace(-0.5, 0.5, 40), "correct": [0, 1] * 20})
+    fit = known_fit("correct ~ z", rows, {"Intercept": 0.0, "z": 1.0})
+    names = contrasts(fit, "z", by={"z": [-0.5, 0]})["contrast"].unique().tolist()
+    assert names == ["0 - (-0.5)", "0 / (-0.5)"]

@@ -301,3 +301,15 @@ def test_the_published_study_keeps_its_main_trials() -> None:
     assert excluded.flow["participants_left"].unique().tolist() == [10]
     accuracy = apply_exclusions(trials, Exclusions()).kept.groupby("representation")["correct"].mean()
     assert accuracy.round(3).to_dict() == {"natural": 0.922, "optimized": 0.820}
+
+
+def test_every_fault_of_the_rules_is_said_at_once():
+    with pytest.raises(StudyError) as caught:
+        Exclusions.from_table({"rt_maxx": 3, "rt_max": "x", "catch_accuracy_min": 2})
+    said = str(caught.value).splitlines()
+    assert len(said) == 3 and "did you mean 'rt_max'" in said[0]
+
+
+def test_a_sum_of_times_that_reaches_its_limit_stays_whatever_its_last_digit():
+    trials = pd.DataFrame({"participant": "a", "rt": [0.1, 0.1, 0.1], "correct": 1})
+    assert len(apply_exclusions(trials, Exclusions(total_time_max=0.3)).kept) == 3

@@ -13,10 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from psychostats.errors import InputError
-from psychostats.fit import Fit, Stopwatch, load_fit, plain, resolve_engine, select_rows
+from psychostats.columns import order_levels
+from psychostats.design import code
+from psychostats.errors import FitError, InputError
+from psychostats.fit import Fit, load_fit, plain, resolve_engine, select_rows
 from psychostats.intervals import Interval
 from psychostats.spec import specify
+from psychostats.timing import Stopwatch
 
 Trials = Callable[[str], pd.DataFrame]
 Model = Callable[[str], dict[str, Any]]
@@ -328,3 +331,36 @@ def test_stopwatch_adds_up_stages() -> None:
     assert list(seconds) == ["a", "b"]
     assert 0.04 <= seconds["a"] < 0.5 and 0 <= seconds["b"] < 0.02
     assert watch.stop() == seconds
+
+
+def test_levels_of_a_plain_table_have_their_declared_order(quick, trials):
+    frame = trials("crossed").astype({"representation": str}).assign(right=1, wrong=0)
+    frame["layer"] = frame["depth"].rank(method="dense").map("L{:g}".format)
+    rows, _ = select_rows(specify("right ~ representation"), order_levels(frame))
+    assert rows["representation"].cat.categories.tolist() == ["local", "distributed"]
+    assert (
+        code(specify("correct ~ representation").formula, order_levels(frame)).names[1] == "representationdistributed"
+    )
+
+
+def test_rows_that_were_dropped_make_another_fit(quick, trials, tmp_path):
+    frame = trials("counts")
+    incomplete = pd.concat([frame, frame.iloc[:2].assign(contrast=np.nan)], ignore_index=True)
+    first = quick(trials=frame, out=tmp_path / "fit")
+    with pytest.raises(FitError, match="another fit"):
+        quick(trials=incomplete, missing="drop", out=tmp_path / "fit")
+    second = quick(trials=incomplete, missing="drop", out=tmp_path / "other")
+    assert (first.summary()["fit"]["n_dropped"], second.summary()["fit"]["n_dropped"]) == (0, 2)
+
+
+def test_a_fit_prints_in_one_line(quick):
+    made = quick()
+    assert repr(made).startswith("Fit('cbind(right, wrong) ~ contrast + (1 | observer)', binomial, probit link, ")
+    assert "\n" not in repr(made) and len(repr(made)) < 200
+
+
+def test_sampling_is_announced_only_where_it_happens(quick, tmp_path):
+    said = []
+    for _ in range(2):
+        quick(out=tmp_path / "fit", on_start=lambda: said.append("begins"))
+    assert said == ["begins"]

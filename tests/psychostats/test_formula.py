@@ -289,3 +289,28 @@ def test_any_formula_gives_back_its_group_effects(fixed, written):
     assert formula.fixed == plain
     assert list(formula.bars) == expected
     assert parse_formula(formula.text) == formula
+
+
+@pytest.mark.parametrize(
+    ("text", "fixed"),
+    [
+        ("y ~ (0 + x)", "0 + `x`"),
+        ("y ~ (x - 1)", "`x` - 1"),
+        ("y ~ x + (z + (-1))", "`x` + `z` - 1"),
+        ("y ~ ((x))", "`x`"),
+        ("y ~ x + (I(z - 1))", "`x` + I(`z` - 1)"),
+        ("y ~ (x + z):w", "(`x` + `z`):`w`"),
+    ],
+)
+def test_parentheses_around_a_sum_change_nothing(text, fixed):
+    assert parse_formula(text).fixed == fixed
+
+
+def test_parentheses_within_a_bar_are_opened_too():
+    assert parse_formula("y ~ 1 + (x + (z - 1) | g)").bars[0].terms == "`x` + `z` - 1"
+
+
+@pytest.mark.parametrize("text", ["y ~ (x - 1) * z", "y ~ (0 + x):z", "y ~ x - (z - w)", "y ~ x + ((z - 1) * w | g)"])
+def test_nothing_can_be_removed_within_parentheses_that_are_multiplied(text):
+    with pytest.raises(FormulaError, match="can be removed only outside parentheses"):
+        parse_formula(text)

@@ -85,3 +85,19 @@ def test_other_columns_are_searched_for_platform_ids_unless_spared() -> None:
 def test_pseudonyms_are_as_wide_as_their_number_asks() -> None:
     many = pseudonymize(pd.DataFrame({"participant": [f"x{n}" for n in range(1000)]}), force=True)
     assert many["participant"].iloc[[0, 999]].tolist() == ["P0001", "P1000"]
+
+
+def test_words_are_no_ids_and_replaced_levels_keep_their_order():
+    words = ["none", "ADVERTISEMENT", "ARCHITECTURE1"]
+    made = pseudonymize(pd.DataFrame({"ad": pd.Categorical(words, words)}))["ad"]
+    assert made.tolist() == words and made.cat.categories.tolist() == words
+    ids = ["none", "A1B2C3D4E5F6G7", "5f3e2d1c0b9a8f7e6d5c4b3a"]
+    made = pseudonymize(pd.DataFrame({"worker": pd.Categorical(ids[:0:-1], ids)}))["worker"]
+    assert made.tolist() == ["worker001", "worker002"]
+    assert made.cat.categories.tolist() == ["none", "worker002", "worker001"]
+
+
+def test_long_integers_are_told_apart():
+    long = pd.DataFrame({"id": [2**60 + i for i in range(3)]})
+    assert data_hash(long, ["id"]) != data_hash(long.iloc[[0, 0, 0]], ["id"])
+    assert data_hash(long, ["id"]) == data_hash(long.astype(object), ["id"])

@@ -82,7 +82,7 @@ FIGURES: dict[str, Callable[[dict[str, pd.DataFrame]], p9.ggplot]] = {
     "predictive": lambda t: plots.plot_predictive_accuracy(
         t["check"], factor="basis", by="place", interval_label=LABEL
     ),
-    "people": lambda t: plots.plot_predictive_participants(t["people"], interval_label=LABEL),
+    "people": lambda t: plots.plot_predictive_groups(t["people"], group="participant", interval_label=LABEL),
     "prior": lambda t: plots.plot_prior_predictive(t["prior"], factor="basis"),
     "convergence": lambda t: plots.plot_convergence(t["terms"], limits=LIMITS),
     "ranks": lambda t: plots.plot_ranks(t["draws"]),

@@ -76,7 +76,7 @@ def integral(family, eta, sd):
 @pytest.mark.parametrize("family", FAMILIES, ids=IDS)
 def test_the_population_average_is_the_integral(family, sd, accuracy):
     eta = np.linspace(-7, 7, 15)
-    found = average(family, eta, np.array(sd**2))
+    found = average(family.mean, eta, np.array(sd**2))
     np.testing.assert_allclose(found, [integral(family, e, sd) for e in eta], atol=accuracy, rtol=0)
 
 
@@ -84,18 +84,18 @@ def test_a_normal_average_of_probits_is_a_probit():
     family = Family("afc", "probit", 0.5, 0.02)
     eta, sd = np.linspace(-5, 5, 41)[:, np.newaxis], np.array([0.0, 0.3, 1.0, 1.5, 2.0])
     expected = family.guess + family.span * special.ndtr(eta / np.sqrt(1 + sd**2))
-    np.testing.assert_allclose(average(family, eta, sd**2), expected, atol=1e-12)
+    np.testing.assert_allclose(average(family.mean, eta, sd**2), expected, atol=1e-12)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(-8, 8), st.floats(0, 3))
 def test_averages_are_pulled_to_the_middle_and_mirror(eta, sd):
     plain = resolve_family()
-    mean = average(plain, np.array([eta]), np.array([sd**2]))[0]
+    mean = average(plain.mean, np.array([eta]), np.array([sd**2]))[0]
     typical = plain.mean(eta)
     assert abs(mean - 0.5) <= abs(typical - 0.5) + 1e-9
-    assert average(plain, np.array([-eta]), np.array([sd**2]))[0] == pytest.approx(1 - mean, abs=1e-12)
-    forced = average(resolve_family("afc"), np.array([eta]), np.array([sd**2]))[0]
+    assert average(plain.mean, np.array([-eta]), np.array([sd**2]))[0] == pytest.approx(1 - mean, abs=1e-12)
+    forced = average(resolve_family("afc").mean, np.array([eta]), np.array([sd**2]))[0]
     assert forced == pytest.approx(0.5 + mean / 2, abs=1e-12)  # an average of a line is the line of the average
 
 

@@ -19,6 +19,7 @@ from psychostats.report import TABLES, write_report
 from psychostats.study import read_study
 
 FIGURES = {"accuracy", "cells", "contrasts", "convergence", "curve", "groups", "participants", "prior", "ranks"}
+FIGURES |= {"items"}
 FIT = {"spec.toml", "summary.csv", "draws.nc", "provenance.json", "timings.json"}
 
 
@@ -87,18 +88,20 @@ def test_the_terms_in_a_table_are_those_of_the_fit(small):
 def test_what_may_not_be_read_and_what_is_simulated_stand_before_everything(small):
     assert not small.good
     assert any("NOT CONVERGED" in line for line in small.said)
-    main = small.html.partition("<main>")[2]
-    failed, simulated, summary = (
-        main.index(text)
+    page = small.html.partition("<header>")[2]
+    failed, simulated, contents_, summary = (
+        page.index(text)
         for text in (
             "Not converged: the numbers of these fits may not be read",
             "No participant in this report is a person",
+            "<nav",
             'id="summary"',
         )
     )
-    assert failed < simulated < summary
-    assert "simulated participants" in main[: main.index("</header>")]
-    assert main.count("<p>") - main[failed:].count("<p>") <= 1  # nothing of substance comes before the notice
+    assert failed < simulated < contents_ < summary
+    assert "simulated participants" in page[:failed]
+    assert page[:failed].count("<p>") == 0  # nothing of substance comes before the notice
+    assert text_of(small.html).count("Simulated participants") >= 2  # the banner and the box
 
 
 def test_every_warning_of_every_fit_is_in_the_notice(small):
@@ -159,11 +162,11 @@ def pdf_text(path, program):
 
 def test_the_pdf_says_the_same(small, needs_program):
     text = pdf_text(small.out / "report.pdf", needs_program("pdftotext"))
-    assert text.lstrip().startswith("A small study")
+    pages = text.split("\f")
+    assert all("SIMULATED PARTICIPANTS" in page.splitlines()[0] for page in pages if page.strip())
     first = " ".join(text.split())
-    assert (
-        first.index("Not converged: the numbers") < first.index("Simulated participants") < first.index("1 Summary •")
-    )
+    order = ("A small study", "Not converged: the numbers", "Simulated part", "Contents", "1 Su")
+    assert [first.index(words) for words in order] == sorted(first.index(words) for words in order)
     for result in small.analysis.main:
         assert f"In {result.experiment}, " in first
     for warning in small.analysis.results[0].fit.warnings:
@@ -313,7 +316,7 @@ def test_a_killed_run_leaves_no_report_and_the_next_one_resumes(tmp_path):
     finished = contents(out / "fits" / "main")
     made = make_report(tmp_path / "study.toml", tmp_path / "trials.csv", out)
     assert [line for line in made.said if "nothing changed" in line] == [
-        f"  nothing changed: answered from {out / 'fits' / 'main'}"
+        f"main: nothing changed, answered from {out / 'fits' / 'main'}"
     ]
     assert contents(out / "fits" / "main") == finished
     assert {path.name for path in out.iterdir()} == {"report.html", "report.pdf", "fits", "figures", "tables"}

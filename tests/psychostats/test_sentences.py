@@ -1,16 +1,18 @@
 """Sentences: the verdict at every boundary, the direction, and numbers that are cells, rounded."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from studies import known_fit, small_report
+from studies import known_fit, odd_report, small_report
 
 from psychostats.document import Code, Link, Strong, Text
 from psychostats.effects import contrasts, interactions, marginal_means
+from psychostats.opening import summary_sentences
 from psychostats.sentences import (
     estimate,
     number,
@@ -23,7 +25,6 @@ from psychostats.sentences import (
     share,
     verdict,
 )
-from psychostats.summary import summary_sentences
 
 
 def row(low=-0.1, high=0.1, rope_share=0.2, **others):
@@ -95,7 +96,8 @@ def test_numbers_print_with_a_true_minus():
 
 def say(difference, experiment=""):
     means = ({"estimate": 0.81}, {"estimate": 0.853})
-    return plain(say_difference(experiment, ("local", "distributed"), means, difference, row(1.05, 1.75)))
+    ratio = row(1.05, 1.75)
+    return plain(say_difference(experiment, ("local", "distributed"), means, difference, ratio, "features"))
 
 
 def test_each_verdict_has_its_words():
@@ -115,28 +117,47 @@ def test_each_verdict_has_its_words():
 
 
 def test_a_change_says_in_whose_favour_and_between_which_values():
-    def words(change, ends=(0.0, 1.0)):
-        at = (row(-0.02, 0.0), row(0.05, 0.09))
+    def words(change, low=-0.01, high=0.07, ends=(0.0, 1.0)):
+        at = ({"estimate": low}, {"estimate": high})
         return plain(say_interaction("", ("local", "distributed"), "depth", ends, at, change))
 
     assert words(row(0.03, 0.13)) == (
-        "The difference grew with depth in favour of distributed features: it was −1.0 percentage points at depth 0 "
-        "and +7.0 at depth 1, a change of +8.0 (95 % credible interval +3.0 to +13.0; probability of direction 0.900)."
+        "The difference distributed − local moved with depth towards distributed: it was −1.0 percentage points at "
+        "depth 0 and +7.0 at depth 1, a change of +8.0 (95 % credible interval +3.0 to +13.0; probability of direction "
+        "0.900)."
     )
-    assert words(row(-0.13, -0.03)).startswith("The difference moved with depth in favour of local features")
-    assert words(row(-0.01, 0.01, 0.96)).startswith("The difference was practically the same at either end of depth")
-    assert words(row(-0.1, 0.1)).startswith("Whether the difference changes with depth remains open")
-    assert "at depth −0.5 and +7.0 at depth 0.25" in words(row(0.03, 0.13), (-0.5, 0.25))
+    assert words(row(-0.13, -0.03), 0.07, -0.01).startswith(
+        "The difference distributed − local moved with depth towards local"
+    )
+    unsure = words(row(-0.1, 0.1))
+    assert unsure.startswith("Whether the difference distributed − local changes with depth remains open")
+    # The region of practical equivalence was set for a contrast, so it calls no change negligible.
+    assert "remains open" in words(row(-0.01, 0.01, 0.99))
+    assert "at depth −0.5 and +7.0 at depth 0.25" in words(row(0.03, 0.13), ends=(-0.5, 0.25))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "change", "words"),
+    [
+        (0.02, 0.10, row(0.03, 0.13), "grew with depth, towards distributed"),
+        (0.10, 0.02, row(-0.13, -0.03), "shrank with depth, towards local"),
+        (-0.02, -0.10, row(-0.13, -0.03), "grew with depth, towards local"),
+        (-0.10, -0.02, row(0.03, 0.13), "shrank with depth, towards distributed"),
+    ],
+)
+def test_a_difference_that_keeps_its_sign_grows_or_shrinks(low, high, change, words):
+    at = ({"estimate": low}, {"estimate": high})
+    assert words in plain(say_interaction("", ("local", "distributed"), "depth", (0.0, 1.0), at, change))
 
 
 def test_verdicts_are_counted_over_experiments():
     up, down, open_, equal = row(0.1, 0.2), row(-0.2, -0.1), row(), row(-0.01, 0.01, 1.0)
     assert say_overall([up, open_, up], "the difference").replace("\u00a0", " ") == (
-        "Of 3 experiments, the 95 % credible interval of the difference lies above zero in 2 and on both sides of zero "
-        "in 1."
+        "Of 3 experiments, the difference is above zero in 2 and open in 1, by its 95 % credible interval."
     )
-    said = say_overall([down, equal], "the difference")
-    assert said.endswith("lies below zero in 1 and where the difference is practically zero in 1.")
+    assert "it is below zero in 1 and practically zero in 1, by" in say_overall([down, equal], "it")
+    assert "it is below zero in 1 and open in 1, by" in say_overall([down, equal], "it", negligible=False)
+    assert say_overall([up, up], "it").startswith("In all 2 experiments, it is above zero, by its 95")
     assert say_overall([up], "the difference") == ""
 
 
@@ -169,31 +190,40 @@ def test_the_direction_flips_with_the_answers_and_with_the_order_of_levels():
     rows.loc[40:, "g"] = "q"
     b = {"Intercept": 0.2, "xb": 0.6, "z": 0.1, "xb:z": 0.9}
     difference, change = sentence_of(rows, ("a", "b"), b)
-    assert difference.startswith("Accuracy was higher for b than for a features")
-    assert change.startswith("The difference grew with z in favour of b features")
+    assert difference.startswith("Accuracy was higher for b than for a:")
+    assert change.startswith("The difference b − a grew with z, towards b")
 
     flipped = {name: -value for name, value in b.items()}
     wrong, moved = sentence_of(rows.assign(correct=1 - rows["correct"]), ("a", "b"), flipped)
-    assert wrong.startswith("Accuracy was lower for b than for a features")
-    assert moved.startswith("The difference moved with z in favour of a features")
+    assert wrong.startswith("Accuracy was lower for b than for a:")
+    assert moved.startswith("The difference b − a grew with z, towards a")
 
     turned = {"Intercept": 0.8, "xa": -0.6, "z": 1.0, "xa:z": -0.9}
     reversed_, back = sentence_of(rows, ("b", "a"), turned)
-    assert reversed_.startswith("Accuracy was lower for a than for b features")
-    assert back.startswith("The difference moved with z in favour of b features")
+    assert reversed_.startswith("Accuracy was lower for a than for b:")
+    assert back.startswith("The difference a − b grew with z, towards b")
     # The same posterior in other words: the sizes agree.
     sizes = [float(re.search(r"difference of [−+](\d+\.\d)", text)[1]) for text in (difference, reversed_)]
     assert sizes[0] == pytest.approx(sizes[1], abs=0.3)
 
 
+def as_converged(analysis):
+    """Give the analysis of the small study as if its short fits had converged."""
+    results = tuple(replace(result, fit=replace(result.fit, checks=())) for result in analysis.results)
+    return replace(analysis, results=results)
+
+
 def test_every_number_of_the_summary_is_a_cell_of_the_effects_tables(tmp_path_factory):
     made = small_report(tmp_path_factory)
-    sentences = [plain(words) for words in summary_sentences(made.analysis)]
+    who, *sentences = [plain(words) for words in summary_sentences(as_converged(made.analysis))]
+    trials = pd.read_csv(made.trials)
+    kept = trials[(trials["phase"] == "main") & ~trials["catch"] & trials["correct"].notna()]
+    people = "48 of 48 simulated participants (24 in first, 24 in second)"
+    assert who == f"{people} and {len(kept)} trials were analysed."
     assert len(sentences) == 2 + 2 * 2
     overall, single = sentences[:2], sentences[2:]
     for text in overall:
-        assert text.startswith("Of 2 experiments, ")
-        assert sum(int(count) for count in re.findall(r" in (\d)\b", text)) == 2
+        assert re.match("Of 2 experiments|In all 2 experiments", text)
     for text in single:
         experiment = text.removeprefix("In ").partition(",")[0]
         table = pd.read_csv(made.out / "tables" / f"{experiment}_effects.csv")
@@ -205,3 +235,26 @@ def test_every_number_of_the_summary_is_a_cell_of_the_effects_tables(tmp_path_fa
         numbers = re.findall(r"\d+(?:\.\d+)?", text)
         assert len(numbers) >= 7
         assert [one for one in numbers if one not in allowed] == [], text
+
+
+def test_nothing_is_concluded_from_a_fit_that_did_not_converge(tmp_path_factory):
+    analysis = small_report(tmp_path_factory).analysis
+    assert [plain(words) for words in summary_sentences(analysis)][1:] == [
+        "In first, the fit did not converge: nothing is concluded from it.",
+        "In second, the fit did not converge: nothing is concluded from it.",
+    ]
+    good = as_converged(analysis)
+    mixed = replace(analysis, results=(good.results[0], *analysis.results[1:]))
+    said = [plain(words) for words in summary_sentences(mixed)]
+    assert len(said) == 1 + 2 + 1 and not any("experiments" in text for text in said)
+    assert said[-1].startswith("In second, the fit did not converge")
+
+
+def test_many_contrasts_are_left_to_the_tables_and_said_to_be_unadjusted(tmp_path_factory):
+    one = as_converged(odd_report(tmp_path_factory).analysis)
+    said = [plain(words) for words in summary_sentences(one)]
+    assert len(said) == 1 + 3 + 1  # who, a sentence a pair of levels, and that none is adjusted
+    assert said[-1] == "Intervals are not adjusted for the number of contrasts."
+    several = replace(one, results=tuple(replace(one.results[0], experiment=name) for name in "abc"))
+    said = [plain(words) for words in summary_sentences(several)]
+    assert len(said) == 1 + 3 + 1 + 1 and "every contrast in every experiment" in said[-2]

@@ -1,15 +1,17 @@
 """Study files: every table is read, and every fault is named in a sentence, all at once."""
 
+import dataclasses
 import tomllib
 
 import pytest
 from studies import DATA, ODD, ROOT, SMALL, study_of
 
 from psychostats.errors import InputError, StudyError
+from psychostats.exclusions import Exclusions
 from psychostats.intervals import Interval
 from psychostats.sampler import Settings
 from psychostats.spec import specify
-from psychostats.study import DEFAULT_FORMULA, read_study
+from psychostats.study import _TABLES, DEFAULT_FORMULA, read_study
 
 EVERYTHING = """
 description = "About it."
@@ -338,3 +340,13 @@ def test_a_simulation_needs_its_design(tmp_path, key):
 def test_a_study_without_a_truth_cannot_be_simulated(tmp_path):
     with pytest.raises(InputError, match=r"study.toml has no \[simulate\] table"):
         study_of(tmp_path, "").plan()
+
+
+def test_every_key_stands_in_the_documentation():
+    """What a user cannot look up does not exist; and an exclusion rule is a key too."""
+    text = (ROOT / "data" / "studies" / "README.md").read_text(encoding="utf-8")
+    rules = [field.name for field in dataclasses.fields(Exclusions)]
+    for table, model in _TABLES.items():
+        assert f"[{table}]" in text
+        assert [key for key in model.model_fields if f"`{key}`" not in text and f"`[{table}.{key}" not in text] == []
+    assert [rule for rule in rules if f"`{rule}`" not in text] == []

@@ -415,3 +415,26 @@ def test_other_reference_tables_are_read_without_configuration(name: str) -> Non
     path = reference(name)
     assert messages(path) == []
     assert len(read_trials(path)) == len(pd.read_csv(path))
+
+
+def test_columns_that_seem_to_mark_catch_or_practice_trials_are_named():
+    frame = pd.DataFrame(
+        {"participant": ["a", "b"] * 4, "catch_trial": [False, True] * 4, "trial_type": ["practice", "main"] * 4,
+         "correct": [1, 0] * 4}
+    )  # fmt: skip
+    said = [fault.message for fault in check_trials(frame)]
+    assert any("'catch_trial' seems to mark catch trials" in text and "catch=catch_trial" in text for text in said)
+    assert any("'trial_type' seems to mark practice trials" in text for text in said)
+    mapped = check_trials(frame, columns={"catch": "catch_trial", "phase": "trial_type"})
+    assert not any("seems to mark" in fault.message for fault in mapped)
+
+
+def test_the_table_says_how_many_rows_the_filter_set_aside():
+    frame = pd.DataFrame({"participant": ["a", "b"] * 3, "kind": ["x", "x", "y"] * 2, "correct": [1, 0] * 3})
+    table = examine_trials(frame, filters={"kind": "x"})
+    assert (table.n_rows, table.n_filtered, len(table.frame)) == (6, 2, 4)
+
+
+def test_all_that_is_missing_is_named_and_the_columns_once():
+    said = [fault.message for fault in check_trials(pd.DataFrame({"x": [1.0]}), needed=["a", "b", "c"])]
+    assert len(said) == 3 and sum("the columns are" in text for text in said) == 1
