@@ -281,6 +281,7 @@ def simulate(
     study: StudyFile,
     out: Annotated[Path, typer.Option("--out", help="Trial table to write: .csv or .parquet.")],
     seed: Annotated[int | None, typer.Option("--seed", help="Seed; the study file's own by default.")] = None,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Simulate a study's participants.
@@ -292,6 +293,8 @@ def simulate(
 
     rows, readme = write_simulation(read_study(study), out, seed=seed)
     _say(f"{rows:,} simulated trials written to {out}, and what is true of them to {readme}", quiet)
+    if as_json:
+        _print_json({"trials": str(out), "readme": str(readme), "rows": rows, "simulated": True})
 
 
 @app.command()
@@ -299,6 +302,8 @@ def report(
     trials: Trials,
     study: StudyFile,
     out: Annotated[Path, typer.Option("--out", help="Folder for the report.")],
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of every model instead of its own.")] = None,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Analyse a study and write report.html and .pdf."""
@@ -306,13 +311,15 @@ def report(
     from psychostats.study import read_study
 
     good = write_report(
-        read_study(study),
+        read_study(study).reseeded(seed),
         trials,
         out,
         command=_command(),
         progress=False if quiet else None,
         say=lambda line: _say(line, quiet),
     )
+    if as_json:
+        _print_json({"html": str(out / "report.html"), "pdf": str(out / "report.pdf"), "converged": good})
     _exit(good)
 
 

@@ -232,7 +232,8 @@ def interactions(
                 for kind in before:
                     ratio = kind == "odds_ratio"
                     sign, versus = ("/", "over") if ratio else ("-", "minus")
-                    name = f"({b.label} {sign} {a.label}) at {moderator} {values[1]} {versus} at {values[0]}"
+                    low, high = (f"{at:g}" if isinstance(at, float) else str(at) for at in values)
+                    name = f"({b.label} {sign} {a.label}) at {moderator} {high} {versus} at {low}"
                     change = after[kind] / before[kind] if ratio else after[kind] - before[kind]
                     rows.append(_compared(fit, factor, name, {}, target, kind, change, interval))
     return _frame(rows, None)

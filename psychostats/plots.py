@@ -461,7 +461,7 @@ def plot_ranks(draws: pd.DataFrame, *, bins: int = 20) -> ggplot:
     texts = {"experiment": "experiment", "term": "term", "chain": "chain"}
     several = len(draws["experiment"].unique()) > 1
     broken = draws.assign(term=draws["term"].astype(str).str.replace(":", ": "))  # a place to break a long name
-    rows = tidy(broken, "draws", texts, ["value"], wrap=22 if several else 30)
+    rows = tidy(broken, "draws", texts, ["value"], wrap=27 if several else 30)
     panel = ["experiment", "term"]
     place = rows.groupby(panel, observed=True)["value"].rank(method="average", pct=True)
     rows["bin"] = np.ceil(place * bins).astype(int) - 1

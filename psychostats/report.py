@@ -187,9 +187,9 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
 
 def _priors(analysis: Analysis) -> pd.DataFrame:
     """Return the prior predictive draws, once where the priors are the same in every experiment."""
-    first = analysis.main[0].prior
-    if all(result.prior.equals(first) for result in analysis.main):
-        return first
+    first = analysis.main[0]
+    if all(result.fit.priors == first.fit.priors for result in analysis.main):
+        return first.prior
     return _stack([result.prior.assign(experiment=result.experiment) for result in analysis.main])
 
 
@@ -229,7 +229,8 @@ def _fixed_draws(analysis: Analysis) -> pd.DataFrame:
         names = [name for name in flat.columns if name.startswith("b_") or name in worst]
         long = flat.melt([".chain", ".iteration"], names, "term", "value")
         long = long.rename(columns={".chain": "chain", ".iteration": "draw"})
-        parts.append(long.assign(experiment=result.label, term=long["term"].str.replace("__", " ")))
+        terms = long["term"].str.removeprefix("b_").str.replace("__", " ")
+        parts.append(long.assign(experiment=result.label, term=terms))
     return _stack(parts)
 
 

@@ -114,9 +114,12 @@ def _data(analysis: Analysis) -> list[Block]:
         Heading("Data and exclusions", 1, "data"),
         Paragraph(
             prose(
-                "The file {0} has {1} rows"
-                + (", of which the study's filter ({2}) keeps {3}" if filters else "")
-                + ". They hold {4} trials of {5} participants{6}; {7} trials of {8} participants were analysed. "
+                (
+                    "The file {0} has {1} rows, of which the filter ({2}) keeps {3}: "
+                    if filters
+                    else "The file {0} holds "
+                )
+                + "{4} trials of {5} participants{6}; {7} trials of {8} participants were analysed. "
                 "Rules run in the order of the table; a participant whom a rule removes is gone for all later ones. "
                 "Participants are judged within an experiment; times are sums of response times over main and catch "
                 "trials.",
@@ -412,17 +415,13 @@ def _reading(analysis: Analysis) -> list[Block]:
 def _limits(analysis: Analysis) -> list[Block]:
     several = len(analysis.experiments) > 1
     items: list[Words] = [
-        "Other priors, other guess and lapse rates, other exclusions, and a curved course along a numeric predictor; "
-        "estimates could move with any of them.",
-        "Why this number of participants was recruited: the study file does not say.",
+        "Other priors, other guess and lapse rates, other exclusions, and a curved course along a numeric predictor "
+        "were not examined; estimates could move with any of them.",
+        "Why this number of participants was recruited, the study file does not say.",
     ]
     if several:
-        items.append("Differences between the experiments: each was fitted on its own.")
-    return [
-        Heading("Limits of this analysis", 1, "limits"),
-        Paragraph("Not examined here:"),
-        BulletList(tuple(items)),
-    ]
+        items.append("Experiments were fitted on their own, so differences between them were not estimated.")
+    return [Heading("Limits of this analysis", 1, "limits"), BulletList(tuple(items))]
 
 
 def _provenance(analysis: Analysis, command: str) -> list[Block]:

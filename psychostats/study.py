@@ -188,6 +188,12 @@ class Study(_Table):
             "pseudonymize": self.study.pseudonymize,
         }
 
+    def reseeded(self, seed: int | None) -> Study:
+        """Return the study with this seed for every model, or as it is for None."""
+        if seed is None:
+            return self
+        return self.model_copy(update={"models": tuple(m.model_copy(update={"seed": seed}) for m in self.models)})
+
     def examine(self, trials: str | Path) -> TrialTable:
         """Read a trial file as the study says, with every fault; see `psychostats.trials.examine_trials`."""
         return examine_trials(trials, **self.read_options())

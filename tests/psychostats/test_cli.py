@@ -557,3 +557,18 @@ def test_priors_that_were_changed_stand_in_the_summary(folder, run):
     short = ("--draws", "20", "--tune", "20", "--chains", "2", "--formula", FORMULA)
     answer = run("fit", folder / "trials.csv", *short, "--out", folder / "prior", "--prior", "Intercept ~ cauchy(0, 1)")
     assert "Priors:  b_Intercept ~ cauchy(0, 1), the others default" in answer.out
+
+
+def test_a_report_takes_a_seed_and_says_where_it_lies(tmp_path_factory, tmp_path, run):
+    made = odd_report(tmp_path_factory)
+    shutil.copytree(made.out, tmp_path / "report")
+    same = run("report", made.trials, "--study", made.study, "--out", tmp_path / "report", "--seed", "1", "--json")
+    assert "nothing changed" in same.err and same.data["converged"] is False and same.code == 3
+    assert same.data["html"] == str(tmp_path / "report" / "report.html")
+    other = run("report", made.trials, "--study", made.study, "--out", tmp_path / "report", "--seed", "2", "--quiet")
+    assert other.out == "" and "seed 2" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_simulation_says_what_it_wrote(tmp_path, run):
+    answer = run("simulate", "--study", SMALL, "--out", tmp_path / "trials.csv", "--json", "--quiet")
+    assert answer.data["rows"] == len(pd.read_csv(tmp_path / "trials.csv")) and answer.data["simulated"] is True

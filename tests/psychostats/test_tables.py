@@ -56,7 +56,7 @@ def test_priors_that_differ_stand_beside_each_other(small):
 def test_the_truth_stands_beside_the_estimates_of_its_own_model_only(small):
     table = tabulate_truth(small)
     frame = table.frame.set_index("term")
-    assert frame.index[:2].tolist() == ["distributed − local", "(distributed − local) at depth 1.0 minus at 0.0"]
+    assert frame.index[:2].tolist() == ["distributed − local", "(distributed − local) at depth 1 minus at 0"]
     assert frame.loc["b_Intercept", ["true first", "true second"]].tolist() == ["0.60", "0.60"]
     result = small.main[0]
     row = result.fit.terms().set_index("term").loc["sd_pair__Intercept"]
