@@ -21,6 +21,7 @@ from psychostats.effects import contrasts, interactions, marginal_means, slopes
 from psychostats.errors import DataError, InputError
 from psychostats.exclusions import Excluded, apply_exclusions
 from psychostats.fit import Fit, fit
+from psychostats.identity import redact
 from psychostats.intervals import Interval
 from psychostats.predictor import Parameters
 from psychostats.simulate import true_parameters
@@ -221,7 +222,7 @@ def analyse(
         for fault in examined.warnings:
             say(f"  warning: {fault.message}")
         table = examined.frame
-        source = {"file": trials.name, "file_sha256": hashlib.sha256(trials.read_bytes()).hexdigest()}
+        source = {"file": redact(trials.name), "file_sha256": hashlib.sha256(trials.read_bytes()).hexdigest()}
         excluded = apply_exclusions(table, study.rules())
         kept = excluded.kept
         _check_kept(study, excluded)
@@ -405,7 +406,7 @@ def _level_of(terms: pd.Series[str], factor: str, made: Fit) -> pd.Categorical[A
 
 def _cell_column(study: Study, rows: pd.DataFrame) -> str | None:
     """Return the column that splits the predictive check beside the factor: the layer, else a coarse moderator."""
-    whole = rows.columns[rows.notna().all()]
+    whole = rows.columns[rows.notna().all()].drop(study.effects.factor, errors="ignore")
     if "layer" in whole:
         return "layer"
     moderator = study.effects.moderator

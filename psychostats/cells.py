@@ -35,6 +35,12 @@ _SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas"}
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _BLANK = frozenset({"", "NA", "NaN", "nan", "null"})
 _FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+_PACKED = {
+    b"PK\x03\x04": "an Excel workbook or a ZIP archive",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"\x1f\x8b": "compressed by gzip",
+    b"PAR1": "a Parquet file",
+}
 _NAMED = 5  # rows, participants or values that one message lists before it counts the rest
 _TYPOS = 0.05  # a column with at most this share of cells that are no numbers is a numeric one with typing errors
 
@@ -109,7 +115,13 @@ def _stored_as_text(cells: Mapping[str, Cells]) -> frozenset[str]:
 def _scalars(cells: Mapping[str, Cells]) -> dict[str, Cells]:
     """Write out what is neither text nor number, such as a date or a list."""
     plain = (str, int, float, np.generic, type(None))
-    return {name: [cell if isinstance(cell, plain) else str(cell) for cell in column] for name, column in cells.items()}
+
+    def scalar(cell: Any) -> Any:
+        if isinstance(cell, bytes):
+            return cell.decode("utf-8", "replace")
+        return cell if isinstance(cell, plain) else str(cell)
+
+    return {name: [scalar(cell) for cell in column] for name, column in cells.items()}
 
 
 def _read_parquet(path: Path) -> Raw:
@@ -121,13 +133,24 @@ def _read_parquet(path: Path) -> Raw:
         return Raw(faults=(Fault(f"File '{path}' cannot be read as Parquet: {reason}."),))
     if table.num_rows == 0:
         return Raw(faults=(Fault(f"File '{path}' has columns but no rows."),))
-    cells = {name: column.to_pylist() for name, column in zip(table.column_names, table.columns, strict=True)}
+    cells, faults = {}, []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        try:
+            cells[name] = column.to_pylist()
+        except (pa.ArrowException, ValueError, OverflowError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            faults.append(Fault(f"Column '{name}' of file '{path}' cannot be read: {reason}.", column=name))
+    if faults:
+        return Raw(faults=tuple(faults))
     rows = list(range(1, table.num_rows + 1))
     return Raw(_scalars(cells), rows, _doubled_names(table.column_names), _stored_as_text(cells))
 
 
 def _read_text(path: Path, delimiter: str) -> Raw:
     data = path.read_bytes()
+    packed = next((what for magic, what in _PACKED.items() if data.startswith(magic)), None)
+    if packed:
+        return Raw(faults=(Fault(f"File '{path}' is {packed}, whatever its name says; save it as CSV."),))
     encoding = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     try:
         text = data.decode(encoding)

@@ -5,11 +5,15 @@ Data goes to stdout, talk to stderr. Exit codes: 0 good, 1 internal error, 2 bad
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import io
 import json
 import os
 import shlex
+import signal
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import Annotated, Any
@@ -151,6 +155,7 @@ def fit(
     from psychostats.console import describe_fit
     from psychostats.fit import fit as fit_model
     from psychostats.fit import resolve_engine
+    from psychostats.identity import redact
     from psychostats.spec import specify
     from psychostats.trials import examine_trials
 
@@ -197,7 +202,7 @@ def fit(
         overwrite=overwrite,
         progress=False if quiet else None,
         # The rows were dropped here, so the fit cannot count them.
-        source={"file": trials.name, "command": _command(), "dropped": table.n_dropped},
+        source={"file": redact(trials.name), "command": _command(), "dropped": table.n_dropped},
         on_start=begin,
     )
     _say(f"{out} already holds this fit; nothing was sampled." if made.reused else f"written to {out}", quiet)
@@ -323,8 +328,33 @@ def report(
     _exit(good)
 
 
+def _stop(signal_number: int, frame: Any) -> None:
+    """End as an interruption does, so that nothing half-written is left."""
+    raise KeyboardInterrupt
+
+
+def _find_cache() -> None:
+    """Give the libraries below a place for their caches where the user's home cannot be written to: they would fail."""
+    home = Path("~").expanduser()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    above = next(path for path in (cache, *cache.parents) if path.exists())
+    if os.access(above, os.W_OK) and os.access(home, os.W_OK):
+        return
+    folder = tempfile.mkdtemp(prefix="psychostats-cache-")
+    os.environ["XDG_CACHE_HOME"] = folder
+    os.environ.setdefault("MPLCONFIGDIR", folder)
+    flags = os.environ.get("PYTENSOR_FLAGS", "")
+    if "base_compiledir" not in flags:
+        os.environ["PYTENSOR_FLAGS"] = ",".join([*filter(None, [flags]), f"base_compiledir={folder}/pytensor"])
+
+
 def main() -> None:
     """Run a command; every failure becomes a sentence and an exit code."""
+    signal.signal(signal.SIGTERM, _stop)
+    _find_cache()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
     try:
         app(args=_spread(sys.argv[1:]), standalone_mode=True)
     except PsychostatsError as error:
@@ -347,7 +377,8 @@ def main() -> None:
 
 def _say(line: str, quiet: bool = False) -> None:
     if not quiet:
-        print(line, file=sys.stderr, flush=True)
+        with contextlib.suppress(BrokenPipeError):
+            print(line, file=sys.stderr, flush=True)
 
 
 def _print(text: str) -> None:
@@ -380,7 +411,9 @@ def _exit(good: bool) -> None:
 
 
 def _command() -> str:
-    return shlex.join(["psychostats", *sys.argv[1:]])
+    from psychostats.identity import redact
+
+    return redact(shlex.join(["psychostats", *sys.argv[1:]]))
 
 
 def _mapping(maps: list[str]) -> dict[str, str]:

@@ -335,7 +335,7 @@ def _learn(terms: str, rows: pd.DataFrame, coding: Coding) -> tuple[TermsSpec, t
     try:
         with np.errstate(all="ignore"):  # a logarithm of zero is refused below, by name
             matrix = _in_r_order(text).get_model_matrix(rows, context=_CALLS, output="numpy", na_action="ignore")
-    except (FormulaicError, ValueError) as error:
+    except (FormulaicError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         factor = isinstance(error.__cause__, TypeError)
         reason = "a factor stands where a number is needed" if factor else _first_line(error, coding)
         raise FormulaError(f"'{plain}' in '{coding.formula.text}' cannot be coded: {reason}.") from error
@@ -398,7 +398,7 @@ def _r_names(columns: Sequence[str], coding: Coding) -> tuple[str, ...]:
             factor = re.fullmatch(r"(?:C\()?(V\d+)(?:, contr\.\w+)?\)?", base)
             for written, library in CODINGS.items():
                 base = base.replace(library, written)
-            base = base.replace(" ** ", "^").replace(" / ", "/")
+            base = re.sub(r"\b(\d+)\.0\b", r"\1", base.replace(" ** ", "^").replace(" / ", "/"))
             base = _own_names(re.sub(r"(?<=\w)=(?=\S)", " = ", base), coding)
             if level and level.startswith("L"):
                 if factor is None:

@@ -33,6 +33,9 @@ from psychostats.notation import read_line, read_symbols
 Format: TypeAlias = Literal["text", "code", "integer", "number", "percent", "p"]
 Align: TypeAlias = Literal["left", "center", "right"]
 
+GENERATOR = '<meta name="generator" content="psychostats">'
+"""What the head of every page holds, so that it can be told from others' pages."""
+
 _MISSING = "–"
 _TEMPLATES = resources.files("psychostats") / "templates"
 _ANCHOR = re.compile(r"[a-z][a-z0-9-]*")

@@ -269,11 +269,12 @@ def fit(
             "versions": versions,
         }
     )
-    path = Path(out) if out is not None else None
+    # A link is followed, so that what it stands for is written, not the link replaced.
+    path = Path(out).resolve() if out is not None else None
     if path is not None:
         held = _answer(path, key, overwrite)
         if held is not None:
-            return held
+            return replace(held, path=Path(str(out)))
         store.require_writable(path)
     on_start()
     watch = Stopwatch()
@@ -318,7 +319,7 @@ def fit(
     }
     rows = rows.reset_index(drop=True)
     made = Fit(spec, rows, coding, design, in_use, table, settings, checks, provenance, watch.stop())
-    return made.write(path, overwrite=overwrite) if path is not None else made
+    return replace(made.write(path, overwrite=overwrite), path=Path(str(out))) if path is not None else made
 
 
 def load_fit(path: str | Path) -> Fit:
@@ -415,6 +416,11 @@ def select_rows(spec: ModelSpec, trials: pd.DataFrame, missing: Missing = "error
                 f"{nearest(name, map(str, trials.columns))}; columns are {', '.join(map(str, trials.columns))}."
             )
     rows = trials[list(spec.formula.variables)]
+    for name in rows.columns:
+        if str(name) == "." or "\0" in str(name):
+            raise InputError(f"the column {str(name)!r} cannot be stored under this name; rename it.")
+        if rows[name].dtype.kind not in "biuf" and rows[name].astype(str).str.contains("\0", regex=False).any():
+            raise InputError(f"column '{name}' holds text with a NUL character, which cannot be stored; remove it.")
     lacking = rows.isna().any(axis=1).to_numpy()
     if lacking.any() and missing == "error":
         name = next(str(column) for column in rows.columns if rows[column].isna().any())

@@ -8,6 +8,7 @@ handed.  Knows no data.
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -27,6 +28,9 @@ _TOKEN = re.compile(
       | (?P<op>\|\||\*\*|[-+*/:^~|(),=])""",
     re.VERBOSE,
 )
+
+
+_LONGEST, _DEEPEST = 5_000, 50  # letters, and parentheses within one another, beyond which parsers give up
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,11 @@ def parse_formula(text: str) -> Formula:
         With the formula quoted and the token marked.
     """
     text = re.sub(r"\s", " ", text.strip())
+    if len(text) > _LONGEST:
+        raise FormulaError(f"this formula has {len(text):,} letters; {_LONGEST:,} are the most.")
     tokens = _tokenize(text)
+    if max(itertools.accumulate((t.text == "(") - (t.text == ")") for t in tokens), default=0) > _DEEPEST:
+        raise FormulaError(f"this formula has more than {_DEEPEST} parentheses within one another.")
     tildes = [i for i, token in enumerate(tokens) if token.text == "~"]
     if len(tildes) != 1 or tildes[0] == 0:
         raise FormulaError(f"a formula has one response, one '~' and its predictors, as in 'y ~ x'; got '{text}'.")
@@ -447,9 +455,17 @@ def _is_coding(tokens: list[Token], i: int) -> bool:
 def _render(tokens: list[Token], *, code: bool = False) -> str:
     """Write tokens as text with R's spacing, or (`code`) as what the coding library reads, columns in backticks."""
     out = ""
+    calls: list[str] = []  # for each open parenthesis, the call it belongs to, or nothing
     for i, token in enumerate(tokens):
         piece = token.text
-        if code and _is_variable(tokens, i):
+        if piece == "(":
+            calls.append(tokens[i - 1].text if i and _is_call(tokens, i - 1) else "")
+        elif piece == ")":
+            calls.pop()
+        computes = any(calls) and not set(calls) & {"C", *_NUMBERS}
+        if code and computes and re.fullmatch("[0-9]+", piece):
+            piece += ".0"  # Python would work out 9^9^9 in whole numbers, for ever; decimals overflow at once
+        elif code and _is_variable(tokens, i):
             piece = f"`{piece.strip('`')}`"
         elif code and piece == "^":
             piece = "**"  # within a call the library would evaluate Python, where ^ is exclusive or

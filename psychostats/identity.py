@@ -16,7 +16,8 @@ import pandas as pd
 from psychostats.cells import missing_columns
 from psychostats.errors import DataError
 
-_PLATFORM_ID = re.compile(r"[0-9a-f]{24}|A[0-9A-Z]{12,14}")
+# Within longer text too, as in Prolific's <id>@email.prolific.com.
+_PLATFORM_ID = re.compile(r"(?<![0-9A-Za-z])(?:[0-9a-f]{24}|A[0-9A-Z]{12,14})(?![0-9A-Za-z])")
 # Outside the participants' column, what reads like a word is one, as ADVERTISEMENT and ARCHITECTURE1 do.
 _WORD = re.compile(r"A[A-Z]{9,}\d{0,3}")
 
@@ -50,8 +51,8 @@ def pseudonymize(frame: pd.DataFrame, *, force: bool = False, spared: Collection
     frame
         A table.  Without a `participant` column only the other text columns are searched.
     force
-        Replace whatever the ids look like.  Otherwise all are replaced if any is a Prolific id (24 hex digits) or an
-        MTurk id (``A`` and 12 to 14 capitals or digits).
+        Replace whatever the ids look like.  Otherwise all are replaced if any holds a Prolific id (24 hex digits) or
+        an MTurk id (``A`` and 12 to 14 capitals or digits).
     spared
         Other columns that are not searched, such as those whose meaning is known.
 
@@ -65,14 +66,14 @@ def pseudonymize(frame: pd.DataFrame, *, force: bool = False, spared: Collection
     pseudonyms: dict[str, str] = {}
     if "participant" in frame:
         ids = _distinct(frame["participant"])
-        if force or any(_PLATFORM_ID.fullmatch(one) for one in ids):
+        if force or any(_PLATFORM_ID.search(one) for one in ids):
             width = max(3, len(str(len(ids))))
             pseudonyms = {one: f"P{number:0{width}d}" for number, one in enumerate(ids, 1)}
             frame["participant"] = _replaced(frame["participant"], pseudonyms)
     for name in frame.columns.difference([*spared, "participant"]):
         if pd.api.types.is_numeric_dtype(frame[name]):
             continue
-        held = [one for one in _distinct(frame[name]) if _PLATFORM_ID.fullmatch(one)]
+        held = [one for one in _distinct(frame[name]) if _PLATFORM_ID.search(one)]
         found = [one for one in held if one in pseudonyms or not _WORD.fullmatch(one)]
         if found:
             table = {one: pseudonyms.get(one, f"{name}{number:03d}") for number, one in enumerate(found, 1)}
@@ -80,11 +81,16 @@ def pseudonymize(frame: pd.DataFrame, *, force: bool = False, spared: Collection
     return frame
 
 
+def redact(text: str) -> str:
+    """Put ``[id]`` in place of every platform's id in a message, a file's name or a command."""
+    return _PLATFORM_ID.sub(lambda found: found[0] if _WORD.fullmatch(found[0]) else "[id]", text)
+
+
 def _replaced(column: pd.Series[Any], table: dict[str, str]) -> pd.Series[Any]:
     """Replace cells by a table, and levels where the column has them in an order."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column.cat.rename_categories({level: table.get(str(level), level) for level in column.cat.categories})
-    return pd.Series([table.get(str(one), one) for one in column], index=column.index, name=column.name, dtype=object)
+    return pd.Series([table.get(str(one), one) for one in column], index=column.index, name=column.name)
 
 
 def _distinct(column: pd.Series[Any]) -> list[str]:

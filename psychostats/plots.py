@@ -462,6 +462,8 @@ def plot_ranks(draws: pd.DataFrame, *, bins: int = 20) -> ggplot:
     several = len(draws["experiment"].unique()) > 1
     broken = draws.assign(term=draws["term"].astype(str).str.replace(":", ": "))  # a place to break a long name
     rows = tidy(broken, "draws", texts, ["value"], wrap=27 if several else 30)
+    wide = max(7, 54 // panels_of(rows))  # letters that fit above a column of panels
+    rows["experiment"] = rows["experiment"].cat.rename_categories(lambda name: label_of(name, wide))
     panel = ["experiment", "term"]
     place = rows.groupby(panel, observed=True)["value"].rank(method="average", pct=True)
     rows["bin"] = np.ceil(place * bins).astype(int) - 1

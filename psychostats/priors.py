@@ -204,6 +204,8 @@ def resolve_priors(design: Design, overrides: Sequence[str] = ()) -> tuple[Prior
         if reached[0].klass not in allowed:
             fitting = ", ".join(name for name, shape in _SHAPES.items() if reached[0].klass in shape[2])
             raise PriorError(f"{law.name} in '{text}' cannot serve {target}; allowed there are {fitting}.")
+        if reached[0].klass == "sd" and not law.frozen().sf(0.0) > 1e-6:
+            raise PriorError(f"the prior '{text}' has no weight above 0, where an sd lies.")
     return tuple(_narrowest(prior, parsed) for prior in priors)
 
 

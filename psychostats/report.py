@@ -16,7 +16,7 @@ import pandas as pd
 
 from psychostats.analysis import Analysis, analyse, file_name
 from psychostats.convergence import ESS_MIN, RHAT_MAX
-from psychostats.document import render_html, render_pdf
+from psychostats.document import GENERATOR, render_html, render_pdf
 from psychostats.effects import ROPE_PROBABILITY
 from psychostats.errors import InputError
 from psychostats.figures import add_note, label_of
@@ -38,9 +38,22 @@ from psychostats.study import Study
 from psychostats.timing import Stopwatch
 
 TABLES = ("accuracy", "exclusions", "effects", "terms", "checks")
-_OURS = re.compile(
-    rf"report\.html|report\.pdf|fits|figures|tables|figures/[a-z]+\.svg|tables/.+_({'|'.join(TABLES)})\.csv|\..*"
+FIGURES = (
+    "accuracy",
+    "cells",
+    "contrasts",
+    "convergence",
+    "curve",
+    "groups",
+    "items",
+    "participants",
+    "prior",
+    "ranks",
 )
+_FILES = re.compile(
+    rf"report\.html|report\.pdf|figures/({'|'.join(FIGURES)})\.svg|tables/.+_({'|'.join(TABLES)})\.csv|(.*/)?\.[^/]*"
+)
+_FOLDERS = ("fits", "figures", "tables")
 
 
 def write_report(
@@ -85,6 +98,8 @@ def write_report(
     analysis = analyse(study, trials, out / "fits", progress=progress, say=say)
     watch = Stopwatch()
     out.mkdir(parents=True, exist_ok=True)
+    for stale in out.glob(".part-*"):  # of a run that was killed outright
+        shutil.rmtree(stale, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as part:
         with watch.time("tables"):
             tables = write_tables(analysis, Path(part) / "tables")
@@ -97,7 +112,8 @@ def write_report(
             document = compose(analysis, figures, command)
             html = render_html(document, Path(part) / "report.html")
             pdf = render_pdf(document, Path(part) / "report.pdf")
-        for made in (tables, Path(part) / "figures", html, pdf):
+        # The page goes first: by it a later run knows that the rest may be replaced.
+        for made in (html, tables, Path(part) / "figures", pdf):
             _put(made, out / made.name)
     say(f"{out / 'report.html'} and {out / 'report.pdf'} written in {sum(analysis.seconds.values()):.0f} s")
     return analysis.converged
@@ -245,14 +261,23 @@ def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _require_report_folder(out: Path) -> None:
-    """Refuse a folder with anything in it that this room would not write, since what it writes it also replaces."""
+    """Refuse a folder with anything in it that this room would not write, since what it writes it also replaces.
+
+    Pages, figures and tables are replaced only beside a page that says that a report made it; what begins with a dot,
+    and the fits, which look after themselves, may be there without one.
+    """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder for the report.")
-    held = [path for path in (out, out / "tables", out / "figures") if path.is_dir()]
-    names = sorted(path.relative_to(out).as_posix() for folder in held for path in folder.iterdir())
-    foreign = [name for name in names if not _OURS.fullmatch(name)]
-    if foreign:
-        raise InputError(f"{out} holds '{foreign[0]}', which is no part of a report; give another folder.")
+    page = out / "report.html"
+    ours = page.is_file() and GENERATOR in page.read_text(encoding="utf-8", errors="replace")[:2000]
+    for folder in [path for path in (out, out / "figures", out / "tables") if path.is_dir() and not path.is_symlink()]:
+        for path in sorted(folder.iterdir()):
+            name = path.relative_to(out).as_posix()
+            hidden = path.name.startswith(".")
+            known = _FILES.fullmatch(name) and path.is_file() and (ours or hidden)
+            known = known or (name in _FOLDERS and path.is_dir() and not path.is_symlink())
+            if not (known or (hidden and path.is_dir())):
+                raise InputError(f"{out} holds '{name}', which is no part of a report; give another folder.")
 
 
 def _put(new: Path, old: Path) -> None:

@@ -62,9 +62,11 @@ class Settings:
     target_accept: float = 0.8
 
     def __post_init__(self) -> None:
-        for name, least in (("draws", 1), ("tune", 1), ("chains", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+        for name, least, most in (("draws", 1, 10**6), ("tune", 1, 10**6), ("chains", 1, 1000), ("seed", 0, 2**63 - 1)):
+            value = getattr(self, name)
+            if not least <= value <= most:
+                bound = f"at least {least}" if value < least else f"at most {most}"
+                raise InputError(f"{name} is {value}; it must be {bound}.")
         if not 0.0 < self.target_accept < 1.0:
             raise InputError(f"target_accept is {self.target_accept}; it must be between 0 and 1.")
 

@@ -112,6 +112,10 @@ def simulate_trials(plan: Plan, seed: int) -> pd.DataFrame:
         If a true value is missing or unknown, or a person would see more main trials than there are pairs, or more
         catch or practice trials than main ones, which they are taken from.
     """
+    if seed < 0:
+        raise InputError(f"the seed {seed} is negative; seeds are whole numbers from 0.")
+    if len(set(plan.layers)) < len(plan.layers) or len(set(plan.representations)) < 2:
+        raise InputError("a simulation needs layers that differ and two representations or more.")
     if plan.main > plan.pairs:
         raise InputError(f"{plan.main} main trials a person need as many pairs; there are {plan.pairs}.")
     for sort in ("catch", "practice"):
@@ -142,7 +146,10 @@ def true_parameters(coding: Coding, blocks: tuple[Block, ...], truth: Mapping[st
         known.append(name)
         if name not in left and default is None:
             raise InputError(f"the true value of {name} is missing; given are {', '.join(truth)}.")
-        return float(left.pop(name, default if default is not None else 0.0))
+        value = float(left.pop(name, default if default is not None else 0.0))
+        if not np.isfinite(value):
+            raise InputError(f"the true value of {name} is {value}; it must be a finite number.")
+        return value
 
     b = np.array([[take(f"b_{name}") for name in coding.names]])
     covariance = []

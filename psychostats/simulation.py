@@ -49,6 +49,10 @@ def write_simulation(study: Study, out: Path, *, seed: int | None = None) -> tup
             raise InputError(f"{readme} is not of a simulation and would be replaced; give another folder.")
         if out.exists() and f"`{out.name}` holds" not in held:
             raise InputError(f"{out} would be replaced, and no README says that it is simulated; give another file.")
+        if readme.exists() and f"`{out.name}` holds" not in held:
+            raise InputError(
+                f"{readme} says what is true of another simulation and would be lost; give another folder."
+            )
         table = study.simulated_trials(seed)
         out.parent.mkdir(parents=True, exist_ok=True)
         _replace(out, lambda part: write_trials(table, part))

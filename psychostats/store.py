@@ -6,6 +6,7 @@ Knows what the files are called and whether they are whole; it knows no model.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -83,13 +84,31 @@ def require_writable(path: Path) -> None:
     Raises
     ------
     FitError
-        If a parent is a file, or may not be written to.
+        If a parent is a file, the place is a mount point, or it may not be written to.
     """
-    above = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    above = next(parent for parent in path.parents if os.path.lexists(parent))
     if not above.is_dir():
         raise FitError(f"{path} cannot be written: {above} is no directory.")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise FitError(f"{path} cannot be written: no permission to write in {above}.")
+    if os.path.ismount(path):
+        raise FitError(f"{path} is where a disk is mounted and cannot be replaced; give a directory within it.")
+    try:
+        # What writing will do later: make a directory of a longer name beside the place, and rename the place itself.
+        Path(tempfile.mkdtemp(prefix=f".{path.name}.part-", dir=above)).rmdir()
+        if path.exists() and not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"no permission to write in {path}")
+    except PermissionError as error:
+        where = error.strerror if error.filename is None else f"no permission to write in {above}"
+        raise FitError(f"{path} cannot be written: {where}.") from error
+    except OSError as error:
+        raise FitError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _require_space(draws: Draws, folder: Path) -> None:
+    """Refuse a disk without room for the draws: the library that writes them would end the process."""
+    needed = sum(group.nbytes for group in draws.groups.values()) + 1_000_000
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"no space left: {needed / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free")
 
 
 def write(path: Path, stored: Stored, summary: pd.DataFrame, *, overwrite: bool = False) -> dict[str, Any]:
@@ -124,6 +143,7 @@ def write(path: Path, stored: Stored, summary: pd.DataFrame, *, overwrite: bool 
         try:
             _write_text(part / "spec.toml", tomli_w.dumps(stored.spec))
             summary.to_csv(part / "summary.csv", index=False)
+            _require_space(stored.draws, part)
             stored.draws.write(part / "draws.nc")
             provenance = plain(stored.provenance | {"files": {name: _file_hash(part / name) for name in _HASHED}})
             provenance["seal"] = _seal(provenance)
@@ -162,7 +182,7 @@ def read(path: Path) -> Stored:
     for name in _FILES:
         if not (path / name).is_file():
             raise FitError(f"{path} is damaged: {name} is missing. Fit again with --overwrite.")
-        if name in _HASHED and _file_hash(path / name) != provenance["files"][name]:
+        if name in _HASHED and _file_hash(path / name) != provenance.get("files", {}).get(name):
             raise _damaged(path, name)
     try:
         timings = json.loads((path / "timings.json").read_text(encoding="utf-8"))

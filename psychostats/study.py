@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from psychostats.effects import RESERVED
 from psychostats.errors import InputError, StudyError, nearest
@@ -30,6 +30,22 @@ from psychostats.trials import TrialTable, examine_trials, read_trials
 FEATURE_TABLES = ("network", "images", "dictionary", "features", "contributions", "visualize", "stimuli")
 SOURCES = ("paper", "predecessor", "assumed")
 DEFAULT_FORMULA = "correct ~ representation * depth + (1 + representation | participant) + (1 + representation | pair)"
+
+# Columns of the report's tables, which neither the factor, the moderator nor the group of a study may be called.
+_TAKEN = RESERVED | {
+    "experiment",
+    "correct",
+    "accuracy",
+    "n",
+    "observed",
+    "inside",
+    "bin",
+    "draw",
+    "mean",
+    "sem",
+    "size",
+}
+_TAKEN |= {"participants", "label", "model"}
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
@@ -80,8 +96,8 @@ class SimulateTable(_Table):
     catch_accuracy: Share = 0.98
     practice_accuracy: Share = 0.85
     missing_rate: Share = 0.0
-    rt_median: Annotated[float, Field(gt=0)] = 6.0
-    rt_sigma: Annotated[float, Field(ge=0)] = 0.5
+    rt_median: Annotated[float, Field(gt=0, lt=1e6)] = 6.0
+    rt_sigma: Annotated[float, Field(ge=0, le=5)] = 0.5
     truth: dict[str, dict[str, float]]
     """True values by term for each experiment; the table ``all`` holds those that experiments share."""
 
@@ -100,10 +116,10 @@ class ModelTable(_Table):
     guess: float | None = None
     lapse: float | None = None
     priors: tuple[str, ...] = ()
-    draws: int = 1000
-    tune: int = 1000
-    chains: int = 4
-    seed: int = 1
+    draws: Annotated[int, Strict()] = 1000
+    tune: Annotated[int, Strict()] = 1000
+    chains: Annotated[int, Strict()] = 4
+    seed: Annotated[int, Strict()] = 1
     target_accept: float = 0.8
 
     def spec(self) -> ModelSpec:
@@ -270,12 +286,15 @@ def read_study(path: str | Path) -> Study:
         content = tomllib.loads(raw.decode("utf-8-sig"))  # some editors begin a file with a byte order mark
     except OSError as error:
         raise StudyError(f"the study file {path} cannot be read: {error.strerror}.") from error
+    except RecursionError as error:
+        raise StudyError(f"the study file {path} nests lists or tables too deeply.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StudyError(f"the study file {path} is not valid TOML: {error}.") from error
     tables = {name: table for name, table in content.items() if name not in FEATURE_TABLES}
     for name in ("path", "sha256"):
         if name in tables:
-            raise StudyError(f"{path}: unknown table [{name}]; allowed are {', '.join(_fields(Study))}.")
+            allowed = [key for key in _fields(Study) if key not in ("path", "sha256")]
+            raise StudyError(f"{path}: unknown table [{name}]; allowed are {', '.join(allowed)}.")
     if not tables.get("models"):
         tables["models"] = [{"name": "main"}, {"name": "plain", "family": "bernoulli"}]
     try:
@@ -298,14 +317,25 @@ def _check(study: Study, content: Mapping[str, Any]) -> None:
         except InputError as error:
             faults.append(f"{where}{error}")
 
-    names = [model.name for model in study.models]
-    if len(set(names)) < len(names):
-        faults.append("two models have the same name; each needs its own.")
+    if len({model.name.lower() for model in study.models}) < len(study.models):
+        faults.append("two models have the same name, but for capitals; each needs its own.")
+    if study.report.group in _TAKEN or study.report.group == study.effects.factor:
+        faults.append(
+            f"[report] group is '{study.report.group}', which the report's own tables are called by; name the column "
+            "of who answered, such as participant."
+        )
+    faults += [f"[levels] {name} lists no level." for name, levels in study.levels.items() if not levels]
+    faults += [
+        f"[filter] {name} is {value!r}; allowed are text, a number, true or false, or a list of these."
+        for name, value in study.filter.items()
+        if not all(isinstance(one, str | int | float) for one in (value if isinstance(value, list) else [value]))
+    ]
     for model in study.models:
         if not model.name.replace("-", "").replace("_", "").isalnum():
             faults.append(f"the model name '{model.name}' cannot name a folder; use letters, digits, - and _.")
         with collected(f"model '{model.name}': "):
-            model.settings()
+            if 0 < model.settings().draws < 4:
+                faults.append(f"model '{model.name}': draws is {model.draws}; a report needs at least 4, for R-hat.")
             faults += _effects_faults(study, model)
     if study.simulate is not None:
         with collected("[simulate]: "):
@@ -343,10 +373,10 @@ def _effects_faults(study: Study, model: ModelTable) -> Iterator[str]:
     if effects.moderator and "moderator" in effects.model_fields_set and model == study.models[0]:
         asked["moderator"] = effects.moderator
     for key, name in asked.items():
-        if name in RESERVED:
+        if name in _TAKEN:
             yield (
-                f"[effects] {key} is '{name}', a column of the tables of effects; rename it in [columns], for example "
-                f"my_{name} = '{name}'."
+                f"[effects] {key} is '{name}', which the report's own tables are called by; rename the column in "
+                f"[columns], for example my_{name} = '{name}'."
             )
         if name not in predictors:
             yield (

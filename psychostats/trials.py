@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args
@@ -33,7 +33,8 @@ from psychostats.cells import (
 )
 from psychostats.columns import COLUMNS, analysed, order_levels, person_keys
 from psychostats.errors import DataError, Fault, InputError
-from psychostats.identity import pseudonymize
+from psychostats.identity import pseudonymize, redact
+from psychostats.lettering import visible
 
 Assignment: TypeAlias = Literal["within", "between"]
 Levels: TypeAlias = Sequence[str] | Mapping[str, str]
@@ -422,7 +423,9 @@ def _require_option(name: str, value: object, allowed: Sequence[object]) -> None
 
 
 def _errors_first(faults: Collection[Fault]) -> tuple[Fault, ...]:
-    return tuple(sorted(faults, key=lambda fault: fault.severity != "error"))
+    """Sort faults, and make their words fit to print: one line each, nothing invisible, no platform's id."""
+    said = [replace(fault, message=redact(visible(fault.message).replace("\n", "\\n"))) for fault in faults]
+    return tuple(sorted(said, key=lambda fault: fault.severity != "error"))
 
 
 def _rows(rows: Sequence[int]) -> str:

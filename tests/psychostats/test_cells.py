@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from psychostats.cells import (
@@ -210,3 +212,19 @@ def test_missing_columns_are_named_with_the_nearest() -> None:
 def test_long_lists_are_counted() -> None:
     assert name_some(list("abcde")) == "a, b, c, d, e"
     assert name_some(list("abc"), limit=2, quote=True) == "'a', 'b' and 1 more"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"PK\x03\x04rest", "an Excel workbook or a ZIP archive"), (b"\x1f\x8b\x08", "compressed by gzip")],
+)
+def test_packed_files_are_called_what_they_are(tmp_path, content, words):
+    (tmp_path / "trials.csv").write_bytes(content)
+    (fault,) = read_raw(tmp_path / "trials.csv").faults
+    assert words in fault.message
+
+
+def test_binary_text_of_parquet_is_text(tmp_path):
+    table = pa.table({"representation": pa.array([b"local", b"distributed"], pa.binary())})
+    pq.write_table(table, tmp_path / "trials.parquet")
+    assert read_raw(tmp_path / "trials.parquet").cells["representation"] == ["local", "distributed"]

@@ -34,7 +34,7 @@ def test_a_converged_fit_begins_with_what_was_fitted():
     assert text.splitlines()[:4] == [
         "Formula: correct ~ x + (1 + x | g) + (1 | h)",
         "Family:  forced choice, logit link, guess rate 0.5",
-        "Data:    60 trials, 3 g, 3 h; 4 rows dropped",
+        "Data:    60 trials, 3 gs, 3 hs; 4 rows dropped",
         "Coding:  x: treatment, reference a",
     ]
     assert "NOT CONVERGED" not in text

@@ -89,12 +89,12 @@ def test_other_responses_are_refused(left):
 def test_offsets_stand_apart_and_are_one_column_each():
     formula = parse_formula("y ~ x + offset(log(n)) + offset(2 * z - w)")
     assert formula.fixed == "`x`"
-    assert formula.offsets == ("I(log(`n`))", "I(2 * `z` - `w`)")
+    assert formula.offsets == ("I(log(`n`))", "I(2.0 * `z` - `w`)")
     assert formula.variables == ("y", "x", "n", "z", "w")
 
 
 def test_power_within_a_call_is_written_as_pythons():
-    assert parse_formula("y ~ I(x^2) + (a + b)^2").fixed == "I(`x`**2) + (`a` + `b`)**2"
+    assert parse_formula("y ~ I(x^2) + (a + b)^2").fixed == "I(`x`**2.0) + (`a` + `b`)**2"
 
 
 def test_codings_and_keywords_are_no_columns():
@@ -298,7 +298,7 @@ def test_any_formula_gives_back_its_group_effects(fixed, written):
         ("y ~ (x - 1)", "`x` - 1"),
         ("y ~ x + (z + (-1))", "`x` + `z` - 1"),
         ("y ~ ((x))", "`x`"),
-        ("y ~ x + (I(z - 1))", "`x` + I(`z` - 1)"),
+        ("y ~ x + (I(z - 1))", "`x` + I(`z` - 1.0)"),
         ("y ~ (x + z):w", "(`x` + `z`):`w`"),
     ],
 )
@@ -314,3 +314,17 @@ def test_parentheses_within_a_bar_are_opened_too():
 def test_nothing_can_be_removed_within_parentheses_that_are_multiplied(text):
     with pytest.raises(FormulaError, match="can be removed only outside parentheses"):
         parse_formula(text)
+
+
+def test_formulas_that_no_parser_survives_are_refused():
+    with pytest.raises(FormulaError, match="letters; 5,000 are the most"):
+        parse_formula("y ~ " + " + ".join(f"x{i}" for i in range(2000)))
+    with pytest.raises(FormulaError, match="more than 50 parentheses"):
+        parse_formula("y ~ " + "(" * 60 + "x" + ")" * 60)
+
+
+def test_powers_of_powers_do_not_run_for_ever():
+    frame = pd.DataFrame({"y": [0, 1, 0], "x": [1.0, 2.0, 4.0]})
+    with pytest.raises(FormulaError, match="cannot be coded"):
+        code(parse_formula("y ~ I(9^9^9^9^9 * x)"), frame)
+    assert code(parse_formula("y ~ I(x^2) + I(2^x)"), frame).names == ("Intercept", "I(x^2)", "I(2^x)")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psychostats.errors import DataError
-from psychostats.identity import data_hash, pseudonymize
+from psychostats.identity import data_hash, pseudonymize, redact
 
 PROLIFIC = "5f2b1c9e8d7a6b5c4d3e2f1a"
 SESSION = "0123456789abcdef01234567"
@@ -101,3 +101,13 @@ def test_long_integers_are_told_apart():
     long = pd.DataFrame({"id": [2**60 + i for i in range(3)]})
     assert data_hash(long, ["id"]) != data_hash(long.iloc[[0, 0, 0]], ["id"])
     assert data_hash(long, ["id"]) == data_hash(long.astype(object), ["id"])
+
+
+def test_ids_within_longer_text_are_found_and_messages_hold_none():
+    prolific, mturk = "5f3e2d1c0b9a8f7e6d5c4b3a", "A1B2C3D4E5F6G7"
+    frame = pd.DataFrame({"participant": [f"{prolific}@email.prolific.com", "other"], "note": [f"by {mturk}", "none"]})
+    made = pseudonymize(frame)
+    assert made["participant"].tolist() == ["P001", "P002"] and made["note"].tolist() == ["note001", "none"]
+    assert redact(f"worker {mturk}_1 of {prolific}.csv") == "worker [id]_1 of [id].csv"
+    assert redact("ADVERTISEMENT and deadbeef") == "ADVERTISEMENT and deadbeef"
+    assert redact("0123456789abcdef" * 4) == "0123456789abcdef" * 4  # a hash is no id

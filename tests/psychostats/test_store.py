@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -248,3 +249,23 @@ def test_a_write_that_fails_leaves_the_old_fit_and_nothing_else(quick: Callable[
         replace(made, timings={"sample": object()}).write(out)  # type: ignore[dict-item]
     assert contents(out) == before
     assert [path.name for path in tmp_path.iterdir()] == ["fit"]
+
+
+def test_a_link_is_followed_and_a_place_that_cannot_be_taken_is_refused_before_sampling(quick, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    quick(out=tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "draws.nc").is_file()
+    begun = []
+    for place in (Path("/proc/x"), tmp_path / ("x" * 250), tmp_path / "real" / "draws.nc" / "fit"):
+        with pytest.raises(FitError, match="cannot be written"):
+            quick(out=place, on_start=lambda: begun.append("sampling"))
+    assert begun == []
+
+
+def test_a_full_disk_is_said_in_a_sentence(quick, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(FitError, match="no space left: 1 MB are needed"):
+        quick(out=tmp_path / "fit")
+    assert list(tmp_path.iterdir()) == []

@@ -350,3 +350,22 @@ def test_every_key_stands_in_the_documentation():
         assert f"[{table}]" in text
         assert [key for key in model.model_fields if f"`{key}`" not in text and f"`[{table}.{key}" not in text] == []
     assert [rule for rule in rules if f"`{rule}`" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[filter]\ntrial = 2020-01-01\n", "[filter] trial is"),
+        ("[levels]\nrepresentation = []\n", "lists no level"),
+        ("[report]\ngroup = 'representation'\n", "[report] group is 'representation'"),
+        ("[[models]]\nname = 'm'\n[[models]]\nname = 'M'\n", "the same name, but for capitals"),
+        ("[[models]]\nname = 'm'\ndraws = 3\n", "draws is 3"),
+        ("[[models]]\nname = 'm'\ndraws = true\n", "draws is True"),
+        ("[[models]]\nname = 'm'\nformula = 'correct ~ size'\n[effects]\nfactor = 'size'\n", "rename the column"),
+        ("x = " + "[" * 5000 + "]" * 5000, "nests lists or tables too deeply"),
+    ],
+)
+def test_what_would_only_fail_later_is_refused_at_once(tmp_path, text, words):
+    with pytest.raises(StudyError) as caught:
+        study_of(tmp_path, text)
+    assert words in str(caught.value)

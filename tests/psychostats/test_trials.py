@@ -438,3 +438,13 @@ def test_the_table_says_how_many_rows_the_filter_set_aside():
 def test_all_that_is_missing_is_named_and_the_columns_once():
     said = [fault.message for fault in check_trials(pd.DataFrame({"x": [1.0]}), needed=["a", "b", "c"])]
     assert len(said) == 3 and sum("the columns are" in text for text in said) == 1
+
+
+def test_messages_are_one_line_without_ids_or_control_characters():
+    frame = pd.DataFrame(
+        {"participant": ["a", "b"], "rt": ["5f3e2d1c0b9a8f7e6d5c4b3a", "\x1b[2J\nx"], "correct": [1, 0]}
+    )
+    said = " ".join(fault.message for fault in check_trials(frame, needed=["rt"]))
+    assert "[id]" in said and "5f3e" not in said
+    turned = " ".join(fault.message for fault in check_trials(frame.iloc[::-1], needed=["rt"]))
+    assert "\x1b" not in turned and "\n" not in turned and "[U+001B]" in turned
