@@ -149,6 +149,7 @@ def plot_accuracy_by_depth(
     lines = lines.dropna(subset="estimate")
     levels, places = list(lines["level"].cat.categories), [] if to_scale else list(lines["along"].cat.categories)
     points, lines = (side_by_side(table, levels, places) for table in (points, lines))
+    points["dot"] = 2.6 * np.sqrt(points["n"] / points["n"].max())
     lines["curve"] = lines["level"].astype(str) + "\n" + lines["target"].astype(str)
     several = lines.groupby(["experiment", "curve"], observed=True)["at"].transform("nunique") > 1
     population = lines["target"] == "population"
@@ -172,9 +173,9 @@ def plot_accuracy_by_depth(
             lines[several],
             size=0.8,
         )
-        + p9.geom_point(p9.aes(y="accuracy", color="level", shape="level", size="n"), alpha=0.8, stroke=0)
+        + p9.geom_point(p9.aes(y="accuracy", color="level", shape="level", size="dot"), alpha=0.8, stroke=0)
         + ([named_axis(places)] if places else [])
-        + p9.scale_size_area(max_size=3.0, guide=None)
+        + p9.scale_size_identity(guide=None)
         + p9.scale_alpha_manual({"population": 1.0, "typical": 0.35}, guide=None)
         + p9.scale_linetype_manual(cycle(levels, LINES), name=title_of(factor))
         + colours(levels, factor)

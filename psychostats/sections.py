@@ -308,7 +308,7 @@ def _checks(analysis: Analysis, figures: Figures) -> list[Block]:
         ),
         Figure(
             figures["ranks"],
-            "Rank histograms of the fixed effects.",
+            "Rank histograms of the fixed effects, and of the SD or correlation that mixed worst.",
             "Rank histograms by chain, close to flat where chains agree.",
             "figure-ranks",
         ),
