@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from psychostats.analysis import Analysis, analyse, file_name
+from psychostats.analysis import Analysis, Result, analyse, file_name
 from psychostats.convergence import ESS_MIN, RHAT_MAX
 from psychostats.document import GENERATOR, render_html, render_pdf
 from psychostats.effects import ROPE_PROBABILITY
@@ -155,15 +155,14 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
     chance = analysis.main[0].fit.spec.family.guess or None
     group = analysis.study.report.group
     people = analysis.participants.rename(columns={group: "participant"})
-    cells, persons, items, terms = (
-        _stack([table.assign(experiment=result.label) for result, table in zip(analysis.main, made, strict=True)])
-        for made in (
-            [result.cells for result in analysis.main],
-            [result.participants for result in analysis.main],
-            [pd.DataFrame() if result.items is None else result.items for result in analysis.main],
-            [result.fit.terms(interval=effects.as_interval()) for result in analysis.main],
-        )
-    )
+
+    def stacked(table_of: Callable[[Result], pd.DataFrame | None]) -> pd.DataFrame:
+        tables = [(result, table_of(result)) for result in analysis.main]
+        return _stack([table.assign(experiment=result.label) for result, table in tables if table is not None])
+
+    cells, persons = stacked(lambda result: result.cells), stacked(lambda result: result.participants)
+    items = stacked(lambda result: result.items)
+    terms = stacked(lambda result: result.fit.terms(interval=effects.as_interval()))
     plots = {
         "accuracy": plot_accuracy(people, analysis.summary, factor=factor, interval_label=wald, chance=chance),
         "contrasts": plot_contrasts(
@@ -183,7 +182,7 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
     if len(items):
         plots["items"] = plot_predictive_groups(items, group=str(items.columns[0]), interval_label=predictive)
     if moderator and len(analysis.main[0].curve):
-        curve = _stack([result.curve.assign(experiment=result.label) for result in analysis.main])
+        curve = stacked(lambda result: result.curve)
         labels = {result.experiment: result.label for result in analysis.main}
         plots["curve"] = plot_accuracy_by_depth(
             analysis.bins.assign(experiment=analysis.bins["experiment"].astype(str).map(labels)),
