@@ -364,3 +364,18 @@ def test_sampling_is_announced_only_where_it_happens(quick, tmp_path):
     for _ in range(2):
         quick(out=tmp_path / "fit", on_start=lambda: said.append("begins"))
     assert said == ["begins"]
+
+
+def test_names_and_levels_that_no_file_holds_are_refused_before_sampling(quick, trials):
+    frame = trials("counts")
+    begun = []
+    with pytest.raises(InputError, match="cannot be stored under this name"):
+        quick(
+            trials=frame.assign(**{".": frame["contrast"]}),
+            formula="cbind(right, wrong) ~ `.` + (1 | observer)",
+            on_start=lambda: begun.append("sampling"),
+        )
+    with pytest.raises(InputError, match="NUL character"):
+        nul = frame.assign(observer=frame["observer"].astype(str) + "\0")
+        quick(trials=nul, on_start=lambda: begun.append("sampling"))
+    assert begun == []

@@ -247,3 +247,8 @@ def test_a_cholesky_factor_by_hand():
     third = -0.4 * np.sqrt(1 - 0.25)
     np.testing.assert_allclose(L, [[1, 0, 0], [0.6, 0.8, 0], [0.5, third, np.sqrt(0.75 * (1 - 0.16))]])
     np.testing.assert_array_equal(correlation_cholesky(np.empty((2, 0))), np.ones((2, 1, 1)))
+
+
+def test_a_prior_on_an_sd_without_weight_above_zero_is_refused():
+    with pytest.raises(PriorError, match="no weight above 0, where an sd lies"):
+        resolve_priors(design("1 + (1 | person)"), ["sd ~ normal(-1e9, 1)"])

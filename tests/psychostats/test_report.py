@@ -365,3 +365,22 @@ def test_the_interval_of_the_study_is_that_of_every_table(odd):
     terms = pd.read_csv(odd.out / "tables" / "all_terms.csv")
     assert set(terms["interval"]) == {"hdi"} and set(terms["conf_level"]) == {0.9}
     assert "equal-tailed" not in odd.html
+
+
+@pytest.mark.parametrize("name", ["figures/accuracy.svg", "tables/my_own_effects.csv", "report.html", "report.pdf"])
+def test_files_that_bear_a_reports_names_are_left_alone_where_no_report_made_them(small, tmp_path, name):
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("precious")
+    with pytest.raises(InputError, match=f"holds '{name}', which is no part of a report"):
+        write_report(read_study(small.study), small.trials, tmp_path / "out")
+    assert path.read_text() == "precious"
+
+
+def test_a_folder_or_a_link_in_the_place_of_a_file_is_left_alone(small, tmp_path):
+    shutil.copytree(small.out, tmp_path / "out")
+    (tmp_path / "elsewhere").mkdir()
+    shutil.rmtree(tmp_path / "out" / "figures")
+    (tmp_path / "out" / "figures").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="holds 'figures'"):
+        write_report(read_study(small.study), small.trials, tmp_path / "out")

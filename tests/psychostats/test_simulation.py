@@ -113,3 +113,12 @@ def test_nothing_is_written_for_a_study_that_cannot_be_simulated(tmp_path, small
     with pytest.raises(InputError, match="99 main trials a person need as many pairs"):
         write_simulation(wrong, tmp_path / "new" / "trials.csv")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_second_simulation_does_not_replace_what_is_said_of_the_first(tmp_path):
+    study = read_study(SMALL)
+    write_simulation(study, tmp_path / "a.csv")
+    before = (tmp_path / "README.md").read_bytes()
+    with pytest.raises(InputError, match="of another simulation and would be lost"):
+        write_simulation(study, tmp_path / "b.csv")
+    assert (tmp_path / "README.md").read_bytes() == before and not (tmp_path / "b.csv").exists()
