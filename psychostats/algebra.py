@@ -79,7 +79,7 @@ def describe_model(analysis: Analysis, figures: Mapping[str, Path]) -> list[Bloc
             "figure-prior",
         ),
     ]
-    blocks += _prior_words(analysis)
+    blocks.append(_prior_words(analysis))
     others = [
         prose("{0}: {1}, {2}", Strong(model.name), Code(model.formula), model.spec().family.describe())
         for model in analysis.study.models[1:]
@@ -89,7 +89,7 @@ def describe_model(analysis: Analysis, figures: Mapping[str, Path]) -> list[Bloc
     return blocks
 
 
-def _prior_words(analysis: Analysis) -> list[Block]:
+def _prior_words(analysis: Analysis) -> Paragraph:
     """Say what the priors imply, in numbers of the prior predictive draws."""
     main = analysis.main[0]
     factor, probability = analysis.study.effects.factor, analysis.study.effects.probability
@@ -108,7 +108,7 @@ def _prior_words(analysis: Analysis) -> list[Block]:
         points(float(low)),
         points(float(high)),
     )
-    return [Paragraph(words)]
+    return Paragraph(words)
 
 
 def _equation(result: Result) -> tuple[Equation, Words]:

@@ -111,7 +111,7 @@ def marginal_means(
         ``term, contrast`` (None), the `by` columns (see `by_column`), then `EFFECT_COLUMNS`.
     """
     rows = []
-    for cell in _cells(fit, factor, by, scale):
+    for cell in _cells(fit, factor, by, scale, odds=False):
         for target, draws in cell.draws.items():
             summary = summarise(draws, interval or fit.interval)
             rows.append({"term": cell.term, "contrast": None, **cell.by, "target": target, "scale": scale, **summary})
@@ -257,8 +257,13 @@ class _Cell:
         return np.asarray(np.log(self.draws[target]) - np.log(self.wrong[target]))
 
 
-def _cells(fit: Estimated, factor: str, by: Mapping[str, Sequence[Any]] | None, scale: str) -> list[_Cell]:
-    """Cross the values of `by` (the first varies slowest) with those of the factor, and average over the rest."""
+def _cells(
+    fit: Estimated, factor: str, by: Mapping[str, Sequence[Any]] | None, scale: str, *, odds: bool = True
+) -> list[_Cell]:
+    """Cross the values of `by` (the first varies slowest) with those of the factor, and average over the rest.
+
+    Without `odds` the cells have no draws of 1 - p, which are averaged apart.
+    """
     if scale not in ("response", "link"):
         raise InputError(f"the scale '{scale}' is unknown; allowed are response and link.")
     coding = fit.coding
@@ -282,7 +287,8 @@ def _cells(fit: Estimated, factor: str, by: Mapping[str, Sequence[Any]] | None, 
         at_rows = (fit.spec.family, X, offset, blocks, parameters)
         for target in TARGETS:
             values[target] = probability(*at_rows, target)
-            misses[target] = probability(*at_rows, target, wrong=True)
+            if odds:
+                misses[target] = probability(*at_rows, target, wrong=True)
     cells = []
     for key, group in grid.groupby(list(at), sort=False, observed=True):
         place = {by_column(name): value for name, value in zip(at, key, strict=True) if name != factor}

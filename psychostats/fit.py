@@ -269,12 +269,13 @@ def fit(
             "versions": versions,
         }
     )
+    asked = Path(out) if out is not None else None
     # A link is followed, so that what it stands for is written, not the link replaced.
-    path = Path(out).resolve() if out is not None else None
+    path = asked.resolve() if asked is not None else None
     if path is not None:
         held = _answer(path, key, overwrite)
         if held is not None:
-            return replace(held, path=Path(str(out)))
+            return replace(held, path=asked)
         store.require_writable(path)
     on_start()
     watch = Stopwatch()
@@ -319,7 +320,7 @@ def fit(
     }
     rows = rows.reset_index(drop=True)
     made = Fit(spec, rows, coding, design, in_use, table, settings, checks, provenance, watch.stop())
-    return replace(made.write(path, overwrite=overwrite), path=Path(str(out))) if path is not None else made
+    return replace(made.write(path, overwrite=overwrite), path=asked) if path is not None else made
 
 
 def load_fit(path: str | Path) -> Fit:
