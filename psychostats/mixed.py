@@ -1,0 +1,203 @@
+"""A design made ready for maximum likelihood: like rows summed into cells, columns scaled, groups in order.
+
+In: a `Design`.  Out: a frozen `Mixed`: the cells, the pattern of their cross-products, and the way between the free
+elements theta of the covariance factors and the factors themselves.  Knows no likelihood and no optimiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import special
+
+from psychostats.arrow import Arrow, Group
+from psychostats.design import Block, Design
+from psychostats.errors import InputError
+
+Array: TypeAlias = npt.NDArray[np.float64]
+Index: TypeAlias = npt.NDArray[np.int64]
+
+# Numbers of the dense part of the arrowhead, 8 bytes each, of which a handful of copies live at once.
+_LARGEST = 100_000_000
+
+
+@dataclass(frozen=True)
+class Element:
+    """A free element of a covariance factor: its group's place, and its row and column within the factor."""
+
+    group: int
+    row: int
+    column: int
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether it stands on the diagonal."""
+        return self.row == self.column
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A mixed model's data.
+
+    Parameters
+    ----------
+    successes, trials, offset
+        Of each cell; the response and ones where it is continuous.
+    X
+        Fixed columns over `scale`, shape ``(cells, columns)``.
+    scale
+        Root mean square of each fixed column.
+    groups
+        Grouping factors, the one with the most effects first; their columns are over `scales`.
+    scales
+        For each group, the root mean square of each of its columns.
+    parts
+        For each block of the design, the place of its group and of its terms within the group's columns.
+    elements
+        What theta holds, in order: for each block by rows of the lower triangle, its diagonal alone where independent.
+    constant
+        Sum of the logarithms of the binomial coefficients, which no parameter changes.
+    rows
+        Number of rows of the design.
+    """
+
+    successes: Array
+    trials: Array
+    offset: Array
+    X: Array
+    scale: Array
+    groups: tuple[Group, ...]
+    scales: tuple[Array, ...]
+    parts: tuple[tuple[int, slice], ...]
+    elements: tuple[Element, ...]
+    constant: float
+    rows: int
+    arrow: Arrow
+
+    def factors(self, theta: Array) -> list[Array]:
+        """Return the covariance factor Lambda of each group, lower triangular."""
+        Lambda = [np.zeros((group.terms, group.terms)) for group in self.groups]
+        for element, value in zip(self.elements, theta, strict=True):
+            Lambda[element.group][element.row, element.column] = value
+        return Lambda
+
+    def pick(self, matrices: Sequence[Array]) -> Array:
+        """Return the free elements of one matrix a group, in theta's order."""
+        return np.array([matrices[e.group][e.row, e.column] for e in self.elements])
+
+    def with_response(self, successes: Array) -> Mixed:
+        """Return the same design with another response: bootstrap replicates need no new pattern."""
+        return replace(self, successes=successes)
+
+
+def prepare(design: Design, *, continuous: bool = False) -> Mixed:
+    """Make a design ready.
+
+    Parameters
+    ----------
+    design
+        Coded trials, every level seen.
+    continuous
+        Whether the response is a measurement, so that rows are not summed into cells.
+
+    Raises
+    ------
+    InputError
+        If the groups have more effects than a dense factor can hold.
+    """
+    names = list(dict.fromkeys(block.group for block in design.blocks))
+    of_group = {name: [block for block in design.blocks if block.group == name] for name in names}
+    names.sort(key=lambda name: -len(of_group[name][0].levels) * sum(len(block.terms) for block in of_group[name]))
+    _refuse_large(design, [of_group[name] for name in names])
+    order, starts = (np.arange(len(design.X)),) * 2 if continuous else _cells(design, [of_group[n][0] for n in names])
+    first = order[starts]
+    successes = np.add.reduceat(design.successes[order], starts)
+    trials = np.add.reduceat(design.trials[order], starts)
+    X = design.X[first]
+    scale = _rms(X)
+    groups, scales, parts = [], [], {}
+    elements: list[Element] = []
+    for g, name in enumerate(names):
+        Z = np.concatenate([block.Z[first] for block in of_group[name]], axis=1)
+        scales.append(_rms(Z))
+        groups.append(Group(of_group[name][0].index[first], Z / scales[-1], len(of_group[name][0].levels)))
+        start = 0
+        for block in of_group[name]:
+            parts[id(block)] = (g, slice(start, start + len(block.terms)))
+            start += len(block.terms)
+    for block in design.blocks:
+        g, part = parts[id(block)]
+        for i in range(part.start, part.stop):
+            columns = range(part.start, i + 1) if block.structure == "correlated" else (i,)
+            elements += [Element(g, i, j) for j in columns]
+    constant = 0.0 if continuous else float(_log_coefficients(design.successes, design.trials))
+    return Mixed(
+        successes=successes,
+        trials=trials,
+        offset=design.offset[first],
+        X=X / scale,
+        scale=scale,
+        groups=tuple(groups),
+        scales=tuple(scales),
+        parts=tuple(parts[id(block)] for block in design.blocks),
+        elements=tuple(elements),
+        constant=constant,
+        rows=len(design.X),
+        arrow=Arrow(X / scale, groups),
+    )
+
+
+def _cells(design: Design, blocks: Sequence[Block]) -> tuple[Index, Index]:
+    """Return the rows sorted into cells that no parameter can tell apart, and where each cell starts.
+
+    The order depends on the values alone, not on that of the rows, so shuffled trials give the same numbers to the
+    last digit.
+    """
+    code = np.zeros(len(design.X), dtype=np.int64)
+    columns = [block.index for block in blocks]
+    columns += [column for block in design.blocks for column in block.Z.T]
+    columns += [*design.X.T, design.offset]
+    size = 1
+    for column in columns:
+        values, unique = pd.factorize(column, sort=True)
+        if len(unique) < 2:
+            continue
+        if size * len(unique) > 2**62:
+            code, held = pd.factorize(code, sort=True)
+            size = len(held)
+        code = code * len(unique) + values
+        size *= len(unique)
+    # Within a cell the order is free: sums of whole numbers are exact.
+    order = np.argsort(code, kind="stable")
+    ordered = code[order]
+    return order, np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+
+
+def _rms(columns: Array) -> Array:
+    """Return the root mean square of each column, 1 where it is zero."""
+    largest = np.abs(columns).max(axis=0, initial=0.0)
+    largest[largest == 0] = 1.0
+    size = largest * np.sqrt(np.mean((columns / largest) ** 2, axis=0))  # without overflow at 1e200
+    return np.where(size > 0, size, 1.0)
+
+
+def _log_coefficients(successes: Array, trials: Array) -> float:
+    counted = trials > 1
+    s, n = successes[counted], trials[counted]
+    return float(np.sum(special.gammaln(n + 1) - special.gammaln(s + 1) - special.gammaln(n - s + 1)))
+
+
+def _refuse_large(design: Design, by_group: Sequence[Sequence[Block]]) -> None:
+    effects = [sum(len(block.terms) for block in blocks) * len(blocks[0].levels) for blocks in by_group]
+    rest = sum(effects[1:]) + design.X.shape[1]
+    if effects and effects[0] * rest + rest**2 > _LARGEST:
+        sizes = ", ".join(f"{blocks[0].group} {size:,}" for blocks, size in zip(by_group, effects, strict=True))
+        raise InputError(
+            f"the groups have too many effects for maximum likelihood on one machine ({sizes}): the largest times all "
+            f"the others may be {_LARGEST:,} at most; leave out a group's slopes, or use --engine pymc."
+        )
