@@ -192,6 +192,11 @@ def _columns(at: list[Index], products: list[Array], shape: tuple[int, int]) -> 
     return matrix
 
 
+def _flat(blocks: Array) -> Array:
+    """Return matrices one below another."""
+    return blocks.reshape(blocks.shape[0] * blocks.shape[1], blocks.shape[2])
+
+
 def _mirrored(lower: Array) -> Array:
     """Fill the upper triangles of matrices of which the lower ones are given."""
     return np.asarray(lower + np.swapaxes(np.tril(lower, -1), -1, -2))
@@ -233,7 +238,7 @@ class Factor:
         self.root = np.linalg.cholesky(D)
         self.root_inverse = np.linalg.inv(self.root)
         self.V = self.root_inverse @ (L.T @ self.apply(cross.C))
-        flat = self.V.reshape(-1, self.V.shape[2])
+        flat = _flat(self.V)
         self.dense = linalg.cholesky(S - flat.T @ flat, lower=True, check_finite=False) if len(S) else S
 
     def apply(self, columns: Array, *, transposed: bool = False) -> Array:
@@ -273,7 +278,7 @@ class Factor:
             n = len(self.dense)
             S = linalg.cho_solve((self.dense, True), np.eye(n), check_finite=False) if n else self.dense
             U = np.swapaxes(self.root_inverse, 1, 2) @ self.V
-            C = -(U.reshape(-1, n) @ S).reshape(U.shape)
+            C = -(_flat(U) @ S).reshape(U.shape)
             D = np.swapaxes(self.root_inverse, 1, 2) @ self.root_inverse - C @ np.swapaxes(U, 1, 2)
             self._inverse = Cross(D, C, S)
         return self._inverse

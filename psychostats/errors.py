@@ -53,6 +53,12 @@ class FitError(InputError):
     """A fit directory that is missing, damaged, or holds another fit."""
 
 
+class NoMaximumError(PsychostatsError):
+    """A likelihood that rises for ever, so that no estimate exists; nothing is written."""
+
+    exit_code = 3
+
+
 class ReportError(PsychostatsError):
     """A report that could not be rendered although its input was good."""
 

@@ -1,4 +1,4 @@
-"""Response families as frozen records: how a linear predictor becomes the probability of a correct answer.
+"""Response families as frozen records: how a linear predictor becomes the mean, for answers their probability.
 
 In: names and numbers, resolved once by `resolve_family`.  Out: a `Family` with its mean, log-density, slope and draws.
 p = g + (1 - g - l) F(eta), g the guess rate, l the lapse rate, F the inverse link.  The mean and the log-density are
@@ -17,7 +17,7 @@ from scipy import special
 from psychostats.errors import InputError, nearest
 
 Array: TypeAlias = npt.NDArray[np.float64]
-LinkName: TypeAlias = Literal["logit", "probit"]
+LinkName: TypeAlias = Literal["logit", "probit", "identity"]
 
 # Keeps a logarithm finite where a probability underflows, far beyond any plausible linear predictor.
 _TINY = 1e-300
@@ -50,15 +50,36 @@ NUMPY: Maths = _Numpy()
 
 
 @dataclass(frozen=True)
+class Derivatives:
+    """The log-density of each row and its derivatives by the linear predictor.
+
+    Parameters
+    ----------
+    value, score
+        Log-density (as `Family.log_density`) and its first derivative.
+    information, change
+        Minus its second derivative, and the derivative of that.
+    expected
+        Expectation of `information` over the response: never negative, so steps by it always climb.
+    """
+
+    value: Array
+    score: Array
+    information: Array
+    change: Array
+    expected: Array
+
+
+@dataclass(frozen=True)
 class Family:
-    """A family of binary or counted answers.
+    """A family of binary or counted answers, or of measurements with normal errors.
 
     Parameters
     ----------
     name
-        ``bernoulli``, ``binomial`` or ``afc``.
+        ``bernoulli``, ``binomial``, ``afc`` or ``gaussian``.
     link
-        ``logit`` or ``probit``; both are symmetric, 1 - F(eta) = F(-eta).
+        ``logit`` or ``probit``, both symmetric: 1 - F(eta) = F(-eta); ``identity`` for ``gaussian``.
     guess, lapse
         Lower asymptote g, and distance l of the upper one from 1.
     """
@@ -67,6 +88,16 @@ class Family:
     link: LinkName = "logit"
     guess: float = 0.0
     lapse: float = 0.0
+
+    @property
+    def binary(self) -> bool:
+        """Whether an answer is right or wrong, so that the mean is a probability and has odds."""
+        return self.link != "identity"
+
+    @property
+    def canonical(self) -> bool:
+        """Whether observed and expected information are the same for every response."""
+        return self.link != "probit" and not self.has_asymptotes
 
     @property
     def span(self) -> float:
@@ -80,6 +111,8 @@ class Family:
 
     def inverse_link(self, eta: Any, maths: Maths = NUMPY) -> Any:
         """Return F(eta), elementwise."""
+        if self.link == "identity":
+            return eta
         return maths.expit(eta) if self.link == "logit" else maths.ndtr(eta)
 
     def mean(self, eta: Any, maths: Maths = NUMPY) -> Any:
@@ -96,15 +129,62 @@ class Family:
         wrong = log_share(self, -eta, self.lapse, self.span, maths)
         return successes * right + (trials - successes) * wrong
 
+    def derivatives(self, successes: Array, trials: Array, eta: Array) -> Derivatives:
+        """Return the log-density and its derivatives by eta, elementwise; of a binary family.
+
+        With A = log(g + span F(eta)), k = F'/F and rho = span F / (g + span F): A' = rho k, and rho' = rho (1 - rho) k.
+        A wrong answer is the same with -eta and l. None loses digits in either tail.
+        """
+        if self.link == "logit" and not self.has_asymptotes:
+            p, size = special.expit(eta), np.abs(eta)
+            information = trials * p * special.expit(-eta)
+            value = successes * eta - trials * (0.5 * (eta + size) + np.log1p(np.exp(-size)))
+            return Derivatives(value, successes - trials * p, information, information * (1.0 - 2.0 * p), information)
+        a0, a1, a2, a3 = self._log_share_derivatives(eta, self.guess)
+        b0, b1, b2, b3 = self._log_share_derivatives(-eta, self.lapse)
+        wrong = trials - successes
+        return Derivatives(
+            value=successes * a0 + wrong * b0,
+            score=successes * a1 - wrong * b1,
+            information=-(successes * a2 + wrong * b2),
+            change=-(successes * a3 - wrong * b3),
+            # n p'^2 / (p (1 - p)) with p' = p A' and p'^2 = (p A') ((1 - p) B')
+            expected=trials * a1 * b1,
+        )
+
+    def _log_share_derivatives(self, eta: Array, floor: float) -> tuple[Array, Array, Array, Array]:
+        """Return log(floor + span F(eta)) and its first three derivatives."""
+        F = self.inverse_link(eta)
+        if self.link == "logit":
+            k = special.expit(-eta)
+            k1 = -k * F
+            k2 = k1 * (k - F)
+        else:
+            k = np.exp(-0.5 * eta**2 - 0.5 * np.log(2.0 * np.pi) - special.log_ndtr(eta))
+            k1 = -k * (eta + k)
+            k2 = -k1 * (eta + k) - k * (1.0 + k1)
+        if not floor:
+            log_share = -np.logaddexp(0.0, -eta) if self.link == "logit" else special.log_ndtr(eta)
+            return log_share + np.log(self.span), k, k1, k2
+        share = floor + self.span * F
+        rho = self.span * F / share
+        rho1 = rho * (1.0 - rho) * k
+        rho2 = rho1 * (1.0 - 2.0 * rho) * k + rho * (1.0 - rho) * k1
+        return np.log(share), rho * k, rho1 * k + rho * k1, rho2 * k + 2.0 * rho1 * k1 + rho * k2
+
     def slope(self, eta: npt.ArrayLike) -> Array:
         """Return dp/deta, elementwise."""
         x = np.asarray(eta, dtype=float)
+        if self.link == "identity":
+            return np.ones_like(x)
         if self.link == "logit":
             return np.asarray(self.span * special.expit(x) * special.expit(-x))
         return np.asarray(self.span * np.exp(-0.5 * x**2) / np.sqrt(2.0 * np.pi))
 
     def linear_predictor(self, p: npt.ArrayLike) -> Array:
         """Return eta with mean `p`, infinite at and beyond the asymptotes."""
+        if self.link == "identity":
+            return np.asarray(p, dtype=float)
         right = np.asarray(p, dtype=float) - self.guess
         wrong = 1.0 - self.lapse - np.asarray(p, dtype=float)
         share = np.clip(right / (right + wrong), 0.0, 1.0)  # exactly 1 at 1 - l, which a division by the span can miss
@@ -116,7 +196,7 @@ class Family:
 
     def describe(self) -> str:
         """Return the family in words, for tables and the report."""
-        words = {"bernoulli": "Bernoulli", "binomial": "binomial", "afc": "forced choice"}[self.name]
+        words = {"afc": "forced choice", "gaussian": "Gaussian", "bernoulli": "Bernoulli"}.get(self.name, self.name)
         parts = [f"{words}, {self.link} link"]
         if self.guess:
             parts.append(f"guess rate {self.guess:g}")
@@ -140,9 +220,9 @@ def log_share(family: Family, eta: Any, floor: Any, span: Any, maths: Maths = NU
     return maths.log(maths.maximum(floor + span * family.inverse_link(eta, maths), _TINY))
 
 
-FAMILIES = ("bernoulli", "binomial", "afc")
+FAMILIES = ("bernoulli", "binomial", "afc", "gaussian")
 LINKS = ("logit", "probit")
-_LATER = ("cumulative", "lognormal", "shifted_lognormal", "gaussian")
+_LATER = ("cumulative", "lognormal", "shifted_lognormal")
 
 
 def resolve_family(
@@ -153,9 +233,9 @@ def resolve_family(
     Parameters
     ----------
     name
-        ``bernoulli`` (0/1), ``binomial`` (counts) or ``afc`` (m-alternative forced choice).
+        ``bernoulli`` (0/1), ``binomial`` (counts), ``afc`` (m-alternative forced choice) or ``gaussian`` (measurements).
     link
-        ``logit`` (default) or ``probit``.
+        ``logit`` (default) or ``probit``; ``identity`` for ``gaussian``.
     guess
         Guess rate in [0, 1), for ``afc`` only; default 0.5, two alternatives.
     lapse
@@ -170,6 +250,12 @@ def resolve_family(
         raise InputError(f"the family '{name}' cannot be fitted by this version; allowed are {', '.join(FAMILIES)}.")
     if name not in FAMILIES:
         raise InputError(f"the family '{name}' is unknown{nearest(name, FAMILIES)}; allowed are {', '.join(FAMILIES)}.")
+    if name == "gaussian":
+        if link not in (None, "identity"):
+            raise InputError(f"the link of the family gaussian is identity; '{link}' is not allowed.")
+        if lapse not in (None, 0.0) or guess is not None:
+            raise InputError("guess and lapse rates are for answers that are right or wrong; gaussian has none.")
+        return Family(name=name, link="identity")
     if link is not None and link not in LINKS:
         raise InputError(f"the link '{link}' is unknown{nearest(link, LINKS)}; allowed are {', '.join(LINKS)}.")
     if guess is not None and name != "afc":

@@ -1,4 +1,4 @@
-"""A design made ready for maximum likelihood: like rows summed into cells, columns scaled, groups in order.
+"""A design made ready for maximum likelihood: like rows summed into cells, columns orthonormal, groups in order.
 
 In: a `Design`.  Out: a frozen `Mixed`: the cells, the pattern of their cross-products, and the way between the free
 elements theta of the covariance factors and the factors themselves.  Knows no likelihood and no optimiser.
@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import special
+from scipy import linalg, special
 
 from psychostats.arrow import Arrow, Group
 from psychostats.design import Block, Design
@@ -49,9 +49,9 @@ class Mixed:
     successes, trials, offset
         Of each cell; the response and ones where it is continuous.
     X
-        Fixed columns over `scale`, shape ``(cells, columns)``.
-    scale
-        Root mean square of each fixed column.
+        Fixed columns made orthonormal over the rows but for a factor, shape ``(cells, columns)``.
+    root
+        Upper triangular; the design's own columns are ``X root``, and its coefficients ``root^-1 beta``.
     groups
         Grouping factors, the one with the most effects first; their columns are over `scales`.
     scales
@@ -70,7 +70,7 @@ class Mixed:
     trials: Array
     offset: Array
     X: Array
-    scale: Array
+    root: Array
     groups: tuple[Group, ...]
     scales: tuple[Array, ...]
     parts: tuple[tuple[int, slice], ...]
@@ -118,8 +118,8 @@ def prepare(design: Design, *, continuous: bool = False) -> Mixed:
     first = order[starts]
     successes = np.add.reduceat(design.successes[order], starts)
     trials = np.add.reduceat(design.trials[order], starts)
-    X = design.X[first]
-    scale = _rms(X)
+    root = _root(design.X)
+    X = linalg.solve_triangular(root, design.X[first].T, trans="T", check_finite=False).T
     groups, scales, parts = [], [], {}
     elements: list[Element] = []
     for g, name in enumerate(names):
@@ -132,24 +132,28 @@ def prepare(design: Design, *, continuous: bool = False) -> Mixed:
             start += len(block.terms)
     for block in design.blocks:
         g, part = parts[id(block)]
-        for i in range(part.start, part.stop):
-            columns = range(part.start, i + 1) if block.structure == "correlated" else (i,)
-            elements += [Element(g, i, j) for j in columns]
+        elements += [Element(g, part.start + int(i), part.start + int(j)) for i, j in zip(*free(block), strict=True)]
     constant = 0.0 if continuous else float(_log_coefficients(design.successes, design.trials))
     return Mixed(
         successes=successes,
         trials=trials,
         offset=design.offset[first],
-        X=X / scale,
-        scale=scale,
+        X=X,
+        root=root,
         groups=tuple(groups),
         scales=tuple(scales),
         parts=tuple(parts[id(block)] for block in design.blocks),
         elements=tuple(elements),
         constant=constant,
         rows=len(design.X),
-        arrow=Arrow(X / scale, groups),
+        arrow=Arrow(X, groups),
     )
+
+
+def free(block: Block) -> tuple[Index, Index]:
+    """Return rows and columns of the free elements of a block's covariance factor, in theta's order."""
+    rows, columns = (np.tril_indices if block.structure == "correlated" else np.diag_indices)(len(block.terms))
+    return np.asarray(rows), np.asarray(columns)
 
 
 def _cells(design: Design, blocks: Sequence[Block]) -> tuple[Index, Index]:
@@ -184,6 +188,14 @@ def _rms(columns: Array) -> Array:
     largest[largest == 0] = 1.0
     size = largest * np.sqrt(np.mean((columns / largest) ** 2, axis=0))  # without overflow at 1e200
     return np.where(size > 0, size, 1.0)
+
+
+def _root(X: Array) -> Array:
+    """Return R of X = Q R with Q'Q the number of rows: columns that nearly depend on one another become harmless."""
+    scale = _rms(X)
+    R = np.linalg.qr(X / scale, mode="r")
+    signs = np.where(np.diag(R) < 0, -1.0, 1.0)
+    return np.asarray(signs[:, np.newaxis] * R * scale / np.sqrt(len(X)))
 
 
 def _log_coefficients(successes: Array, trials: Array) -> float:

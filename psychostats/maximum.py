@@ -1,0 +1,358 @@
+"""Maximum likelihood: a design and a family to the estimates, their covariance, and whether there is a maximum at all.
+
+In: a `Design`, a `Family`, and whether restricted likelihood or quadrature is asked for.  Out: a frozen `Maximum` in
+the design's own units.  Knows no names of terms, no file and no interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg
+
+from psychostats.arrow import Factor
+from psychostats.design import Design
+from psychostats.errors import InputError, NoMaximumError
+from psychostats.families import Family
+from psychostats.gaussian import Gaussian
+from psychostats.laplace import Laplace, NoMode
+from psychostats.mixed import Mixed, free, prepare
+from psychostats.optimum import Function, Optimum, minimise
+from psychostats.quadrature import NODES_MAX, Quadrature
+from psychostats.separation import separated
+
+Array: TypeAlias = npt.NDArray[np.float64]
+
+# A relative SD, or a share of a term's variance, below which it is taken as zero; lme4's isSingular has the same.
+SINGULAR = 1e-4
+# Where theta begins: each group's columns over their root mean square, so half a logit.
+_START = 0.5
+# Of central differences in theta.
+_STEP = 1e-4
+# A linear predictor beyond which a maximum, if it is one, deserves a second look.
+_FAR = 9.0
+
+
+@dataclass(frozen=True)
+class Method:
+    """How the likelihood is taken.
+
+    Parameters
+    ----------
+    reml
+        Restricted maximum likelihood, of a Gaussian model.
+    quadrature
+        Nodes of adaptive Gauss-Hermite quadrature; 1 is Laplace's approximation.
+    """
+
+    reml: bool = False
+    quadrature: int = 1
+
+    def require(self, family: Family) -> None:
+        """Refuse what does not go together.
+
+        Raises
+        ------
+        InputError
+            If REML is asked of a family that is not Gaussian, quadrature of one that is, or too many nodes.
+        """
+        if self.reml and family.binary:
+            raise InputError(f"REML is for the family gaussian; '{family.name}' is fitted by maximum likelihood.")
+        if not 1 <= self.quadrature <= NODES_MAX:
+            raise InputError(f"{self.quadrature} nodes of quadrature are asked for; allowed are 1 to {NODES_MAX}.")
+        if self.quadrature > 1 and not family.binary:
+            raise InputError("the likelihood of the family gaussian is exact; leave out --quadrature.")
+
+
+@dataclass(frozen=True)
+class Maximum:
+    """Where the likelihood is largest.
+
+    Parameters
+    ----------
+    b
+        Fixed effects, shape ``(columns,)``.
+    factors
+        For each block of the design, the lower triangular factor of its covariance, shape ``(terms, terms)``.
+    sigma
+        Residual SD; None where the family has none.
+    covariance
+        Of ``(b, elements of the factors, log sigma)``; zero in directions that the data do not know, as of an SD that
+        is zero. For a family that is not Gaussian the inverse of the joint Hessian, so that the fixed effects' part
+        carries the uncertainty of the group effects' SDs.
+    log_likelihood
+        With binomial coefficients; of REML, the restricted one.
+    r, r_sd
+        For each block, conditional modes of its levels' effects and their SDs, shape ``(levels, terms)``; the SDs are
+        conditional on all other parameters.
+    parameters
+        Number of parameters that were estimated.
+    evaluations
+        How often the likelihood was called.
+    """
+
+    b: Array
+    factors: tuple[Array, ...]
+    sigma: float | None
+    covariance: Array
+    log_likelihood: float
+    r: tuple[Array, ...]
+    r_sd: tuple[Array, ...]
+    parameters: int
+    evaluations: int
+
+
+def maximise(design: Design, family: Family, method: Method, *, start: Maximum | None = None) -> Maximum:
+    """Fit a design by maximum likelihood.
+
+    Parameters
+    ----------
+    design
+        Coded trials.
+    family, method
+        What is fitted, and how.
+    start
+        Where to begin, for refits of like data.
+
+    Raises
+    ------
+    InputError
+        If family and method do not go together, or the model is too large.
+    NoMaximumError
+        If the likelihood has no maximum: it rises for ever, as for answers that a predictor separates.
+    """
+    method.require(family)
+    mixed = prepare(design, continuous=not family.binary)
+    return maximise_mixed(mixed, design, family, method, start=start)
+
+
+def maximise_mixed(
+    mixed: Mixed, design: Design, family: Family, method: Method, *, start: Maximum | None = None
+) -> Maximum:
+    """Do the same for a design that was prepared before; see `maximise`."""
+    if not family.binary:
+        return _maximise_gaussian(mixed, method)
+    function = _objective(mixed, family, method)
+    theta = np.array([_START * element.diagonal for element in mixed.elements])
+    beta = np.zeros(mixed.X.shape[1])
+    if start is not None:
+        theta, beta = _theta(mixed, design, start), mixed.root @ start.b
+    try:
+        best = _settle(function.gradient, minimise(function.gradient, *_begin(function, theta, beta)), mixed)
+    except (NoMode, np.linalg.LinAlgError) as error:
+        raise _no_maximum(design, None, mixed) from error
+    theta, beta = function.split(best.x)
+    far = float(np.abs(mixed.X @ beta).max(initial=0.0)) > _FAR or float(np.abs(theta).max(initial=0.0)) > _FAR
+    if not best.converged or (far and separated(design)):
+        raise _no_maximum(design, best, mixed)
+    mode = function.mode(theta, beta)
+    k, p = len(theta), len(beta)
+    back = np.zeros((k + p, k + p))
+    back[:p, k:] = _inverse_root(mixed)
+    back[p:, :k] = np.diag(_units(mixed))
+    factors, modes, sds = _effects(mixed, mode.factor.Lambda, 1.0, mode.u, mode.factor)
+    return Maximum(
+        b=_inverse_root(mixed) @ beta,
+        factors=factors,
+        sigma=None,
+        covariance=back @ best.covariance @ back.T,
+        log_likelihood=mixed.constant - best.value,
+        r=modes,
+        r_sd=sds,
+        parameters=k + p,
+        evaluations=best.evaluations,
+    )
+
+
+def _maximise_gaussian(mixed: Mixed, method: Method) -> Maximum:
+    gaussian = Gaussian(mixed, reml=method.reml)
+    spread = float(np.std(mixed.successes))
+    k, p = len(mixed.elements), mixed.X.shape[1]
+    if gaussian.freedom <= 0 or spread == 0:
+        raise InputError(
+            "the response does not vary." if spread == 0 else f"{mixed.rows} rows cannot tell {p} fixed effects apart."
+        )
+    theta = np.array([float(element.diagonal) for element in mixed.elements])
+    reliable = np.maximum(1.0, [0.2 * mixed.groups[e.group].levels for e in mixed.elements])
+    best = minimise(gaussian.gradient, theta, np.diag(np.asarray(reliable, dtype=float)))
+    best = _settle(gaussian.gradient, best, mixed)
+    solution = gaussian.solve(best.x)
+    sigma = gaussian.sigma(solution)
+    if not best.converged or not np.isfinite(sigma) or sigma < 1e-10 * spread:
+        raise NoMaximumError(
+            "the likelihood has no maximum: it rises for ever as the residual SD goes to 0, since the model fits every "
+            "measurement; leave out effects."
+        )
+    # Of (theta, log sigma) with sigma not profiled out: the information is exact but for differences in theta.
+    joint = np.zeros((k + 1, k + 1))
+    for i, move in enumerate(_STEP * np.eye(k)):
+        above, below = gaussian.slope_at(best.x + move, sigma), gaussian.slope_at(best.x - move, sigma)
+        joint[i, :k] = (above - below) / (2.0 * _STEP)
+    joint[:k, :k] = 0.5 * (joint[:k, :k] + joint[:k, :k].T)
+    joint[k, :k] = joint[:k, k] = -gaussian.penalty_slope(solution) / sigma**2
+    joint[k, k] = 2.0 * gaussian.freedom
+    of_theta = replace(best, x=np.zeros(k + 1), hessian=joint).covariance
+    units = _units(mixed)
+    jacobian = np.zeros((k + 1, k + 1))
+    jacobian[:k, :k], jacobian[:k, k], jacobian[k, k] = sigma * np.diag(units), sigma * units * best.x, 1.0
+    covariance = np.zeros((p + k + 1, p + k + 1))
+    root = linalg.solve_triangular(solution.factor.fixed_root, np.eye(p), lower=True).T
+    fixed = sigma * _inverse_root(mixed) @ root
+    covariance[:p, :p] = fixed @ fixed.T
+    covariance[p:, p:] = jacobian @ of_theta @ jacobian.T
+    # The effects' SDs are conditional on the fixed effects too, as lme4 has them: H without the fixed columns.
+    factors, modes, sds = _effects(
+        mixed, solution.factor.Lambda, sigma, solution.u, gaussian.random_factor(solution.factor)
+    )
+    return Maximum(
+        b=_inverse_root(mixed) @ solution.beta,
+        factors=factors,
+        sigma=sigma,
+        covariance=covariance,
+        log_likelihood=-best.value,
+        r=modes,
+        r_sd=sds,
+        parameters=k + p + 1,
+        evaluations=best.evaluations,
+    )
+
+
+def log_likelihood(design: Design, family: Family, method: Method, maximum: Maximum) -> float:
+    """Evaluate the log-likelihood anew at estimates that were stored."""
+    mixed = prepare(design, continuous=not family.binary)
+    theta = _theta(mixed, design, maximum)
+    if not family.binary:
+        return -Gaussian(mixed, reml=method.reml).value(theta)
+    return mixed.constant - _objective(mixed, family, method).value(np.concatenate([theta, mixed.root @ maximum.b]))
+
+
+def _objective(mixed: Mixed, family: Family, method: Method) -> Laplace:
+    return Laplace(mixed, family) if method.quadrature == 1 else Quadrature(mixed, family, method.quadrature)
+
+
+def _theta(mixed: Mixed, design: Design, maximum: Maximum) -> Array:
+    """Return theta of estimates in the design's own units."""
+    parts = [L[free(block)] for block, L in zip(design.blocks, maximum.factors, strict=True)]
+    return np.concatenate([np.zeros(0), *parts]) / _units(mixed) / (maximum.sigma or 1.0)
+
+
+def _units(mixed: Mixed) -> Array:
+    """Return what turns each element of theta into the design's own units."""
+    return np.array([1.0 / mixed.scales[e.group][e.row] for e in mixed.elements])
+
+
+def _inverse_root(mixed: Mixed) -> Array:
+    """Return what turns beta into the coefficients of the design's own columns."""
+    return np.asarray(linalg.solve_triangular(mixed.root, np.eye(len(mixed.root)), check_finite=False))
+
+
+def _begin(laplace: Laplace, theta: Array, beta: Array) -> tuple[Array, Array]:
+    """Return the start with beta at its joint mode, and the Hessian there as far as it is known without differences."""
+    mixed = laplace.mixed
+    mode = laplace.mode(theta, beta, joint=True)
+    root = mode.factor.fixed_root
+    k = len(theta)
+    hessian = np.zeros((k + len(beta), k + len(beta)))
+    hessian[k:, k:] = root @ root.T
+    # Each level tells of its SD by how well its effect is known: 2 reliability^2 / SD^2, summed over levels.
+    known = [1.0 - np.diagonal(block, axis1=1, axis2=2) for block in _level_blocks(mixed, mode.factor)]
+    for i, e in enumerate(mixed.elements):
+        share = float((known[e.group][:, e.row] * known[e.group][:, e.column]).sum())
+        hessian[i, i] = max(2.0 * share / max(abs(theta[i]), _START) ** 2, 0.1)
+    return np.concatenate([theta, mode.beta]), hessian
+
+
+def _settle(function: Function, best: Optimum, mixed: Mixed) -> Optimum:
+    """Put the factors into their one form: diagonals not negative, and what is zero within rounding exactly zero.
+
+    The likelihood knows only Lambda Lambda', so the signs of columns, and rotations where an SD is zero, are free.
+    """
+    k = len(mixed.elements)
+    Lambda = mixed.factors(best.x[:k])
+    signs = mixed.pick([np.where(np.diag(L) < 0, -1.0, 1.0) * np.ones_like(L) for L in Lambda])
+    signs = np.concatenate([signs, np.ones(len(best.x) - k)])
+    flipped = replace(
+        best, x=signs * best.x, gradient=signs * best.gradient, hessian=signs[:, np.newaxis] * best.hessian * signs
+    )
+    x = np.concatenate([mixed.pick([_cholesky(L @ L.T) for L in Lambda]), best.x[k:]])
+    if not best.converged or np.abs(x - flipped.x).max(initial=0.0) < 1e-12:
+        return flipped
+    value, gradient = function(x)
+    if not abs(value - best.value) <= 1e-7:  # what looked like zero is not
+        return flipped
+    if np.abs(x - flipped.x).max() < 10 * SINGULAR:
+        return replace(flipped, x=x, value=value, gradient=gradient)
+    return minimise(function, x, np.diag(np.maximum(np.abs(np.diag(best.hessian)), 0.1)))
+
+
+def _cholesky(covariance: Array) -> Array:
+    """Return the lower triangular factor of a covariance matrix that may be singular, zero where a pivot is."""
+    n = len(covariance)
+    L = np.zeros((n, n))
+    for j in range(n):
+        pivot = covariance[j, j] - L[j, :j] @ L[j, :j]
+        if pivot > SINGULAR**2 * max(1.0, covariance[j, j]):
+            L[j, j] = np.sqrt(pivot)
+            L[j + 1 :, j] = (covariance[j + 1 :, j] - L[j + 1 :, :j] @ L[j, :j]) / L[j, j]
+    return L
+
+
+def _level_blocks(mixed: Mixed, factor: Factor) -> list[Array]:
+    """Return H^-1 of each level with itself, for each group, shape ``(levels, terms, terms)``."""
+    inverse, start, blocks = factor.inverse, 0, []
+    for g, group in enumerate(mixed.groups):
+        if not g:
+            blocks.append(inverse.D)
+            continue
+        at = start + np.arange(group.levels * group.terms).reshape(group.levels, group.terms)
+        blocks.append(inverse.S[at[:, :, np.newaxis], at[:, np.newaxis, :]])
+        start += at.size
+    return blocks
+
+
+def _effects(
+    mixed: Mixed, Lambda: Sequence[Array], sigma: float, u: Sequence[Array], factor: Factor
+) -> tuple[tuple[Array, ...], tuple[Array, ...], tuple[Array, ...]]:
+    """Return covariance factors, modes and conditional SDs in the design's own units, one of each a block."""
+    levels = _level_blocks(mixed, factor)
+    factors, modes, sds = [], [], []
+    for g, part in mixed.parts:
+        scale, L = mixed.scales[g], Lambda[g]
+        spread = sigma * np.sqrt(np.einsum("ab,lbc,ac->la", L, levels[g], L)) / scale
+        factors.append(sigma * L[part, part] / scale[part, np.newaxis])
+        modes.append((u[g] @ L.T / scale)[:, part])
+        sds.append(spread[:, part])
+    return tuple(factors), tuple(modes), tuple(sds)
+
+
+def _no_maximum(design: Design, best: Optimum | None, mixed: Mixed) -> NoMaximumError:
+    """Say why there is no maximum, naming the term."""
+    found = separated(design)
+    if found:
+        return NoMaximumError(found)
+    if best is None:
+        return NoMaximumError("the likelihood could not be computed; simplify the group effects, or use --engine pymc.")
+    k = len(mixed.elements)
+    theta, beta = np.abs(best.x[:k]), np.abs(best.x[k:])
+    if theta.max(initial=0.0) > max(_FAR, beta.max(initial=0.0)):
+        e = mixed.elements[int(np.argmax(theta))]
+        name = next(
+            f"sd_{block.group}__{block.terms[e.row - part.start]}"
+            for block, (g, part) in zip(design.blocks, mixed.parts, strict=True)
+            if g == e.group and part.start <= e.row < part.stop
+        )
+        return NoMaximumError(
+            f"the likelihood has no maximum: it still rises as {name} grows; simplify the group effects, or use "
+            "--engine pymc, whose priors hold it."
+        )
+    b = _inverse_root(mixed) @ best.x[k:]
+    reach = np.abs(b) * np.where(np.ptp(design.X, axis=0) > 0, np.ptp(design.X, axis=0), 1.0)
+    name = design.names[int(np.argmax(reach))]
+    return NoMaximumError(
+        f"no maximum of the likelihood was found: it still changes with b_{name} (now {b[int(np.argmax(reach))]:.3g}); "
+        "answers at or below the guess rate, or too few of them, can cause it. Use --engine pymc, whose priors hold it."
+    )
