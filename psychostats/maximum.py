@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
+from threadpoolctl import threadpool_limits
 
 from psychostats.arrow import Factor
 from psychostats.design import Design
@@ -134,8 +135,15 @@ def maximise_mixed(
     mixed: Mixed, design: Design, family: Family, method: Method, *, start: Maximum | None = None
 ) -> Maximum:
     """Do the same for a design that was prepared before; see `maximise`."""
-    if not family.binary:
-        return _maximise_gaussian(mixed, method)
+    # One thread: sums in one order give the same digits on any number of cores, and matrices this small gain nothing
+    # from more (on a busy machine threads that wait for one another cost ten times the work).
+    with threadpool_limits(1):
+        return _maximise_binary(mixed, design, family, method, start) if family.binary else _gaussian(mixed, method)
+
+
+def _maximise_binary(
+    mixed: Mixed, design: Design, family: Family, method: Method, start: Maximum | None
+) -> Maximum:
     function = _objective(mixed, family, method)
     theta = np.array([_START * element.diagonal for element in mixed.elements])
     beta = np.zeros(mixed.X.shape[1])
@@ -168,7 +176,7 @@ def maximise_mixed(
     )
 
 
-def _maximise_gaussian(mixed: Mixed, method: Method) -> Maximum:
+def _gaussian(mixed: Mixed, method: Method) -> Maximum:
     gaussian = Gaussian(mixed, reml=method.reml)
     spread = float(np.std(mixed.successes))
     k, p = len(mixed.elements), mixed.X.shape[1]
@@ -225,9 +233,11 @@ def log_likelihood(design: Design, family: Family, method: Method, maximum: Maxi
     """Evaluate the log-likelihood anew at estimates that were stored."""
     mixed = prepare(design, continuous=not family.binary)
     theta = _theta(mixed, design, maximum)
-    if not family.binary:
-        return -Gaussian(mixed, reml=method.reml).value(theta)
-    return mixed.constant - _objective(mixed, family, method).value(np.concatenate([theta, mixed.root @ maximum.b]))
+    with threadpool_limits(1):
+        if not family.binary:
+            return -Gaussian(mixed, reml=method.reml).value(theta)
+        phi = np.concatenate([theta, mixed.root @ maximum.b])
+        return mixed.constant - _objective(mixed, family, method).value(phi)
 
 
 def _objective(mixed: Mixed, family: Family, method: Method) -> Laplace:
