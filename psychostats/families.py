@@ -69,6 +69,11 @@ class Family:
     lapse: float = 0.0
 
     @property
+    def binary(self) -> bool:
+        """Whether the mean is a probability, so that it has odds and a region of differences too small to matter."""
+        return True
+
+    @property
     def span(self) -> float:
         """Height of the psychometric function, 1 - g - l."""
         return 1.0 - self.guess - self.lapse
