@@ -29,6 +29,7 @@ from psychostats.spec import ModelSpec
 from psychostats.study import ModelTable, Study
 from psychostats.timing import Stopwatch
 from psychostats.trials import TrialTable
+from psychostats.uncertainty import Sampled
 
 ALL = "all"
 """What a study without experiments calls its one experiment."""
@@ -112,6 +113,11 @@ class Known:
     coding: Coding
     interval: Interval
     truth: Parameters
+
+    @property
+    def uncertainty(self) -> Sampled:
+        """What the rows of `parameters` are: draws, of which there is one."""
+        return Sampled()
 
     def parameters(self) -> Parameters:
         """Return the true value of every parameter, as one draw."""

@@ -1,12 +1,13 @@
 """Posterior draws with names: arrays from a sampler into labelled groups, tables of terms, and a file.
 
 In: a `Sample` and its `Design`.  Out: `Draws`, which knows every term's brms name, hands ArviZ its own container, and
-goes to netCDF and back.  The one room that knows that ArviZ 0 and ArviZ 1 differ; it knows no model.
+stands in a file by groups.  The one room that knows that ArviZ 0 and ArviZ 1 differ; it knows no model.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,13 +21,11 @@ import xarray as xr
 from psychostats.design import Design
 from psychostats.errors import FitError
 from psychostats.intervals import Interval
+from psychostats.netcdf import constant, escape, texts
 from psychostats.predictor import Parameters
 from psychostats.sampler import Sample
 
 Array: TypeAlias = npt.NDArray[np.float64]
-
-# What stands in the file for a slash in a column's name, which netCDF takes for a path, and for the sign that marks it.
-_ESCAPES = (("%", "%25"), ("/", "%2F"))
 
 TERM_COLUMNS = (
     "term",
@@ -146,32 +145,22 @@ class Draws:
         if "InferenceData" in vars(az):  # asking by hasattr would make ArviZ 1 warn
             return az.InferenceData(**self.groups)
         # In a DataTree, as in a file, a slash in a name would be a path.
-        return xr.DataTree.from_dict({f"/{name}": _escape(group) for name, group in self.groups.items()})
-
-    def write(self, path: Path) -> None:
-        """Write netCDF, one group a table, which ArviZ of either kind can read."""
-        for i, (name, named) in enumerate(self.groups.items()):
-            group = _escape(named)
-            floats = [key for key, variable in group.data_vars.items() if variable.dtype.kind == "f"]
-            group.to_netcdf(
-                path,
-                group=name,
-                mode="w" if i == 0 else "a",
-                engine="h5netcdf",
-                encoding={key: {"zlib": True, "complevel": 1} for key in floats},
-            )
+        return xr.DataTree.from_dict({f"/{name}": escape(group) for name, group in self.groups.items()})
 
     @staticmethod
-    def read(path: Path) -> Draws:
-        """Read what `write` wrote."""
-        groups = {}
-        try:
-            for name in ("posterior", "sample_stats", "observed_data", "constant_data"):
-                with xr.open_dataset(path, group=name, engine="h5netcdf") as group:
-                    groups[name] = _unescape(group.load())
-        except (OSError, KeyError, ValueError) as error:
-            raise FitError(f"{path} cannot be read as draws: {str(error).splitlines()[0]}.") from error
-        return Draws(groups)
+    def of(groups: Mapping[str, xr.Dataset], path: Path) -> Draws:
+        """Take the groups that a file held.
+
+        Raises
+        ------
+        FitError
+            If one is missing.
+        """
+        names = ("posterior", "sample_stats", "observed_data", "constant_data")
+        missing = next((name for name in names if name not in groups), None)
+        if missing:
+            raise FitError(f"{path} cannot be read as draws: it has no group {missing}.")
+        return Draws({name: groups[name] for name in names})
 
     def _stack(self, *, random: bool) -> tuple[list[tuple[str, str, str]], Array]:
         """Return (term, group, class) of every scalar and its draws, shape ``(chains, draws, terms)``."""
@@ -211,12 +200,12 @@ def label(sample: Sample, design: Design, data: pd.DataFrame) -> Draws:
     coords: dict[str, Any] = {
         "chain": np.arange(sample.b.shape[0]),
         "draw": np.arange(sample.b.shape[1]),
-        "term": _text(design.names),
+        "term": texts(design.names),
     }
     for group in dict.fromkeys(block.group for block in design.blocks):
         places = [i for i, block in enumerate(design.blocks) if block.group == group]
-        coords[f"{group}_term"] = _text([term for i in places for term in design.blocks[i].terms])
-        coords[f"{group}_level"] = _text(design.blocks[places[0]].levels)
+        coords[f"{group}_term"] = texts([term for i in places for term in design.blocks[i].terms])
+        coords[f"{group}_level"] = texts(design.blocks[places[0]].levels)
         variables[f"sd_{group}"] = (
             ("chain", "draw", f"{group}_term"),
             np.concatenate([sample.sd[i] for i in places], axis=-1),
@@ -229,7 +218,7 @@ def label(sample: Sample, design: Design, data: pd.DataFrame) -> Draws:
             for k in range(j)
         ]
         if pairs:
-            coords[f"{group}_pair"] = _text(pairs)
+            coords[f"{group}_pair"] = texts(pairs)
             variables[f"cor_{group}"] = (
                 ("chain", "draw", f"{group}_pair"),
                 np.concatenate([sample.cor[i] for i in places], axis=-1),
@@ -238,12 +227,6 @@ def label(sample: Sample, design: Design, data: pd.DataFrame) -> Draws:
             ("chain", "draw", f"{group}_level", f"{group}_term"),
             np.concatenate([sample.r[i] for i in places], axis=-1),
         )
-    constant = {}
-    for name in data.columns:
-        column = data[name]
-        # A number keeps its type: 3 read back as 3.0 would name another level.
-        number = pd.api.types.is_numeric_dtype(column)
-        constant[str(name)] = ("trial_row", column.to_numpy() if number else _text(column))
     return Draws(
         {
             "posterior": xr.Dataset(variables, coords),
@@ -254,7 +237,7 @@ def label(sample: Sample, design: Design, data: pd.DataFrame) -> Draws:
             "observed_data": xr.Dataset(
                 {"successes": ("trial_row", design.successes), "trials": ("trial_row", design.trials)}
             ),
-            "constant_data": xr.Dataset(constant),
+            "constant_data": constant(data),
         }
     )
 
@@ -308,24 +291,3 @@ def _names(dataset: xr.Dataset, dim: str) -> list[str]:
 def _pair(terms: tuple[str, ...] | list[str], j: int, k: int) -> str:
     """Name the correlation of terms j and k, the earlier first."""
     return f"{terms[k]}__{terms[j]}"
-
-
-def _escape(dataset: xr.Dataset) -> xr.Dataset:
-    for old, new in _ESCAPES:
-        dataset = _rename(dataset, old, new)
-    return dataset
-
-
-def _unescape(dataset: xr.Dataset) -> xr.Dataset:
-    for old, new in reversed(_ESCAPES):
-        dataset = _rename(dataset, new, old)
-    return dataset
-
-
-def _rename(dataset: xr.Dataset, old: str, new: str) -> xr.Dataset:
-    names = {name: str(name).replace(old, new) for name in {*dataset.variables, *dataset.dims} if old in str(name)}
-    return dataset.rename(names)
-
-
-def _text(values: Any) -> npt.NDArray[Any]:
-    return np.array([str(value) for value in values], dtype=object)

@@ -1,27 +1,39 @@
 """What a fit says: predictions, marginal means, contrasts and slopes, as tidy tables.
 
 In: a fit, or a model whose parameters are known.  Out: data frames whose columns every table, figure and sentence
-shares.  Both targets, typical and
-population, are always given and labelled.  An odds ratio is always of p; the exponential of a link contrast, where a
-guess or lapse rate is above zero, is an odds ratio above guessing and is given only on the link scale.
+shares.  Both targets, typical and population, are always given and labelled.  An odds ratio is always of p; the
+exponential of a link contrast, where a guess or lapse rate is above zero, is an odds ratio above guessing and is given
+only on the link scale.
+
+Every quantity is evaluated at each row of the fit's parameters; what the rows say of it, draws or a maximum with its
+surroundings, is `psychostats.uncertainty`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from psychostats.design import Coding
-from psychostats.errors import InputError, nearest
-from psychostats.intervals import Interval, Rope, summarise
-from psychostats.predictor import TARGETS, Parameters, Target, fixed_predictor, probability
-from psychostats.spec import ModelSpec
+from psychostats.errors import InputError
+from psychostats.grid import (
+    Estimated,
+    Rows,
+    link_of,
+    log_odds,
+    require_number,
+    require_predictors,
+    rows_of,
+    values_at,
+)
+from psychostats.intervals import Interval, Rope
+from psychostats.predictor import TARGETS, Target
+from psychostats.uncertainty import Through
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Scale: TypeAlias = Literal["response", "link"]
@@ -59,25 +71,6 @@ def by_column(name: str) -> str:
     return f"by_{name}" if name in RESERVED else name
 
 
-class Estimated(Protocol):
-    """What effects are taken from: a `psychostats.fit.Fit`, or a model whose parameters are known."""
-
-    @property
-    def spec(self) -> ModelSpec:
-        """The model."""
-
-    @property
-    def coding(self) -> Coding:
-        """How its trials were coded."""
-
-    @property
-    def interval(self) -> Interval:
-        """The intervals of its tables."""
-
-    def parameters(self) -> Parameters:
-        """Return draws of its parameters, or the one true value."""
-
-
 def marginal_means(
     fit: Estimated,
     factor: str,
@@ -101,7 +94,8 @@ def marginal_means(
     scale
         ``response`` gives probabilities, ``link`` the linear predictor (typical only; its population mean is the same).
         Averages over factors are taken on the scale asked for, per draw, so those of ``response`` are averages of
-        probabilities: emmeans' ``regrid = "response"``, not its default.
+        probabilities: emmeans' ``regrid = "response"``, not its default. Under maximum likelihood the typical mean is
+        emmeans' default, the averaged linear predictor carried to the response, and limits are made on the link.
     interval
         Kind and probability; the fit's own by default.
 
@@ -113,7 +107,8 @@ def marginal_means(
     rows = []
     for cell in _cells(fit, factor, by, scale, odds=False):
         for target, draws in cell.draws.items():
-            summary = summarise(draws, interval or fit.interval)
+            through = cell.through(fit, target) if scale == "response" else None
+            summary = fit.uncertainty.summarise(draws, interval or fit.interval, through=through)
             rows.append({"term": cell.term, "contrast": None, **cell.by, "target": target, "scale": scale, **summary})
     return _frame(rows, by)
 
@@ -179,11 +174,7 @@ def slopes(
         ``scale`` is ``difference``, per unit of `variable`: p at its maximum minus p at its minimum, over the distance;
         the ROPE, too, is per unit. ``link`` rows give the same of the linear predictor.
     """
-    if variable not in fit.coding.ranges:
-        raise InputError(
-            f"'{variable}' is no numeric predictor of the model{nearest(variable, fit.coding.ranges)}; its numeric "
-            f"predictors are {', '.join(fit.coding.ranges) or 'none'}."
-        )
+    require_number(fit, variable)
     low, _, high = fit.coding.ranges[variable]
     at = {**(by or {}), variable: [low, high]}
     rows = []
@@ -241,9 +232,10 @@ def interactions(
 
 @dataclass(frozen=True)
 class _Cell:
-    """One cell of the reference grid: a level of the factor at values of the `by` predictors, with its draws.
+    """One cell of the reference grid: a level of the factor at values of the `by` predictors.
 
-    `wrong` holds the draws of 1 - p, for odds.
+    Per row of the parameters, `draws` holds what is asked for and `wrong` 1 - p, for odds; `eta` the linear predictor
+    that `draws` is the mean of, where that is known.
     """
 
     term: str
@@ -251,10 +243,19 @@ class _Cell:
     by: dict[str, Any]
     draws: dict[Target, Array]
     wrong: dict[Target, Array]
+    eta: dict[Target, Array]
 
     def log_odds(self, target: Target) -> Array:
-        """Return log p - log(1 - p), per draw."""
-        return np.asarray(np.log(self.draws[target]) - np.log(self.wrong[target]))
+        """Return log p - log(1 - p), per row of the parameters."""
+        return log_odds(self.draws[target], self.wrong[target])
+
+    def through(self, fit: Estimated, target: Target) -> Through | None:
+        """Return the link, where limits of the mean of a response are made; None for draws, which need none."""
+        if not fit.uncertainty.on_link:
+            return None
+        family = fit.spec.family
+        eta = self.eta[target] if target in self.eta else link_of(family, self.draws[target])
+        return Through(eta, family.mean)
 
 
 def _cells(
@@ -262,60 +263,50 @@ def _cells(
 ) -> list[_Cell]:
     """Cross the values of `by` (the first varies slowest) with those of the factor, and average over the rest.
 
-    Without `odds` the cells have no draws of 1 - p, which are averaged apart.
+    Without `odds` the cells have no 1 - p, which are averaged apart.
     """
     if scale not in ("response", "link"):
         raise InputError(f"the scale '{scale}' is unknown; allowed are response and link.")
     coding = fit.coding
-    known = [*coding.levels, *coding.ranges]
-    if factor not in known:
-        raise InputError(
-            f"'{factor}' is no predictor of the model{nearest(factor, known)}; its predictors are "
-            f"{', '.join(known) or 'none'}."
-        )
+    require_predictors(fit, [factor])
     is_factor = factor in coding.levels
-    at: dict[str, Sequence[Any]] = {name: _values(fit, name, values) for name, values in (by or {}).items()}
+    at: dict[str, Sequence[Any]] = {name: values_at(fit, name, values) for name, values in (by or {}).items()}
     at.setdefault(factor, list(coding.levels[factor] if is_factor else dict.fromkeys(coding.ranges[factor])))
     grid = coding.grid(at)
-    X, offset, blocks = coding.fixed(grid), coding.offset(grid), coding.random(grid)
-    parameters = fit.parameters()
-    values: dict[Target, Array] = {}
-    misses: dict[Target, Array] = {}
-    if scale == "link":
-        values["typical"] = fixed_predictor(X, offset, parameters.b)
-    else:
-        at_rows = (fit.spec.family, X, offset, blocks, parameters)
-        for target in TARGETS:
-            values[target] = probability(*at_rows, target)
-            if odds:
-                misses[target] = probability(*at_rows, target, wrong=True)
+    rows = rows_of(fit, grid)
+    average = _averager(fit, rows, scale, odds=odds and fit.spec.family.binary)
     cells = []
     for key, group in grid.groupby(list(at), sort=False, observed=True):
         place = {by_column(name): value for name, value in zip(at, key, strict=True) if name != factor}
         level: Any = dict(zip(at, key, strict=True))[factor]
         label = str(level) if is_factor else f"{level:g}" if level >= 0 else f"({level:g})"
         term = f"{factor}{label}" if is_factor else f"{factor}={level:g}"
-        rows = group.index.to_numpy()
-        means, wrong = (
-            {target: draws[:, rows].mean(axis=1) for target, draws in table.items()} for table in (values, misses)
-        )
-        cells.append(_Cell(term, label, place, means, wrong))
+        cells.append(_Cell(term, label, place, *average(group.index.to_numpy())))
     return cells
 
 
-def _values(fit: Estimated, name: str, values: Sequence[Any]) -> list[Any]:
-    """Return values as a list, those of a numeric predictor as finite numbers."""
-    if not len(values):
-        raise InputError(f"no value of '{name}' is given; name one at least.")
-    if name not in fit.coding.ranges:
-        return list(values)
-    try:
-        numbers = [float(value) for value in values]
-    except (TypeError, ValueError):
-        numbers = [np.nan]
-    if not np.isfinite(numbers).all():
-        raise InputError(f"'{name}' is a numeric predictor; it cannot be held at {', '.join(map(str, values))}.")
-    return numbers
+_Means: TypeAlias = tuple[dict[Target, Array], dict[Target, Array], dict[Target, Array]]
+
+
+def _averager(fit: Estimated, rows: Rows, scale: str, *, odds: bool) -> Callable[[npt.NDArray[np.int64]], _Means]:
+    """Return a function that averages some rows of a grid: what is asked for, 1 - p and eta, each by target."""
+    family, eta = rows.family, rows.eta()
+    if scale == "link":
+        return lambda at: ({"typical": eta[:, at].mean(axis=1)}, {}, {})
+    # Without group effects the population is the typical person, whichever is averaged.
+    linked = () if not fit.uncertainty.on_link else TARGETS if not rows.blocks else TARGETS[:1]
+    right = {target: rows.mean(target) for target in TARGETS if target not in linked}
+    wrong = {target: rows.miss(target) for target in right if odds}
+
+    def average(at: npt.NDArray[np.int64]) -> _Means:
+        inner = eta[:, at].mean(axis=1)
+        means = {target: np.asarray(family.mean(inner)) for target in linked}
+        misses = {target: np.asarray(family.miss(inner)) for target in linked if odds}
+        means |= {target: p[:, at].mean(axis=1) for target, p in right.items()}
+        misses |= {target: p[:, at].mean(axis=1) for target, p in wrong.items()}
+        return means, misses, dict.fromkeys(linked, inner)
+
+    return average
 
 
 def _pairs(cells: list[_Cell]) -> list[tuple[_Cell, _Cell]]:
@@ -333,7 +324,10 @@ def _differences(first: _Cell, second: _Cell, target: Target, scale: str) -> dic
     a, b = first.draws[target], second.draws[target]
     if scale == "link":
         return {"link": b - a}
-    return {"difference": b - a, "odds_ratio": np.exp(second.log_odds(target) - first.log_odds(target))}
+    differences = {"difference": b - a}
+    if first.wrong:
+        differences["odds_ratio"] = np.exp(second.log_odds(target) - first.log_odds(target))
+    return differences
 
 
 def _compared(
@@ -347,9 +341,12 @@ def _compared(
     interval: Interval | None,
 ) -> dict[str, Any]:
     """Summarise a comparison as a row, against its value of no difference and the region around it."""
+    family, uncertainty = fit.spec.family, fit.uncertainty
     null = 1.0 if kind == "odds_ratio" else 0.0
-    ropes = {"difference": ROPE_PROBABILITY, "odds_ratio": _ROPE_ODDS, "link": _ROPE_LINK[fit.spec.family.link]}
-    summary = summarise(draws, interval or fit.interval, null=null, rope=ropes[kind])
+    ropes = {"difference": ROPE_PROBABILITY, "odds_ratio": _ROPE_ODDS, "link": _ROPE_LINK.get(family.link)}
+    rope = ropes[kind] if family.binary else None
+    through = Through(np.log(draws), np.exp) if kind == "odds_ratio" and uncertainty.on_link else None
+    summary = uncertainty.summarise(draws, interval or fit.interval, null=null, rope=rope, through=through)
     return {"term": term, "contrast": contrast, **by, "target": target, "scale": kind, **summary}
 
 

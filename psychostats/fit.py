@@ -33,6 +33,7 @@ from psychostats.spec import ModelSpec, specify
 from psychostats.store import SCHEMA
 from psychostats.store import plain as plain
 from psychostats.timing import Stopwatch
+from psychostats.uncertainty import Sampled
 
 ENGINES = ("auto", "pymc", "nuts", "laplace")
 # Libraries whose version can change a number of a fit.
@@ -108,6 +109,11 @@ class Fit:
     def interval(self) -> Interval:
         """The kind of interval that the fit's own tables use."""
         return Interval()
+
+    @property
+    def uncertainty(self) -> Sampled:
+        """What the rows of `parameters` are: draws from the posterior."""
+        return Sampled()
 
     def terms(self, *, random: bool = False, interval: Interval | None = None) -> pd.DataFrame:
         """Summarise the terms; see `psychostats.draws.Draws.terms`."""

@@ -130,11 +130,27 @@ def summarise(
     """
     values = np.asarray(draws, dtype=float)
     low, high = interval.of_draws(values)
-    row: dict[str, Any] = {
-        "estimate": float(values.mean()),
-        "sd": float(values.std(ddof=1)) if len(values) > 1 else np.nan,
-        "conf_low": float(low),
-        "conf_high": float(high),
+    row = row_of(
+        float(values.mean()),
+        float(values.std(ddof=1)) if len(values) > 1 else np.nan,
+        (float(low), float(high)),
+        interval,
+    )
+    if null is not None:
+        row["pd"] = float(max((values > null).mean(), (values < null).mean()))
+    if rope is not None:
+        row["rope_low"], row["rope_high"] = rope.low, rope.high
+        row["rope_share"] = float(((values >= rope.low) & (values <= rope.high)).mean())
+    return row
+
+
+def row_of(estimate: float, sd: float, limits: tuple[float, float], interval: Interval) -> dict[str, Any]:
+    """Return the columns every table of effects shares, those that only draws have as NaN."""
+    return {
+        "estimate": estimate,
+        "sd": sd,
+        "conf_low": limits[0],
+        "conf_high": limits[1],
         "conf_level": interval.probability,
         "interval": interval.kind,
         "pd": np.nan,
@@ -142,9 +158,3 @@ def summarise(
         "rope_high": np.nan,
         "rope_share": np.nan,
     }
-    if null is not None:
-        row["pd"] = float(max((values > null).mean(), (values < null).mean()))
-    if rope is not None:
-        row["rope_low"], row["rope_high"] = rope.low, rope.high
-        row["rope_share"] = float(((values >= rope.low) & (values <= rope.high)).mean())
-    return row

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import tomli_w
+import xarray as xr
 
-from psychostats.draws import Draws
+from psychostats import netcdf
 from psychostats.errors import FitError
 
 SCHEMA = "psychostats-fit/1"
@@ -39,14 +40,14 @@ class Stored:
     ----------
     spec
         The table in spec.toml: the model, and how it was sampled.
-    draws
-        Labelled draws, with the trials they belong to.
+    groups
+        Labelled draws or estimates, with the trials they belong to.
     provenance, timings
         Where the fit comes from, and seconds by stage.
     """
 
     spec: dict[str, Any]
-    draws: Draws
+    groups: Mapping[str, xr.Dataset]
     provenance: dict[str, Any]
     timings: dict[str, float]
 
@@ -103,9 +104,9 @@ def require_writable(path: Path) -> None:
         raise FitError(f"{path} cannot be written: {error.strerror}.") from error
 
 
-def _require_space(draws: Draws, folder: Path) -> None:
+def _require_space(groups: Mapping[str, xr.Dataset], folder: Path) -> None:
     """Refuse a disk without room for the draws: the library that writes them would end the process."""
-    needed = sum(group.nbytes for group in draws.groups.values()) + 1_000_000
+    needed = sum(group.nbytes for group in groups.values()) + 1_000_000
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(errno.ENOSPC, f"no space left: {needed / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free")
@@ -143,8 +144,8 @@ def write(path: Path, stored: Stored, summary: pd.DataFrame, *, overwrite: bool 
         try:
             _write_text(part / "spec.toml", tomli_w.dumps(stored.spec))
             summary.to_csv(part / "summary.csv", index=False)
-            _require_space(stored.draws, part)
-            stored.draws.write(part / "draws.nc")
+            _require_space(stored.groups, part)
+            netcdf.write(stored.groups, part / "draws.nc")
             provenance = plain(stored.provenance | {"files": {name: _file_hash(part / name) for name in _HASHED}})
             provenance["seal"] = _seal(provenance)
             _write_json(part / "timings.json", stored.timings)
@@ -190,7 +191,7 @@ def read(path: Path) -> Stored:
         raise _damaged(path, "timings.json") from error
     return Stored(
         spec=tomllib.loads((path / "spec.toml").read_text(encoding="utf-8")),
-        draws=Draws.read(path / "draws.nc"),
+        groups=netcdf.read(path / "draws.nc"),
         provenance=provenance,
         timings=timings,
     )

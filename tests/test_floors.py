@@ -10,11 +10,13 @@ ROOT = Path(__file__).parents[1]
 # Low to high; a module imports from lower floors only. Rooms that are planned but not yet built may stand here.
 FLOORS = (
     ("errors", "lettering", "timing"),
-    ("intervals", "formula", "families", "cells", "notation", "figures"),
-    ("identity", "columns", "design", "document", "plots"),
+    ("intervals", "multiplicity", "formula", "families", "cells", "notation", "figures"),
+    ("identity", "columns", "design", "document", "plots", "uncertainty"),
     ("trials", "priors", "predictor", "sentences", "kernel"),
     ("exclusions", "spec"),
+    ("grid",),
     ("effects",),
+    ("emmeans", "marginal"),
     ("sampler", "simulate", "convergence", "laplace", "nuts"),
     ("draws",),
     ("store",),

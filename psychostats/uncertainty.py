@@ -1,0 +1,283 @@
+"""What the rows of a quantity are, and what they say of it: draws of a posterior, or a maximum and its surroundings.
+
+In: quantities evaluated at every row of a fit's parameters, shape ``(rows, k)``.  Out: estimates, covariances, limits
+and tests.  So any function of the parameters is evaluated row by row, once, whatever the fit was made by.  Knows no
+model.
+
+`Sampled` rows are draws.  `Delta` rows are the maximum of the likelihood and the points around it at which the delta
+method takes its differences; `points` makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from psychostats.errors import InputError
+from psychostats.intervals import Interval, Rope, row_of, summarise
+from psychostats.multiplicity import critical_value, p_values
+
+Array: TypeAlias = npt.NDArray[np.float64]
+
+#: Half the distance of the delta method's differences, in standard errors. A linear quantity loses some five digits of
+#: sixteen to rounding, and a curved one errs by about the square: both below 1e-8 of its standard error.
+STEP = 1e-4
+
+
+@dataclass(frozen=True)
+class Through:
+    """The scale on which a quantity is nearly normal, where its limits are made.
+
+    Parameters
+    ----------
+    values
+        The quantity on that scale, shape ``(rows,)``: eta of a probability, the logarithm of a ratio. Given as values,
+        not as a function of the quantity, since a probability that rounds to 1 no longer knows its eta.
+    back
+        Carries limits back, elementwise and increasing.
+    """
+
+    values: Array
+    back: Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Rows are draws from a posterior (or one known truth, which has no spread)."""
+
+    #: Whether marginal means average the linear predictor and are then carried to the response, as emmeans does;
+    #: draws average on the scale that is asked for.
+    on_link: ClassVar[bool] = False
+
+    def estimate(self, values: Array) -> Array:
+        """Return the means, shape ``(k,)``."""
+        return np.asarray(values.mean(axis=0))
+
+    def covariance(self, values: Array) -> Array:
+        """Return the covariance of the quantities, shape ``(k, k)``; NaN for a single row."""
+        if len(values) < 2:
+            return np.full((values.shape[1],) * 2, np.nan)
+        centred = values - values.mean(axis=0)
+        return np.asarray(centred.T @ centred / (len(values) - 1))
+
+    def sd(self, values: Array) -> Array:
+        """Return the standard deviations, shape ``(k,)``; NaN for a single row."""
+        return np.asarray(values.std(axis=0, ddof=1)) if len(values) > 1 else np.full(values.shape[1], np.nan)
+
+    def summarise(
+        self,
+        values: Array,
+        interval: Interval,
+        *,
+        null: float | None = None,
+        rope: Rope | None = None,
+        through: Through | None = None,
+    ) -> dict[str, Any]:
+        """Summarise one quantity, shape ``(rows,)``; see `psychostats.intervals.summarise`. Draws need no `through`."""
+        return summarise(values, interval, null=null, rope=rope)
+
+    def limits(
+        self, values: Array, interval: Interval, adjust: str = "none", means: int | None = None
+    ) -> tuple[Array, Array]:
+        """Return lower and upper limits, each of shape ``(k,)``.
+
+        Parameters
+        ----------
+        values
+            Shape ``(rows, k)``.
+        interval
+            Kind and probability.
+        adjust
+            ``none``, or ``mvt``: simultaneous limits, mean -+ c sd, with c such that this share of draws lies inside
+            all of them (Ruppert, Wand and Carroll 2003, section 6.5); they replace the interval's kind.
+        means
+            Not used.
+
+        Raises
+        ------
+        InputError
+            If the interval is none of draws, or the adjustment is one of tests.
+        """
+        self.resolve(adjust)
+        low, high = interval.of_draws(values)
+        if adjust == "none" or values.shape[1] < 2 or len(values) < 2:
+            return low, high
+        mean, sd = values.mean(axis=0), values.std(axis=0, ddof=1)
+        moving = sd > 0
+        most = (np.abs(values - mean)[:, moving] / sd[moving]).max(axis=1, initial=0.0)
+        c = np.quantile(most, interval.probability)
+        return mean - c * sd, mean + c * sd
+
+    def resolve(self, adjust: str) -> str:
+        """Return an adjustment that draws have, or refuse it."""
+        if adjust not in ("none", "mvt"):
+            raise InputError(
+                f"the adjustment '{adjust}' is of p-values, which draws do not have; allowed are none and mvt "
+                "(simultaneous limits)."
+            )
+        return adjust
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Rows are the maximum of the likelihood and the points around it that `points` made.
+
+    Row 0 is the estimate; rows 1 to m are the estimate plus `step` times a column of L, rows m + 1 to 2 m minus it,
+    where L L' is the covariance of all parameters. In these coordinates the parameters are independent with standard
+    deviation 1, so a quantity's gradient is all its covariance needs.
+
+    Parameters
+    ----------
+    step
+        Of the differences, in standard errors.
+    """
+
+    step: float = STEP
+    on_link: ClassVar[bool] = True
+
+    def gradient(self, values: Array) -> Array:
+        """Return the quantities' gradient along the columns of L, shape ``(m, k)``."""
+        if len(values) % 2 == 0:
+            raise ValueError(f"{len(values)} rows are no estimate with pairs of points around it")
+        m = len(values) // 2
+        return np.asarray((values[1 : 1 + m] - values[1 + m :]) / (2.0 * self.step))
+
+    def estimate(self, values: Array) -> Array:
+        """Return the quantities at the maximum, shape ``(k,)``."""
+        return np.asarray(values[0])
+
+    def covariance(self, values: Array) -> Array:
+        """Return the covariance of the quantities by the delta method, shape ``(k, k)``."""
+        J = self.gradient(values)
+        return np.asarray(J.T @ J)
+
+    def sd(self, values: Array) -> Array:
+        """Return the standard errors by the delta method, shape ``(k,)``."""
+        return np.asarray(np.linalg.norm(self.gradient(values), axis=0))
+
+    def summarise(
+        self,
+        values: Array,
+        interval: Interval,
+        *,
+        null: float | None = None,
+        rope: Rope | None = None,
+        through: Through | None = None,
+    ) -> dict[str, Any]:
+        """Summarise one quantity as a row of a table of effects.
+
+        Parameters
+        ----------
+        values
+            Shape ``(rows,)``.
+        interval
+            Of kind ``wald``.
+        null, rope
+            Of draws; not used, and what draws say of them is NaN.
+        through
+            Where the limits are made; by default on the quantity's own scale.
+
+        Returns
+        -------
+        dict
+            See `psychostats.intervals.row_of`; ``sd`` is the standard error on the quantity's own scale.
+
+        Raises
+        ------
+        InputError
+            If the interval is no Wald interval.
+        """
+        inner = through or Through(values, lambda x: x)
+        low, high = self.limits(inner.values[:, np.newaxis], interval)
+        limits = float(inner.back(low)[0]), float(inner.back(high)[0])
+        return row_of(float(values[0]), float(self.sd(values[:, np.newaxis])[0]), limits, interval)
+
+    def limits(
+        self, values: Array, interval: Interval, adjust: str = "none", means: int | None = None
+    ) -> tuple[Array, Array]:
+        """Return Wald limits, each of shape ``(k,)``, adjusted for the family of all k quantities.
+
+        Parameters
+        ----------
+        values
+            Shape ``(rows, k)``, on the scale where they are nearly normal.
+        interval
+            Of kind ``wald``.
+        adjust, means
+            See `psychostats.multiplicity.critical_value`.
+
+        Raises
+        ------
+        InputError
+            If the interval is no Wald interval, or the adjustment is unknown.
+        """
+        estimate, se = self.estimate(values), self.sd(values)
+        low, high = interval.of_estimate(estimate, se)
+        if adjust == "none":
+            return low, high
+        c = critical_value(adjust, interval.probability, self.correlation(values), means)
+        return estimate - c * se, estimate + c * se
+
+    def p_values(self, values: Array, null: float = 0.0, adjust: str = "none", means: int | None = None) -> Array:
+        """Return two-sided p-values of the quantities against `null`, shape ``(k,)``; NaN where nothing varies."""
+        return p_values(adjust, self.ratios(values, null), self.correlation(values), means)
+
+    def ratios(self, values: Array, null: float = 0.0) -> Array:
+        """Return the z-ratios of the quantities against `null`, shape ``(k,)``; NaN where nothing varies."""
+        se = self.sd(values)
+        # Rounding leaves differences of the order of eps / step where a quantity is the same at all points.
+        constant = se <= 1e-9 * np.maximum(1.0, np.abs(self.estimate(values)))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(constant, np.nan, (self.estimate(values) - null) / se)
+
+    def correlation(self, values: Array) -> Array:
+        """Return the correlation of the quantities, shape ``(k, k)``; that of a constant with others is 0."""
+        J = self.gradient(values)
+        J = J / np.maximum(np.linalg.norm(J, axis=0), np.finfo(float).tiny)
+        out = J.T @ J
+        np.fill_diagonal(out, 1.0)
+        return np.asarray(out)
+
+
+Uncertainty: TypeAlias = Sampled | Delta
+
+
+def points(estimate: npt.ArrayLike, covariance: npt.ArrayLike, step: float = STEP) -> Array:
+    """Return the points at which `Delta` needs every quantity.
+
+    Parameters
+    ----------
+    estimate
+        All parameters at the maximum, shape ``(n,)``.
+    covariance
+        Their covariance, shape ``(n, n)``; it may be singular (a parameter that is fixed, a variance of zero):
+        directions without variance are left out.
+    step
+        See `Delta`.
+
+    Returns
+    -------
+    ndarray
+        Shape ``(2 m + 1, n)``, m the rank of the covariance.
+
+    Raises
+    ------
+    InputError
+        If the covariance holds something else than finite numbers, or is no covariance: the maximum was not found.
+    """
+    centre, matrix = np.asarray(estimate, dtype=float), np.asarray(covariance, dtype=float)
+    if not (np.isfinite(centre).all() and np.isfinite(matrix).all()):
+        raise InputError("the estimates have no finite covariance, so there are no standard errors.")
+    # Of the correlations, so that what counts as no variance does not depend on the parameters' units.
+    sd = np.sqrt(np.maximum(np.diag(matrix), 0.0))
+    unit = np.where(sd > 0, sd, 1.0)
+    values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T) / np.outer(unit, unit))
+    if (values < -1e-6).any():
+        raise InputError("the estimates' covariance has a negative variance, so no maximum was found.")
+    kept = values > 1e-10 * max(values.max(initial=0.0), np.finfo(float).tiny)
+    L = unit[:, np.newaxis] * vectors[:, kept] * np.sqrt(values[kept])
+    return np.vstack([centre, centre + step * L.T, centre - step * L.T])
