@@ -1,0 +1,119 @@
+"""The engines: a design and a model to draws or to a maximum, and whether they may be read.
+
+In: an engine's name, a design, a spec and settings.  Out: `Draws` or `Estimates`, and the checks.  The one place where
+it is decided what runs; knows no directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import pandas as pd
+
+from psychostats.convergence import Check, check_convergence
+from psychostats.design import Design
+from psychostats.draws import Draws, label
+from psychostats.errors import InputError, nearest
+from psychostats.estimates import Estimates, label_maximum
+from psychostats.intervals import Interval
+from psychostats.maximum import Method, maximise
+from psychostats.priors import Prior
+from psychostats.sampler import Settings, sample
+from psychostats.spec import ModelSpec
+
+ENGINES = ("auto", "pymc", "nuts", "laplace")
+Result: TypeAlias = Draws | Estimates
+How: TypeAlias = Settings | Method
+
+
+def resolve_engine(engine: str, spec: ModelSpec | None = None, method: Method | None = None) -> tuple[str, str]:
+    """Return the engine that runs and why.
+
+    Parameters
+    ----------
+    engine
+        ``auto``, or the one asked for.
+    spec, method
+        What is to be fitted, where that is known already: an engine refuses what it cannot fit.
+
+    Raises
+    ------
+    InputError
+        If it is unknown, not part of this version, or cannot fit the model.
+    """
+    if engine not in ENGINES:
+        raise InputError(
+            f"the engine '{engine}' is unknown{nearest(engine, ENGINES)}; allowed are {', '.join(ENGINES)}."
+        )
+    if engine == "nuts":
+        raise InputError("the engine 'nuts' is not part of this version; use --engine pymc.")
+    if engine == "laplace":
+        if spec is not None and spec.priors:
+            raise InputError("maximum likelihood takes no priors; leave out --prior, or use --engine pymc.")
+        if spec is not None and method is not None:
+            method.require(spec.family)
+        return "laplace", "asked for"
+    if spec is not None and not spec.family.binary:
+        raise InputError(f"the family {spec.family.name} is fitted by --engine laplace alone in this version.")
+    if method is not None and method != Method():
+        raise InputError("--reml and --quadrature are of maximum likelihood; add --engine laplace.")
+    return "pymc", "asked for" if engine == "pymc" else "auto: the only engine that samples in this version"
+
+
+def run(
+    how: How,
+    design: Design,
+    spec: ModelSpec,
+    priors: tuple[Prior, ...],
+    rows: pd.DataFrame,
+    *,
+    progress: bool,
+    clock: Callable[[str], None],
+) -> tuple[Result, tuple[Check, ...]]:
+    """Fit, and check the result.
+
+    Parameters
+    ----------
+    how
+        `Settings` of the sampler, or `Method` of maximum likelihood.
+    design, spec, priors, rows
+        What is fitted; `rows` are the columns of the trials that the formula names.
+    progress
+        Show a progress bar, where the engine has one.
+    clock
+        Called with the name of each stage as it begins.
+
+    Raises
+    ------
+    InputError
+        If the engine cannot fit the model.
+    NoMaximumError
+        If the likelihood has no maximum.
+    """
+    result: Result
+    if isinstance(how, Settings):
+        drawn = sample(design, spec.family, priors, how, progress=progress, clock=clock)
+        clock("summarise")
+        result = label(drawn, design, rows)
+    else:
+        clock("maximise")
+        maximum = maximise(design, spec.family, how)
+        clock("summarise")
+        result = label_maximum(maximum, design, rows)
+    return result, check(result, how)
+
+
+def check(result: Result, how: How) -> tuple[Check, ...]:
+    """Judge whether a result may be read."""
+    if isinstance(result, Estimates) or not isinstance(how, Settings):
+        assert isinstance(result, Estimates)
+        # A maximum that was not reached is no result; so all that is left is to warn of.
+        return tuple(Check("singular", term, 0.0, 0.0, "warning") for term in result.singular_terms)
+    stats = result.groups["sample_stats"]
+    return check_convergence(
+        result.terms(Interval(), random=True),
+        int(stats["diverging"].sum()),
+        int(stats["maxdepth_reached"].sum()),
+        how.draws * how.chains,
+    )
