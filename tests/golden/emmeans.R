@@ -8,7 +8,7 @@ rows <- function(object, ...) {
   table <- as.data.frame(suppressMessages(summary(object, infer = c(TRUE, TRUE), ...)))
   lapply(seq_len(nrow(table)), function(i) {
     row <- as.list(table[i, , drop = FALSE])
-    row <- lapply(row, function(x) if (is.factor(x)) as.character(x) else x)
+    row <- lapply(row, function(x) if (is.factor(x)) type.convert(as.character(x), as.is = TRUE) else x)
     names(row) <- sub("^asymp\\.", "", names(row))
     row[names(row) != "df"]
   })
