@@ -1,6 +1,7 @@
 """The commands: thin words over the rooms below.
 
-Data goes to stdout, talk to stderr. Exit codes: 0 good, 1 internal error, 2 bad input or usage, 3 not converged.
+Data goes to stdout, talk to stderr. Exit codes: 0 good, 1 internal error, 2 bad input or usage, 3 not converged, or no
+maximum of the likelihood.
 """
 
 from __future__ import annotations
@@ -130,12 +131,18 @@ def fit(
     trials: Trials,
     formula: Annotated[str, typer.Option("--formula", help="For example 'correct ~ x + (1 | participant)'.")],
     out: Annotated[Path, typer.Option("--out", help="Directory for the fit.")],
-    family: Annotated[str, typer.Option("--family", help="bernoulli, binomial or afc.")] = "bernoulli",
-    link: Annotated[str | None, typer.Option("--link", help="logit or probit.")] = None,
+    family: Annotated[str, typer.Option("--family", help="bernoulli, binomial, afc or gaussian.")] = "bernoulli",
+    link: Annotated[str | None, typer.Option("--link", help="logit or probit; of gaussian identity.")] = None,
     guess: Annotated[float | None, typer.Option("--guess", help="Guess rate, for afc (default 0.5).")] = None,
     lapse: Annotated[str | None, typer.Option("--lapse", help="Lapse rate, a number (default 0).")] = None,
     prior: Annotated[list[str] | None, typer.Option("--prior", help="'CLASS ~ DIST', repeatable.")] = None,
-    engine: Annotated[str, typer.Option("--engine", help="auto or pymc.")] = "auto",
+    engine: Annotated[
+        str, typer.Option("--engine", help="auto or pymc (draws), or laplace (maximum likelihood).")
+    ] = "auto",
+    reml: Annotated[bool, typer.Option("--reml", help="Restricted likelihood, for gaussian and laplace.")] = False,
+    quadrature: Annotated[
+        int, typer.Option("--quadrature", help="Nodes of adaptive quadrature, for (1 | group) and laplace.")
+    ] = 1,
     draws: Annotated[int, typer.Option("--draws", help="Draws a chain.")] = 1000,
     tune: Annotated[int, typer.Option("--tune", help="Warm-up draws a chain.")] = 1000,
     chains: Annotated[int, typer.Option("--chains", help="Chains.")] = 4,
@@ -153,14 +160,15 @@ def fit(
     """
     from psychostats.columns import analysed
     from psychostats.console import describe_fit
+    from psychostats.engines import resolve_engine
     from psychostats.fit import fit as fit_model
-    from psychostats.fit import resolve_engine
     from psychostats.identity import redact
+    from psychostats.maximum import Method
     from psychostats.spec import specify
     from psychostats.trials import examine_trials
 
     spec = specify(formula, family=family, link=link, guess=guess, lapse=lapse, priors=prior or [])
-    _, reason = resolve_engine(engine)
+    chosen, reason = resolve_engine(engine, spec, Method(reml, quadrature))
     if missing not in ("error", "drop"):
         raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
     policy: Any = missing
@@ -188,12 +196,15 @@ def fit(
 
     def begin() -> None:
         what = f"fitting {spec.formula.text} to {_count(len(rows), 'row')}"
-        _say(f"{what} ({reason}); the model is compiled first", quiet)
+        how = "by maximum likelihood" if chosen == "laplace" else f"({reason}); the model is compiled first"
+        _say(f"{what} {how}", quiet)
 
     made = fit_model(
         spec,
         rows,
         engine=engine,
+        reml=reml,
+        quadrature=quadrature,
         draws=draws,
         tune=tune,
         chains=chains,
@@ -205,7 +216,7 @@ def fit(
         source={"file": redact(trials.name), "command": _command(), "dropped": table.n_dropped},
         on_start=begin,
     )
-    _say(f"{out} already holds this fit; nothing was sampled." if made.reused else f"written to {out}", quiet)
+    _say(f"{out} already holds this fit; nothing was computed." if made.reused else f"written to {out}", quiet)
     _verdict(made, quiet, not as_json)
     if as_json:
         _print_json(made.summary())

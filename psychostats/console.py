@@ -11,7 +11,9 @@ import pandas as pd
 
 from psychostats.fit import Fit
 from psychostats.intervals import Interval
+from psychostats.maximum import Method
 from psychostats.predictor import TARGETS, describe_target, plural
+from psychostats.sampler import Settings
 
 _STRUCTURES = {
     "correlated": "correlated (LKJ prior)",
@@ -30,34 +32,81 @@ def describe_fit(fit: Fit, *, random: bool = False) -> str:
     lines += [
         f"Formula: {fit.spec.formula.text}",
         f"Family:  {family.describe()}",
-        f"Data:    {int(design.trials.sum()):,} trials"
+        f"Data:    {int(design.trials.sum()):,} {'trials' if family.binary else 'rows'}"
         + "".join(f", {count:,} {plural(group)}" for group, count in groups.items())
         + (f"; {fit.provenance['data']['dropped']} rows dropped" if fit.provenance["data"]["dropped"] else ""),
     ]
     lines += [f"Coding:  {name}: {words}" for name, words in fit.coding.describe().items()]
     lines += [
-        f"Group effects fitted: ({', '.join(row['terms'])} | {row['group']}) {_STRUCTURES[row['structure']]}"
+        f"Group effects fitted: ({', '.join(row['terms'])} | {row['group']}) {_structure(fit, row['structure'])}"
         for row in fit.covariance()
     ]
-    changed = [f"{prior.name} ~ {prior.distribution}" for prior in fit.priors if prior.source != "default"]
-    lines.append(f"Priors:  {', '.join([*changed, 'the others default'] if changed else ['default'])}")
+    lines += [_likelihood(fit)] if fit.is_maximum else [_priors(fit)]
     terms = fit.terms(random=random)
-    blocks = {"b": "Fixed effects", "sd": "Group-level SDs", "cor": "Group-level correlations", "r": "Levels"}
+    if fit.is_maximum:
+        terms = terms.merge(fit.estimates.wald_tests()[["term", "z", "p_value"]], on="term", how="left")
+    blocks = {
+        "b": "Fixed effects",
+        "sd": "Group-level SDs",
+        "cor": "Group-level correlations",
+        "family": "Residual SD",
+        "r": "Levels",
+    }
     for klass, title in blocks.items():
         rows = terms[terms["class"] == klass]
         if len(rows):
             lines += ["", f"{title}:", _terms_text(rows)]
-    settings = fit.settings
-    lines += [
-        "",
-        f"Estimates are posterior means on the {family.link} scale; conf_low and conf_high bound the "
-        f"{fit.interval.label}.",
-        f"{settings.chains} chains of {settings.draws} draws after {settings.tune}, seed {settings.seed}, engine "
-        f"{fit.provenance['engine']} ({fit.provenance['engine_reason']}).",
-    ]
+    lines += ["", *(_maximum_notes(fit) if fit.is_maximum else _sampling_notes(fit))]
     if fit.converged and fit.warnings:
         lines += [f"Warning: {line}" for line in fit.warnings]
     return "\n".join(lines)
+
+
+def _structure(fit: Fit, structure: str) -> str:
+    return "correlated" if fit.is_maximum and structure == "correlated" else _STRUCTURES[structure]
+
+
+def _priors(fit: Fit) -> str:
+    changed = [f"{prior.name} ~ {prior.distribution}" for prior in fit.priors if prior.source != "default"]
+    return f"Priors:  {', '.join([*changed, 'the others default'] if changed else ['default'])}"
+
+
+def _likelihood(fit: Fit) -> str:
+    found = fit.likelihood
+    name = "REML logLik" if found["REML"] else "logLik"
+    return (
+        f"Fit:     {name} {found['logLik']:.4f} (df {found['df']}, {found['nobs']:,} observations), AIC "
+        f"{found['AIC']:.2f}, BIC {found['BIC']:.2f}"
+    )
+
+
+def _sampling_notes(fit: Fit) -> list[str]:
+    how = fit.settings
+    assert isinstance(how, Settings)
+    return [
+        f"Estimates are posterior means on the {fit.spec.family.link} scale; conf_low and conf_high bound the "
+        f"{fit.interval.label}.",
+        f"{how.chains} chains of {how.draws} draws after {how.tune}, seed {how.seed}, engine "
+        f"{fit.provenance['engine']} ({fit.provenance['engine_reason']}).",
+    ]
+
+
+def _maximum_notes(fit: Fit) -> list[str]:
+    how, family = fit.settings, fit.spec.family
+    assert isinstance(how, Method)
+    if not family.binary:
+        likelihood = "restricted maximum likelihood" if how.reml else "maximum likelihood"
+        errors = "given the SDs"
+    else:
+        likelihood = "maximum likelihood by " + (
+            f"adaptive quadrature with {how.quadrature} nodes" if how.quadrature > 1 else "Laplace's approximation"
+        )
+        errors = "from the joint Hessian of all parameters"
+    return [
+        f"Estimates on the {family.link} scale by {likelihood}; sd: standard errors, {errors}.",
+        f"conf_low and conf_high bound the {fit.interval.label}; those of SDs are made on their logarithm, those of "
+        "correlations on their inverse hyperbolic tangent. z and p_value: Wald test.",
+    ]
 
 
 def describe_effects(fit: Fit, table: pd.DataFrame, named: Collection[str]) -> str:
@@ -72,9 +121,11 @@ def describe_effects(fit: Fit, table: pd.DataFrame, named: Collection[str]) -> s
     shown = table.drop(columns=["conf_level", "interval", "rope_low", "rope_high"])
     if shown["contrast"].isna().all():
         shown = shown.drop(columns=["contrast", "pd", "rope_share"])
+    elif fit.is_maximum:
+        shown = shown.drop(columns=["pd", "rope_share"])
     notes = [
         f"conf_low and conf_high bound the {interval.label}.",
-        "estimate is the posterior mean.",
+        _estimate(fit, table),
         *(f"{target}: {describe_target(target, groups)}." for target in TARGETS),
         *([f"Held at their mean: {held}."] if held else []),
     ]
@@ -88,11 +139,30 @@ def describe_effects(fit: Fit, table: pd.DataFrame, named: Collection[str]) -> s
     return "\n".join([*first, _table(shown), "", *notes])
 
 
+def _estimate(fit: Fit, table: pd.DataFrame) -> str:
+    """Say what the estimates of a table of effects are."""
+    if not fit.is_maximum:
+        return "estimate is the posterior mean."
+    averaged = (
+        " Typical means on the response scale are averaged on the link scale."
+        if set(table["scale"]) != {"link"}
+        else ""
+    )
+    return f"estimate is at the maximum of the likelihood; sd by the delta method, limits back-transformed.{averaged}"
+
+
 def _terms_text(rows: pd.DataFrame) -> str:
-    shown = rows[["term", "estimate", "sd", "conf_low", "conf_high", "rhat", "ess_bulk", "ess_tail"]].copy()
-    shown["rhat"] = shown["rhat"].map(lambda v: f"{v:.3f}")
+    shown = rows[["term", "estimate", "sd", "conf_low", "conf_high"]].copy()
+    if "p_value" in rows:
+        if (rows["class"] == "b").all():
+            shown["z"] = rows["z"]
+            shown["p_value"] = rows["p_value"].map(
+                lambda p: "" if pd.isna(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+            )
+        return _table(shown)
+    shown["rhat"] = rows["rhat"].map(lambda v: f"{v:.3f}")
     for name in ("ess_bulk", "ess_tail"):
-        shown[name] = shown[name].map(lambda v: "nan" if pd.isna(v) else f"{v:.0f}")
+        shown[name] = rows[name].map(lambda v: "nan" if pd.isna(v) else f"{v:.0f}")
     return _table(shown)
 
 
@@ -109,6 +179,7 @@ def _table(frame: pd.DataFrame) -> str:
         "rhat",
         "ess_bulk",
         "ess_tail",
+        "p_value",
     }
 
     def line(values: dict[str, str]) -> str:

@@ -25,7 +25,7 @@ class Check:
     Parameters
     ----------
     name
-        ``rhat``, ``ess_bulk``, ``ess_tail``, ``divergences`` or ``treedepth_hits``.
+        ``rhat``, ``ess_bulk``, ``ess_tail``, ``divergences`` or ``treedepth_hits``; of a maximum, ``singular``.
     term
         What was checked; None for the sampler as a whole.
     value, limit
@@ -100,6 +100,11 @@ def explain(checks: Iterable[Check]) -> list[str]:
             "the posterior has corners the sampler cannot enter; simplify the group effects or use tighter priors on "
             "sd",
         ),
+        "singular": (
+            "Singular fit: {term} {lies} (an SD of 0, a correlation of -1 or 1)",
+            "the trials cannot tell so many group effects apart; the other estimates stand, their standard errors with "
+            "it held there; || or fewer slopes make a smaller model, --engine pymc a prior that keeps it inside",
+        ),
         "treedepth_hits": (
             "{value:.0f} transitions hit the greatest tree depth",
             "slow, not wrong; ESS says whether to draw longer",
@@ -109,6 +114,11 @@ def explain(checks: Iterable[Check]) -> list[str]:
     for name, (what, helps) in words.items():
         bad = [check for check in checks if check.name == name and check.verdict != "pass"]
         if not bad:
+            continue
+        if name == "singular":
+            terms = ", ".join(str(check.term) for check in bad)
+            plural = "lie at their boundaries" if len(bad) > 1 else "lies at the boundary"
+            sentences.append(f"{what.format(term=terms, lies=plural)}: {helps}.")
             continue
         worst = max(bad, key=lambda c: np.inf if np.isnan(c.value) else c.value if name == "rhat" else -c.value)
         others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""

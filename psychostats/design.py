@@ -80,7 +80,8 @@ class Design:
     blocks
         Group effects.
     successes, trials
-        Response as counts, each of shape ``(rows,)``; one trial a row where the response is 0/1.
+        Response as counts, each of shape ``(rows,)``; one trial a row where the response is 0/1. A measurement stands
+        in `successes`.
     """
 
     names: tuple[str, ...]
@@ -157,9 +158,9 @@ class Coding:
             blocks.append(Block(bar.group, terms, bar.correlated, levels, _matrix(spec, rows, self), index))
         return tuple(blocks)
 
-    def design(self, data: pd.DataFrame) -> Design:
-        """Code rows that hold a response."""
-        successes, trials = _response(self.formula, data)
+    def design(self, data: pd.DataFrame, *, continuous: bool = False) -> Design:
+        """Code rows that hold a response: 0/1 or counts; if `continuous`, any number."""
+        successes, trials = _response(self.formula, data, continuous=continuous)
         return Design(self.names, self.fixed(data), self.offset(data), self.random(data), successes, trials)
 
     def grid(self, at: dict[str, Sequence[Any]]) -> pd.DataFrame:
@@ -460,12 +461,17 @@ def _group_levels(data: pd.DataFrame, bar: Bar, labels: npt.NDArray[Any]) -> tup
     return levels
 
 
-def _response(formula: Formula, data: pd.DataFrame) -> tuple[Array, Array]:
+def _response(formula: Formula, data: pd.DataFrame, *, continuous: bool) -> tuple[Array, Array]:
     response = formula.response
     for name in response.columns:
         if not (pd.api.types.is_numeric_dtype(data[name]) or pd.api.types.is_bool_dtype(data[name])):
-            raise InputError(f"the response column '{name}' holds text; it needs 0 and 1, or counts.")
+            needed = "numbers" if continuous else "0 and 1, or counts"
+            raise InputError(f"the response column '{name}' holds text; it needs {needed}.")
     successes = data[response.successes].to_numpy(dtype=float)
+    if continuous:
+        if not np.isfinite(successes).all():
+            raise InputError(f"the response column '{response.successes}' holds values that are not finite.")
+        return successes, np.ones(len(data))
     if response.failures:
         trials = successes + data[response.failures].to_numpy(dtype=float)
     elif response.trials:

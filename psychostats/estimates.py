@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
+from scipy import stats
 
 from psychostats.design import Block, Design
 from psychostats.draws import TERM_COLUMNS
@@ -163,6 +164,15 @@ class Estimates:
         frame["conf_level"], frame["interval"] = interval.probability, interval.kind
         frame[["rhat", "ess_bulk", "ess_tail"]] = np.nan
         return frame[list(TERM_COLUMNS)]
+
+    def wald_tests(self) -> pd.DataFrame:
+        """Return ``term, estimate, sd, z, p_value`` of the fixed effects: two-sided, against 0, by the normal law."""
+        se = np.sqrt(np.diag(self.maximum.covariance)[: len(self.names)])
+        z = self.maximum.b / se
+        terms = [f"b_{name}" for name in self.names]
+        return pd.DataFrame(
+            {"term": terms, "estimate": self.maximum.b, "sd": se, "z": z, "p_value": 2.0 * stats.norm.sf(np.abs(z))}
+        )
 
     def parameters(self) -> Parameters:
         """Return the estimate and the points around it, as `psychostats.uncertainty.Delta` reads them."""

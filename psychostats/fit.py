@@ -1,4 +1,4 @@
-"""A fit: spec, coding, draws and provenance.
+"""A fit: spec, coding, draws or estimates, and provenance.
 
 In: a formula and trials.  Out: `Fit`, which answers a second identical call from its directory, and verifies itself
 when it is loaded.  Knows nothing of effects or reports, nor how its directory is kept.
@@ -17,27 +17,33 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from psychostats import store
 from psychostats.columns import order_levels
-from psychostats.convergence import Check, check_convergence, converged, explain
+from psychostats.convergence import Check, converged, explain
 from psychostats.design import Coding, Design, code
-from psychostats.draws import Draws, label
+from psychostats.draws import Draws
+from psychostats.engines import How, Result, check, resolve_engine, run
 from psychostats.errors import FitError, InputError, nearest
+from psychostats.estimates import Estimates
 from psychostats.identity import data_hash, pseudonymize
 from psychostats.intervals import Interval
+from psychostats.maximum import Method, log_likelihood
 from psychostats.predictor import Parameters, linear_predictor
 from psychostats.priors import Prior, resolve_priors
-from psychostats.sampler import Settings, sample
+from psychostats.sampler import Settings
 from psychostats.spec import ModelSpec, specify
 from psychostats.store import SCHEMA
 from psychostats.store import plain as plain
 from psychostats.timing import Stopwatch
-from psychostats.uncertainty import Sampled
+from psychostats.uncertainty import Delta, Sampled
 
-ENGINES = ("auto", "pymc", "nuts", "laplace")
 # Libraries whose version can change a number of a fit.
 _LIBRARIES = ("psychostats", "pymc", "pytensor", "nutpie", "numba", "arviz", "formulaic", "numpy", "scipy", "pandas")
+
+#: What `Fit.likelihood` holds.
+LIKELIHOOD = ("logLik", "df", "nobs", "AIC", "BIC", "REML", "singular", "singular_terms")
 
 Missing = Literal["error", "drop"]
 
@@ -55,13 +61,13 @@ class Fit:
     coding, design
         How `data` was coded, and the result.
     priors
-        In use, one a parameter.
-    draws_table
-        Labelled draws; `draws` gives them as ArviZ's container.
+        In use, one a parameter; none under maximum likelihood.
+    result
+        Labelled draws (`draws` gives them as ArviZ's container), or labelled estimates.
     settings
-        Of the sampler.
+        Of the sampler, or how the likelihood was taken.
     checks
-        Of convergence.
+        Of convergence, or of the estimates' boundaries.
     provenance
         What is written to provenance.json.
     timings
@@ -69,7 +75,7 @@ class Fit:
     path
         Where the fit lies, if it was written.
     reused
-        Whether it was answered from `path` instead of sampled.
+        Whether it was answered from `path` instead of computed.
     """
 
     spec: ModelSpec
@@ -77,8 +83,8 @@ class Fit:
     coding: Coding
     design: Design
     priors: tuple[Prior, ...]
-    draws_table: Draws
-    settings: Settings
+    result: Result
+    settings: How
     checks: tuple[Check, ...]
     provenance: dict[str, Any]
     timings: dict[str, float]
@@ -89,6 +95,39 @@ class Fit:
         state = "" if self.converged else ", NOT CONVERGED"
         family = self.spec.family.describe()
         return f"Fit('{self.spec.formula.text}', {family}, {int(self.design.trials.sum()):,} trials{state})"
+
+    @property
+    def draws_table(self) -> Draws:
+        """The labelled draws.
+
+        Raises
+        ------
+        InputError
+            If the fit is a maximum of the likelihood, which has none.
+        """
+        if isinstance(self.result, Draws):
+            return self.result
+        raise InputError(
+            "this fit is a maximum of the likelihood (engine laplace), which has no draws; use engine pymc."
+        )
+
+    @property
+    def estimates(self) -> Estimates:
+        """The labelled estimates.
+
+        Raises
+        ------
+        InputError
+            If the fit holds draws from a posterior.
+        """
+        if isinstance(self.result, Estimates):
+            return self.result
+        raise InputError("this fit holds draws from a posterior, no maximum of the likelihood; use engine laplace.")
+
+    @property
+    def is_maximum(self) -> bool:
+        """Whether the fit is a maximum of the likelihood, not draws from a posterior."""
+        return isinstance(self.result, Estimates)
 
     @property
     def draws(self) -> Any:
@@ -108,20 +147,41 @@ class Fit:
     @property
     def interval(self) -> Interval:
         """The kind of interval that the fit's own tables use."""
-        return Interval()
+        return Interval("wald") if self.is_maximum else Interval()
 
     @property
-    def uncertainty(self) -> Sampled:
-        """What the rows of `parameters` are: draws from the posterior."""
-        return Sampled()
+    def uncertainty(self) -> Sampled | Delta:
+        """What the rows of `parameters` are: draws from the posterior, or a maximum and the points around it."""
+        return self.result.uncertainty if isinstance(self.result, Estimates) else Sampled()
 
     def terms(self, *, random: bool = False, interval: Interval | None = None) -> pd.DataFrame:
-        """Summarise the terms; see `psychostats.draws.Draws.terms`."""
-        return self.draws_table.terms(interval or self.interval, random=random)
+        """Summarise the terms; see `psychostats.draws.Draws.terms` and `psychostats.estimates.Estimates.terms`."""
+        return self.result.terms(interval or self.interval, random=random)
 
     def parameters(self, *, most: int | None = None) -> Parameters:
-        """Return the draws as arrays; see `psychostats.draws.Draws.parameters`."""
-        return self.draws_table.parameters(self.design, most=most)
+        """Return the draws as arrays, `most` of them; of a maximum, the points that `uncertainty` reads."""
+        if isinstance(self.result, Estimates):
+            return self.result.parameters()
+        return self.result.parameters(self.design, most=most)
+
+    @property
+    def likelihood(self) -> dict[str, Any]:
+        """``logLik, df, nobs, AIC, BIC, REML, singular, singular_terms`` of a maximum; None for draws."""
+        if not isinstance(self.result, Estimates):
+            return dict.fromkeys(LIKELIHOOD)
+        best, n = self.result.maximum, len(self.design.X)
+        singular = self.result.singular_terms
+        assert isinstance(self.settings, Method)
+        return {
+            "logLik": best.log_likelihood,
+            "df": best.parameters,
+            "nobs": n,
+            "AIC": 2.0 * best.parameters - 2.0 * best.log_likelihood,
+            "BIC": float(np.log(n)) * best.parameters - 2.0 * best.log_likelihood,
+            "REML": self.settings.reml,
+            "singular": bool(singular),
+            "singular_terms": singular,
+        }
 
     def covariance(self) -> list[dict[str, Any]]:
         """Return the covariance structure that was fitted, a row a group effect."""
@@ -132,7 +192,6 @@ class Fit:
 
     def summary(self, *, random: bool = False) -> dict[str, Any]:
         """Return the whole summary as plain values, full precision, None where a figure does not apply."""
-        stats = self.draws_table.groups["sample_stats"]
         family = self.spec.family
         summary = {
             "schema": SCHEMA,
@@ -157,15 +216,8 @@ class Fit:
                 "probability": self.interval.probability,
                 "label": self.interval.label,
             },
-            "sampler": {
-                "chains": self.settings.chains,
-                "draws": self.settings.draws,
-                "tune": self.settings.tune,
-                "seed": self.settings.seed,
-                "divergences": int(stats["diverging"].sum()),
-                "treedepth_hits": int(stats["maxdepth_reached"].sum()),
-            },
-            "likelihood": dict.fromkeys(("logLik", "df", "nobs", "AIC", "BIC", "REML", "singular", "singular_terms")),
+            "sampler": self._sampler(),
+            "likelihood": self.likelihood,
             "converged": self.converged,
             "checks": [check.row() for check in self.checks],
             "priors": [prior.row() for prior in self.priors],
@@ -176,11 +228,19 @@ class Fit:
         }
         return dict(plain(summary))
 
+    def _sampler(self) -> dict[str, Any]:
+        """Return the sampler's settings and what it met; None for a maximum."""
+        names = ("chains", "draws", "tune", "seed", "divergences", "treedepth_hits")
+        if not (isinstance(self.result, Draws) and isinstance(self.settings, Settings)):
+            return dict.fromkeys(names)
+        stats, how = self.result.groups["sample_stats"], self.settings
+        met = (int(stats["diverging"].sum()), int(stats["maxdepth_reached"].sum()))
+        return dict(zip(names, (how.chains, how.draws, how.tune, how.seed, *met), strict=True))
+
     def write(self, path: Path, *, overwrite: bool = False) -> Fit:
         """Write the fit as a directory, at once or not at all; see `psychostats.store.write`."""
-        stored = store.Stored(
-            self.spec.to_table() | {"sampling": asdict(self.settings)}, self.draws_table, self.provenance, self.timings
-        )
+        table = self.spec.to_table() | {"likelihood" if self.is_maximum else "sampling": asdict(self.settings)}
+        stored = store.Stored(table, self.result.groups, self.provenance, self.timings)
         provenance = store.write(path, stored, self.terms(), overwrite=overwrite)
         return replace(self, path=path, provenance=provenance)
 
@@ -195,6 +255,8 @@ def fit(
     lapse: float | str | None = None,
     priors: Sequence[str] = (),
     engine: str = "auto",
+    reml: bool = False,
+    quadrature: int = 1,
     draws: int = 1000,
     tune: int = 1000,
     chains: int = 4,
@@ -207,7 +269,7 @@ def fit(
     source: Mapping[str, Any] | None = None,
     on_start: Callable[[], None] = lambda: None,
 ) -> Fit:
-    """Fit a hierarchical Bayesian model to trials.
+    """Fit a hierarchical model to trials: draws from its posterior, or the maximum of its likelihood.
 
     Parameters
     ----------
@@ -222,7 +284,13 @@ def fit(
     priors
         Overrides ``CLASS ~ DIST``; see `psychostats.priors.resolve_priors`.
     engine
-        ``auto`` or ``pymc``.
+        ``auto`` or ``pymc`` draw from the posterior; ``laplace`` finds the maximum of the likelihood, by Laplace's
+        approximation (exact for the family gaussian), as lme4 does.
+    reml
+        Restricted maximum likelihood, for the family gaussian and engine ``laplace``.
+    quadrature
+        Nodes of adaptive Gauss-Hermite quadrature instead of Laplace's approximation, for one group effect with one
+        term and engine ``laplace``.
     draws, tune, chains, seed, target_accept
         Of the sampler.
     missing
@@ -236,7 +304,7 @@ def fit(
     source
         What to remember of where the trials came from, for provenance.
     on_start
-        Called before the model is compiled and sampled; not where the answer lies in `out`.
+        Called before the model is fitted; not where the answer lies in `out`.
 
     Returns
     -------
@@ -246,21 +314,24 @@ def fit(
     ------
     InputError
         If anything given cannot be used; nothing is written then.
+    NoMaximumError
+        If the likelihood has no maximum; nothing is written then either.
     """
     spec = (
         formula
         if isinstance(formula, ModelSpec)
         else specify(formula, family=family, link=link, guess=guess, lapse=lapse, priors=priors)
     )
-    settings = Settings(draws, tune, chains, seed, target_accept)
-    engine, reason = resolve_engine(engine)
+    method = Method(reml, quadrature)
+    engine, reason = resolve_engine(engine, spec, method)
+    how: How = method if engine == "laplace" else Settings(draws, tune, chains, seed, target_accept)
     rows, dropped = select_rows(spec, order_levels(trials), missing)
     # Trials that read_trials did not read may still hold a platform's ids; not among the levels of predictors.
     groups = {name for bar in spec.formula.bars for name in bar.factors}
     rows = pseudonymize(rows, spared=set(rows.columns) - groups)
     coding = code(spec.formula, rows)
-    design = coding.design(rows)
-    in_use = resolve_priors(design, spec.priors)
+    design = coding.design(rows, continuous=not spec.family.binary)
+    in_use = resolve_priors(design, spec.priors) if isinstance(how, Settings) else ()
     versions = library_versions()
     sha = data_hash(rows, list(rows.columns))
     key = store.digest(
@@ -270,7 +341,7 @@ def fit(
             "levels": coding.levels,
             "group_levels": {block.group: block.levels for block in design.blocks},
             "spec": spec.to_table(),
-            "sampling": asdict(settings),
+            "how": asdict(how),
             "engine": engine,
             "versions": versions,
         }
@@ -285,22 +356,8 @@ def fit(
         store.require_writable(path)
     on_start()
     watch = Stopwatch()
-    drawn = sample(
-        design,
-        spec.family,
-        in_use,
-        settings,
-        progress=sys.stderr.isatty() if progress is None else progress,
-        clock=watch.start,
-    )
-    watch.start("summarise")
-    table = label(drawn, design, rows)
-    checks = check_convergence(
-        table.terms(Interval(), random=True),
-        int(drawn.stats["diverging"].sum()),
-        int(drawn.stats["maxdepth_reached"].sum()),
-        settings.draws * settings.chains,
-    )
+    shown = sys.stderr.isatty() if progress is None else progress
+    result, checks = run(how, design, spec, in_use, rows, progress=shown, clock=watch.start)
     provenance = {
         "schema": SCHEMA,
         "key": key,
@@ -321,11 +378,11 @@ def fit(
             **(source or {}),
         },
         "priors": [prior.row() for prior in in_use],
-        "log_likelihood_at_mean": log_likelihood_at_mean(spec, design, table),
+        "log_likelihood": recompute(spec, design, result, how),
         "versions": versions | {"python": platform.python_version()},
     }
     rows = rows.reset_index(drop=True)
-    made = Fit(spec, rows, coding, design, in_use, table, settings, checks, provenance, watch.stop())
+    made = Fit(spec, rows, coding, design, in_use, result, how, checks, provenance, watch.stop())
     return replace(made.write(path, overwrite=overwrite), path=asked) if path is not None else made
 
 
@@ -350,13 +407,19 @@ def load_fit(path: str | Path) -> Fit:
     """
     path = Path(path)
     stored = store.read(path)
-    spec, draws, provenance = ModelSpec.from_table(stored.spec), stored.draws, stored.provenance
-    rows = _stored_rows(draws, provenance)
+    spec, provenance = ModelSpec.from_table(stored.spec), stored.provenance
+    rows = _stored_rows(stored.groups["constant_data"], provenance)
     coding = code(spec.formula, rows)
-    design = coding.design(rows)
-    recorded = provenance["log_likelihood_at_mean"]
+    design = coding.design(rows, continuous=not spec.family.binary)
+    result: Result
+    how: How
+    if "likelihood" in stored.spec:
+        how, result = Method(**stored.spec["likelihood"]), Estimates.of(stored.groups, design, rows, path)
+    else:
+        how, result = Settings(**stored.spec["sampling"]), Draws.of(stored.groups, path)
+    recorded = provenance["log_likelihood"]
     try:
-        again = log_likelihood_at_mean(spec, design, draws)
+        again = recompute(spec, design, result, how)
     except KeyError as error:
         raise FitError(f"{path} does not verify: its trials now code to other terms than were drawn.") from error
     if not np.isclose(recorded, again, rtol=1e-9):
@@ -364,44 +427,19 @@ def load_fit(path: str | Path) -> Fit:
             f"{path} does not verify: its log-likelihood is {again:.6f} where {recorded:.6f} was recorded. Fit again "
             "with --overwrite."
         )
-    settings = Settings(**stored.spec["sampling"])
-    stats = draws.groups["sample_stats"]
-    checks = check_convergence(
-        draws.terms(Interval(), random=True),
-        int(stats["diverging"].sum()),
-        int(stats["maxdepth_reached"].sum()),
-        settings.draws * settings.chains,
-    )
     return Fit(
         spec=spec,
         data=rows,
         coding=coding,
         design=design,
-        priors=resolve_priors(design, spec.priors),
-        draws_table=draws,
-        settings=settings,
-        checks=checks,
+        priors=resolve_priors(design, spec.priors) if isinstance(how, Settings) else (),
+        result=result,
+        settings=how,
+        checks=check(result, how),
         provenance=provenance,
         timings=stored.timings,
         path=path,
     )
-
-
-def resolve_engine(engine: str) -> tuple[str, str]:
-    """Return the engine that runs and why.
-
-    Raises
-    ------
-    InputError
-        If it is unknown or not part of this version.
-    """
-    if engine not in ENGINES:
-        raise InputError(
-            f"the engine '{engine}' is unknown{nearest(engine, ENGINES)}; allowed are {', '.join(ENGINES)}."
-        )
-    if engine in ("nuts", "laplace"):
-        raise InputError(f"the engine '{engine}' is not part of this version; use --engine pymc.")
-    return "pymc", "asked for" if engine == "pymc" else "auto: the only engine of this version"
 
 
 def select_rows(spec: ModelSpec, trials: pd.DataFrame, missing: Missing = "error") -> tuple[pd.DataFrame, int]:
@@ -446,9 +484,15 @@ def select_rows(spec: ModelSpec, trials: pd.DataFrame, missing: Missing = "error
     return kept, int(lacking.sum())
 
 
-def log_likelihood_at_mean(spec: ModelSpec, design: Design, draws: Draws) -> float:
-    """Return the log-likelihood at the posterior mean of b and r, without binomial coefficients."""
-    everything = draws.parameters(design)
+def recompute(spec: ModelSpec, design: Design, result: Result, how: How) -> float:
+    """Return what a stored fit is verified by: the log-likelihood at the estimates, or at the mean of the draws.
+
+    For draws, at the posterior mean of b and r, without binomial coefficients.
+    """
+    if isinstance(result, Estimates):
+        assert isinstance(how, Method)
+        return log_likelihood(design, spec.family, how, result.maximum)
+    everything = result.parameters(design)
     mean = Parameters(
         everything.b.mean(axis=0, keepdims=True), (), tuple(r.mean(axis=0, keepdims=True) for r in everything.r)
     )
@@ -479,8 +523,7 @@ def _answer(path: Path, key: str, overwrite: bool) -> Fit | None:
     return None
 
 
-def _stored_rows(draws: Draws, provenance: Mapping[str, Any]) -> pd.DataFrame:
-    constant = draws.groups["constant_data"]
+def _stored_rows(constant: xr.Dataset, provenance: Mapping[str, Any]) -> pd.DataFrame:
     rows = pd.DataFrame({name: constant[name].to_numpy() for name in provenance["data"]["columns"]})
     for name, levels in provenance["data"]["categories"].items():
         rows[name] = pd.Categorical(rows[name], categories=levels)

@@ -141,9 +141,7 @@ def maximise_mixed(
         return _maximise_binary(mixed, design, family, method, start) if family.binary else _gaussian(mixed, method)
 
 
-def _maximise_binary(
-    mixed: Mixed, design: Design, family: Family, method: Method, start: Maximum | None
-) -> Maximum:
+def _maximise_binary(mixed: Mixed, design: Design, family: Family, method: Method, start: Maximum | None) -> Maximum:
     function = _objective(mixed, family, method)
     theta = np.array([_START * element.diagonal for element in mixed.elements])
     beta = np.zeros(mixed.X.shape[1])

@@ -87,6 +87,8 @@ def specify(
     resolved = resolve_family(family, link=link, guess=guess, lapse=lapse)
     if resolved.name == "bernoulli" and parsed.response.counts:
         raise InputError(f"'{parsed.text}' models counts; use the family binomial (bernoulli is for one trial a row).")
+    if not resolved.binary and parsed.response.counts:
+        raise InputError(f"'{parsed.text}' models counts; the family {resolved.name} takes one number a row.")
     for text in priors:
         parse_prior(text)
     return ModelSpec(parsed, resolved, tuple(" ".join(text.split()) for text in priors))

@@ -96,7 +96,7 @@ def test_a_fit_writes_prints_and_is_answered_from_its_directory(fitted, folder, 
     assert set(before) == {"spec.toml", "summary.csv", "draws.nc", "provenance.json", "timings.json"}
     again = run("fit", folder / "trials.csv", "--formula", FORMULA, "--out", fitted)
     assert again.code == 0
-    assert f"{fitted} already holds this fit; nothing was sampled." in again.err
+    assert f"{fitted} already holds this fit; nothing was computed." in again.err
     assert again.out == run("summary", fitted).out
     assert contents(fitted) == before
 
@@ -254,7 +254,7 @@ BAD = [
         "'dept' is needed, but there is none (did you mean 'depth'?)",
     ),
     (("fit", "trials.csv", *F, "--family", "bernouli"), "the family 'bernouli' is unknown (did you mean 'bernoulli'?)"),
-    (("fit", "trials.csv", *F, "--family", "gaussian"), "the family 'gaussian' cannot be fitted by this version"),
+    (("fit", "trials.csv", *F, "--family", "gaussian"), "the family gaussian is fitted by --engine laplace"),
     (("fit", "trials.csv", *F, "--link", "cloglog"), "the link 'cloglog' is unknown; allowed are logit, probit"),
     (("fit", "trials.csv", *F, "--guess", "0.5"), "a guess rate is for the family afc; 'bernoulli' has none"),
     (("fit", "trials.csv", *F, "--family", "afc", "--guess", "1"), "the guess rate 1 is outside [0, 1)"),
@@ -550,7 +550,7 @@ def test_a_second_call_does_not_say_that_it_fits(folder, fitted, run):
     answer = run("fit", folder / "trials.csv", "--formula", FORMULA, "--out", folder / "talk2", "--draws", "20")
     again = run("fit", folder / "trials.csv", "--formula", FORMULA, "--out", folder / "talk2", "--draws", "20")
     assert "fitting" in answer.err and "fitting" not in again.err
-    assert "already holds this fit; nothing was sampled" in again.err
+    assert "already holds this fit; nothing was computed" in again.err
 
 
 def test_priors_that_were_changed_stand_in_the_summary(folder, run):

@@ -180,7 +180,9 @@ def test_words_become_families():
     [
         ({"name": "bernouli"}, r"'bernouli' is unknown \(did you mean 'bernoulli'\?\); allowed are bernoulli"),
         ({"name": "cumulative"}, "cannot be fitted by this version"),
-        ({"name": "gaussian"}, "cannot be fitted by this version"),
+        ({"name": "lognormal"}, "cannot be fitted by this version"),
+        ({"name": "gaussian", "link": "logit"}, "identity"),
+        ({"name": "gaussian", "lapse": 0.1}, "gaussian has none"),
         ({"link": "cloglog"}, "'cloglog' is unknown; allowed are logit, probit"),
         ({"guess": 0.5}, "a guess rate is for the family afc"),
         ({"guess": 0.0}, "a guess rate is for the family afc"),
