@@ -46,16 +46,25 @@ class Group:
     @property
     def terms(self) -> int:
         """Number of columns of `Z`."""
-        return self.Z.shape[1]
+        return int(self.Z.shape[1])
 
     def expand(self, r: Array) -> Array:
         """Return Z r by row, of effects of shape ``(levels, terms)``."""
-        return np.asarray(np.einsum("nq,nq->n", self.Z, r[self.index]))
+        return np.asarray(self._matrix @ r.ravel())
 
     def collect(self, values: Array) -> Array:
         """Return Z' values by level, shape ``(levels, terms)``."""
-        sums = [np.bincount(self.index, weights=column * values, minlength=self.levels) for column in self.Z.T]
-        return np.stack(sums, axis=1)
+        return np.asarray(self._transposed @ values).reshape(self.levels, self.terms)
+
+    @cached_property
+    def _matrix(self) -> sparse.csr_array:
+        """Z with a column for each effect: one pass over the rows, whatever the number of terms."""
+        return self._transposed.T
+
+    @cached_property
+    def _transposed(self) -> sparse.csc_array:
+        places = [self.index * self.terms + a for a in range(self.terms)]
+        return _columns(places, list(self.Z.T), (self.levels * self.terms, len(self.Z)))
 
 
 @dataclass(frozen=True)
