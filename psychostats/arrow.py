@@ -189,7 +189,7 @@ def _columns(at: list[Index], products: list[Array], shape: tuple[int, int]) -> 
         indices[:, j], data[:, j] = at[j], products[j]
     at.clear()
     products.clear()
-    starts = np.arange(n + 1, dtype=kind) * k
+    starts: npt.NDArray[Any] = (np.arange(n + 1) * k).astype(kind)
     matrix = sparse.csc_array((data.ravel(), indices.ravel(), starts), shape=shape, copy=False)
     matrix.eliminate_zeros()  # half of a dummy variable's products
     return matrix

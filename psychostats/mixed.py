@@ -163,7 +163,7 @@ def _cells(design: Design, blocks: Sequence[Block]) -> tuple[Index, Index]:
     last digit.
     """
     code = np.zeros(len(design.X), dtype=np.int64)
-    columns = [block.index for block in blocks]
+    columns: list[Index | Array] = [block.index for block in blocks]
     columns += [column for block in design.blocks for column in block.Z.T]
     columns += [*design.X.T, design.offset]
     size = 1

@@ -33,7 +33,7 @@ def separated(design: Design) -> str:
         bounds=(-1.0, 1.0),
         method="highs",
     )
-    if found.status != 0 or -found.fun < 1e-7:
+    if found.status != 0 or found.x is None or found.fun is None or found.fun > -1e-7:
         return ""
     if wrong.any() != right.any():
         return (
