@@ -293,6 +293,34 @@ def effects(
 
 
 @app.command()
+def compare(
+    directories: Annotated[
+        list[Path], typer.Argument(metavar="DIR DIR ...", help="Fits by --engine laplace.", show_default=False)
+    ],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare fits of the same trials: AIC, BIC, likelihood-ratio tests."""
+    from psychostats.compare import compare as compare_fits
+    from psychostats.console import describe_comparison
+    from psychostats.fit import load_fit, plain
+
+    if len({path.resolve() for path in directories}) < len(directories):
+        raise InputError("a directory is given twice; a comparison is of different fits.")
+    # By the folder's own name where that tells them apart.
+    short = len({path.name for path in directories}) == len(directories)
+    fits = {path.name if short and path.name else str(path): load_fit(path) for path in directories}
+    table = compare_fits(fits)
+    for name, made in fits.items():
+        for line in made.warnings:
+            _say(f"{name}: {line}", quiet)
+    if as_json:
+        _print_json(plain(table.astype(object).where(table.notna(), None).to_dict(orient="records")))
+    else:
+        _print(describe_comparison(table))
+
+
+@app.command()
 def simulate(
     study: StudyFile,
     out: Annotated[Path, typer.Option("--out", help="Trial table to write: .csv or .parquet.")],

@@ -139,6 +139,42 @@ def describe_effects(fit: Fit, table: pd.DataFrame, named: Collection[str]) -> s
     return "\n".join([*first, _table(shown), "", *notes])
 
 
+def describe_comparison(table: pd.DataFrame) -> str:
+    """Return a comparison of fits as text."""
+    same = table["family"].nunique() == 1
+    shown = table.drop(columns=["formula", "boundary", *(["family"] if same else [])])
+    for name in ("chisq_df", "df"):
+        shown[name] = shown[name].map(lambda v: "" if pd.isna(v) else f"{v:.0f}")
+    for name in ("p_value", "p_boundary"):
+        shown[name] = shown[name].map(_p_value)
+    shown = shown.drop(columns=[name for name in ("against", "chisq", "p_boundary") if table[name].isna().all()])
+    if table["chisq"].isna().all():
+        shown = shown.drop(columns=["chisq_df", "p_value"])
+    width = max(map(len, table["model"]))
+    notes = [
+        *(f"{row.model.ljust(width)}  {row.formula}" for row in table.itertuples()),
+        "",
+        _table(shown),
+        "",
+        "delta_AIC: to the smallest; weight_AIC: Akaike weight.",
+    ]
+    if table["against"].notna().any():
+        notes.append("chisq: likelihood-ratio test against the model named, which is a special case.")
+    for row in table.dropna(subset=["boundary"]).itertuples():
+        corrected = (
+            "p_boundary takes that into account." if pd.notna(row.p_boundary) else "no simple law corrects it here."
+        )
+        notes.append(
+            f"{row.model} against {row.against}: {row.boundary} is 0 in the smaller model, the end of its range, so "
+            f"p_value is too large; {corrected}"
+        )
+    return "\n".join(notes)
+
+
+def _p_value(p: float) -> str:
+    return "" if pd.isna(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def _estimate(fit: Fit, table: pd.DataFrame) -> str:
     """Say what the estimates of a table of effects are."""
     if not fit.is_maximum:
@@ -180,6 +216,9 @@ def _table(frame: pd.DataFrame) -> str:
         "ess_bulk",
         "ess_tail",
         "p_value",
+        "p_boundary",
+        "df",
+        "chisq_df",
     }
 
     def line(values: dict[str, str]) -> str:
