@@ -142,11 +142,11 @@ def maximise_mixed(
 
 
 def _maximise_binary(mixed: Mixed, design: Design, family: Family, method: Method, start: Maximum | None) -> Maximum:
-    function = _objective(mixed, family, method)
+    function = objective(mixed, family, method)
     theta = np.array([_START * element.diagonal for element in mixed.elements])
     beta = np.zeros(mixed.X.shape[1])
     if start is not None:
-        theta, beta = _theta(mixed, design, start), mixed.root @ start.b
+        theta, beta = theta_of(mixed, design, start), mixed.root @ start.b
     try:
         best = _settle(function.gradient, minimise(function.gradient, *_begin(function, theta, beta)), mixed)
     except (NoMode, np.linalg.LinAlgError) as error:
@@ -159,7 +159,7 @@ def _maximise_binary(mixed: Mixed, design: Design, family: Family, method: Metho
     k, p = len(theta), len(beta)
     back = np.zeros((k + p, k + p))
     back[:p, k:] = _inverse_root(mixed)
-    back[p:, :k] = np.diag(_units(mixed))
+    back[p:, :k] = np.diag(units(mixed))
     factors, modes, sds = _effects(mixed, mode.factor.Lambda, 1.0, mode.u, mode.factor)
     return Maximum(
         b=_inverse_root(mixed) @ beta,
@@ -202,9 +202,9 @@ def _gaussian(mixed: Mixed, method: Method) -> Maximum:
     joint[k, :k] = joint[:k, k] = -gaussian.penalty_slope(solution) / sigma**2
     joint[k, k] = 2.0 * gaussian.freedom
     of_theta = replace(best, x=np.zeros(k + 1), hessian=joint).covariance
-    units = _units(mixed)
+    per_element = units(mixed)
     jacobian = np.zeros((k + 1, k + 1))
-    jacobian[:k, :k], jacobian[:k, k], jacobian[k, k] = sigma * np.diag(units), sigma * units * best.x, 1.0
+    jacobian[:k, :k], jacobian[:k, k], jacobian[k, k] = sigma * np.diag(per_element), sigma * per_element * best.x, 1.0
     covariance = np.zeros((p + k + 1, p + k + 1))
     root = linalg.solve_triangular(solution.factor.fixed_root, np.eye(p), lower=True).T
     fixed = sigma * _inverse_root(mixed) @ root
@@ -230,25 +230,26 @@ def _gaussian(mixed: Mixed, method: Method) -> Maximum:
 def log_likelihood(design: Design, family: Family, method: Method, maximum: Maximum) -> float:
     """Evaluate the log-likelihood anew at estimates that were stored."""
     mixed = prepare(design, continuous=not family.binary)
-    theta = _theta(mixed, design, maximum)
+    theta = theta_of(mixed, design, maximum)
     with threadpool_limits(1):
         if not family.binary:
             return -Gaussian(mixed, reml=method.reml).value(theta)
         phi = np.concatenate([theta, mixed.root @ maximum.b])
-        return mixed.constant - _objective(mixed, family, method).value(phi)
+        return mixed.constant - objective(mixed, family, method).value(phi)
 
 
-def _objective(mixed: Mixed, family: Family, method: Method) -> Laplace:
+def objective(mixed: Mixed, family: Family, method: Method) -> Laplace:
+    """Return the likelihood of a binary family as a function of phi."""
     return Laplace(mixed, family) if method.quadrature == 1 else Quadrature(mixed, family, method.quadrature)
 
 
-def _theta(mixed: Mixed, design: Design, maximum: Maximum) -> Array:
+def theta_of(mixed: Mixed, design: Design, maximum: Maximum) -> Array:
     """Return theta of estimates in the design's own units."""
     parts = [L[free(block)] for block, L in zip(design.blocks, maximum.factors, strict=True)]
-    return np.concatenate([np.zeros(0), *parts]) / _units(mixed) / (maximum.sigma or 1.0)
+    return np.concatenate([np.zeros(0), *parts]) / units(mixed) / (maximum.sigma or 1.0)
 
 
-def _units(mixed: Mixed) -> Array:
+def units(mixed: Mixed) -> Array:
     """Return what turns each element of theta into the design's own units."""
     return np.array([1.0 / mixed.scales[e.group][e.row] for e in mixed.elements])
 

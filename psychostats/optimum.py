@@ -83,8 +83,8 @@ def minimise(function: Function, start: Array, hessian: Array, *, limit: float =
     for _ in range(_ROUNDS):
         if not np.isfinite(value):
             break
-        x, value, gradient, hessian = _descend(counted, x, value, gradient, hessian, limit)
-        hessian = _second_derivatives(counted, x, hessian)
+        x, value, gradient, hessian = descend(counted, x, value, gradient, hessian, limit)
+        hessian = second_derivatives(counted, x, hessian)
         if not np.isfinite(hessian).all():
             break
         values, vectors = _eigen(hessian)
@@ -100,11 +100,11 @@ def minimise(function: Function, start: Array, hessian: Array, *, limit: float =
         x, value, gradient, near = _polish(counted, x, value, gradient, hessian)
         if near:
             return Optimum(x, value, gradient, hessian, True, calls)
-        hessian = _positive(hessian)
+        hessian = positive(hessian)
     return Optimum(x, value, gradient, hessian, False, calls)
 
 
-def _descend(
+def descend(
     function: Function, x: Array, value: float, gradient: Array, hessian: Array, limit: float
 ) -> tuple[Array, float, Array, Array]:
     """Walk down by BFGS until the decrement is small or no step helps."""
@@ -134,7 +134,7 @@ def _descend(
     return x, value, gradient, hessian
 
 
-def _second_derivatives(function: Function, x: Array, hessian: Array) -> Array:
+def second_derivatives(function: Function, x: Array, hessian: Array) -> Array:
     """Return the Hessian by central differences of the gradient, steps a thousandth of a standard error."""
     steps = np.maximum(1e-3 * _scale(hessian), 1e-6)
     rows = []
@@ -194,6 +194,7 @@ def _eigen(hessian: Array) -> tuple[Array, Array]:
     return values, vectors
 
 
-def _positive(hessian: Array) -> Array:
+def positive(hessian: Array) -> Array:
+    """Return a Hessian with its curvatures made positive."""
     values, vectors = np.linalg.eigh(hessian)
     return np.asarray((vectors * np.maximum(np.abs(values), 1e-6 * np.abs(values).max())) @ vectors.T)
