@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from psychostats.checks import predictive_accuracy, prior_predictive_accuracy
 from psychostats.effects import contrasts, interactions, marginal_means, slopes
+from psychostats.emmeans import contrast, emmeans, emtrends, pairs
 from psychostats.errors import (
     DataError,
     Fault,
@@ -54,11 +55,15 @@ __all__ = [
     "__version__",
     "apply_exclusions",
     "check_trials",
+    "contrast",
     "contrasts",
+    "emmeans",
+    "emtrends",
     "fit",
     "interactions",
     "load_fit",
     "marginal_means",
+    "pairs",
     "parse_formula",
     "predictive_accuracy",
     "prior_predictive_accuracy",

@@ -34,15 +34,20 @@ class Through:
 
     Parameters
     ----------
-    values
-        The quantity on that scale, shape ``(rows,)``: eta of a probability, the logarithm of a ratio. Given as values,
-        not as a function of the quantity, since a probability that rounds to 1 no longer knows its eta.
+    inner
+        The quantity on that scale, shape ``(rows,)``, or several, ``(rows, k)``: eta of a probability, the logarithm of
+        a ratio. Given as values, not as a function of the quantity, since a probability that rounds to 1 no longer
+        knows its eta.
     back
         Carries limits back, elementwise and increasing.
     """
 
-    values: Array
+    inner: Array
     back: Callable[[Array], Array]
+
+
+def _same(values: Array) -> Array:
+    return values
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,13 @@ class Sampled:
         return summarise(values, interval, null=null, rope=rope)
 
     def limits(
-        self, values: Array, interval: Interval, adjust: str = "none", means: int | None = None
+        self,
+        values: Array,
+        interval: Interval,
+        *,
+        adjust: str = "none",
+        means: int | None = None,
+        through: Through | None = None,
     ) -> tuple[Array, Array]:
         """Return lower and upper limits, each of shape ``(k,)``.
 
@@ -96,6 +107,8 @@ class Sampled:
             all of them (Ruppert, Wand and Carroll 2003, section 6.5); they replace the interval's kind.
         means
             Not used.
+        through
+            Where simultaneous limits are made; the interval's own need no other scale.
 
         Raises
         ------
@@ -106,11 +119,12 @@ class Sampled:
         low, high = interval.of_draws(values)
         if adjust == "none" or values.shape[1] < 2 or len(values) < 2:
             return low, high
-        mean, sd = values.mean(axis=0), values.std(axis=0, ddof=1)
+        on = through or Through(values, _same)
+        mean, sd = on.inner.mean(axis=0), on.inner.std(axis=0, ddof=1)
         moving = sd > 0
-        most = (np.abs(values - mean)[:, moving] / sd[moving]).max(axis=1, initial=0.0)
+        most = (np.abs(on.inner - mean)[:, moving] / sd[moving]).max(axis=1, initial=0.0)
         c = np.quantile(most, interval.probability)
-        return mean - c * sd, mean + c * sd
+        return on.back(mean - c * sd), on.back(mean + c * sd)
 
     def resolve(self, adjust: str) -> str:
         """Return an adjustment that draws have, or refuse it."""
@@ -191,36 +205,45 @@ class Delta:
         InputError
             If the interval is no Wald interval.
         """
-        inner = through or Through(values, lambda x: x)
-        low, high = self.limits(inner.values[:, np.newaxis], interval)
-        limits = float(inner.back(low)[0]), float(inner.back(high)[0])
-        return row_of(float(values[0]), float(self.sd(values[:, np.newaxis])[0]), limits, interval)
+        columns = values[:, np.newaxis]
+        inner = through and Through(through.inner[:, np.newaxis], through.back)
+        low, high = self.limits(columns, interval, through=inner)
+        return row_of(float(values[0]), float(self.sd(columns)[0]), (float(low[0]), float(high[0])), interval)
 
     def limits(
-        self, values: Array, interval: Interval, adjust: str = "none", means: int | None = None
+        self,
+        values: Array,
+        interval: Interval,
+        *,
+        adjust: str = "none",
+        means: int | None = None,
+        through: Through | None = None,
     ) -> tuple[Array, Array]:
         """Return Wald limits, each of shape ``(k,)``, adjusted for the family of all k quantities.
 
         Parameters
         ----------
         values
-            Shape ``(rows, k)``, on the scale where they are nearly normal.
+            Shape ``(rows, k)``.
         interval
             Of kind ``wald``.
         adjust, means
             See `psychostats.multiplicity.critical_value`.
+        through
+            Where the limits are made; by default on the quantities' own scale.
 
         Raises
         ------
         InputError
             If the interval is no Wald interval, or the adjustment is unknown.
         """
-        estimate, se = self.estimate(values), self.sd(values)
+        on = through or Through(values, _same)
+        estimate, se = self.estimate(on.inner), self.sd(on.inner)
         low, high = interval.of_estimate(estimate, se)
-        if adjust == "none":
-            return low, high
-        c = critical_value(adjust, interval.probability, self.correlation(values), means)
-        return estimate - c * se, estimate + c * se
+        if adjust != "none":
+            c = critical_value(adjust, interval.probability, self.correlation(on.inner), means)
+            low, high = estimate - c * se, estimate + c * se
+        return on.back(low), on.back(high)
 
     def p_values(self, values: Array, null: float = 0.0, adjust: str = "none", means: int | None = None) -> Array:
         """Return two-sided p-values of the quantities against `null`, shape ``(k,)``; NaN where nothing varies."""

@@ -10,11 +10,11 @@ ROOT = Path(__file__).parents[1]
 # Low to high; a module imports from lower floors only. Rooms that are planned but not yet built may stand here.
 FLOORS = (
     ("errors", "lettering", "timing"),
-    ("intervals", "multiplicity", "formula", "families", "cells", "notation", "figures"),
+    ("intervals", "multiplicity", "coefficients", "formula", "families", "cells", "notation", "figures"),
     ("identity", "columns", "design", "document", "plots", "uncertainty"),
     ("trials", "priors", "predictor", "sentences", "kernel"),
     ("exclusions", "spec"),
-    ("grid",),
+    ("grid", "means"),
     ("effects",),
     ("emmeans", "marginal"),
     ("sampler", "simulate", "convergence", "laplace", "nuts"),
