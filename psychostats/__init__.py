@@ -26,6 +26,7 @@ from psychostats.exclusions import Exclusions, apply_exclusions
 from psychostats.fit import Fit, fit, load_fit
 from psychostats.formula import parse_formula
 from psychostats.intervals import Interval
+from psychostats.marginal import avg_slopes, comparisons, predictions
 from psychostats.simulate import simulate_trials
 from psychostats.spec import ModelSpec, specify
 from psychostats.study import Study, read_study
@@ -54,7 +55,9 @@ __all__ = [
     "StudyError",
     "__version__",
     "apply_exclusions",
+    "avg_slopes",
     "check_trials",
+    "comparisons",
     "contrast",
     "contrasts",
     "emmeans",
@@ -65,6 +68,7 @@ __all__ = [
     "marginal_means",
     "pairs",
     "parse_formula",
+    "predictions",
     "predictive_accuracy",
     "prior_predictive_accuracy",
     "read_study",
