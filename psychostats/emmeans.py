@@ -36,9 +36,8 @@ from psychostats.grid import (
 from psychostats.grid import weights as weights_of
 from psychostats.intervals import Interval
 from psychostats.means import Array, Contrasts, MarginalMeans, Quantities, Scale, column_name, families_of
-from psychostats.multiplicity import ADJUSTMENTS
 from psychostats.predictor import TARGETS, Target
-from psychostats.uncertainty import Sampled, Through, Uncertainty
+from psychostats.uncertainty import Through
 
 Factors: TypeAlias = str | Sequence[str]
 
@@ -104,7 +103,7 @@ def emmeans(
         raise InputError(
             "the population is averaged on the response: on the link its mean is the typical one; use scale='response'."
         )
-    _allowed(fit.uncertainty, adjust)
+    fit.uncertainty.adjustment(adjust)
     cells, grid, W, notes = _reference(fit, specs, by, at, weights)
     rows, family = rows_of(fit, grid), fit.spec.family
     miss: Array | None
@@ -172,7 +171,7 @@ def emtrends(
     _require(target, TARGETS, "target")
     if target == "population" and scale == "link":
         raise InputError("the slope of the linear predictor is the typical one; use scale='response'.")
-    _allowed(fit.uncertainty, adjust)
+    fit.uncertainty.adjustment(adjust)
     cells, grid, W, notes = _reference(fit, specs, by, at, weights)
     places, shares = stencil(fit, var, grid[var].to_numpy(dtype=float))
     many = grid.loc[grid.index.repeat(places.shape[1])].assign(**{var: places.ravel()})
@@ -251,9 +250,6 @@ def contrast(
         pieces.append(inner[:, at] @ made.matrix.T)
         labels.append(pd.DataFrame({"contrast": made.labels} | {name: rows[name].iloc[0] for name in by}))
     assert made is not None
-    default = "none" if isinstance(means.uncertainty, Sampled) else made.adjust
-    adjust = default if adjust is None else adjust
-    _allowed(means.uncertainty, adjust)
     values = np.concatenate(pieces, axis=1)
     quantities = Quantities(np.exp(values), Through(values, np.exp)) if odds else Quantities(values)
     return Contrasts(
@@ -262,7 +258,7 @@ def contrast(
         "odds_ratio" if odds else "estimate",
         quantities,
         means,
-        adjust,
+        means.uncertainty.adjustment(adjust, made.adjust),
         len(levels) if made.pairwise else None,
         None if odds else note,
     )
@@ -390,11 +386,3 @@ def _require(word: str, known: Sequence[str], what: str) -> None:
     """Refuse a word that is not among those known."""
     if word not in known:
         raise InputError(f"the {what} '{word}' is unknown{nearest(word, known)}; allowed are {', '.join(known)}.")
-
-
-def _allowed(uncertainty: Uncertainty, adjust: str) -> None:
-    """Refuse an adjustment that the fit does not have."""
-    if isinstance(uncertainty, Sampled):
-        uncertainty.resolve(adjust)
-    else:
-        _require(adjust, ADJUSTMENTS, "adjustment")

@@ -20,7 +20,7 @@ from psychostats.intervals import Interval
 from psychostats.multiplicity import STEPWISE, resolve_adjustment
 from psychostats.predictor import Target, describe_target
 from psychostats.spec import ModelSpec
-from psychostats.uncertainty import Sampled, Through, Uncertainty
+from psychostats.uncertainty import Through, Uncertainty
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Scale: TypeAlias = Literal["link", "response"]
@@ -188,15 +188,16 @@ class Contrasts:
         return _named(pd.concat([self.labels, figures], axis=1), names, self.of)
 
     def __repr__(self) -> str:
-        of, size = self.of, len(self.labels) // max(1, len(families_of(self.labels, self.by)))
-        made = self.adjust if isinstance(of.uncertainty, Sampled) else resolve_adjustment(self.adjust, size, self.means)
+        of, table = self.of, self.table()
+        size = len(table) // len(families_of(self.labels, self.by))
+        made = resolve_adjustment(self.adjust, size, self.means)
         notes = [*of.notes, *([self.note] if self.note else [])]
         notes.append(_interval_note(of.interval, made, size, self.means))
-        if made != "none" and not isinstance(of.uncertainty, Sampled):
+        if made != "none" and "p_value" in table:
             notes.append(f"P value adjustment: {made} method{_family_note(made, size, self.means)}.")
         if self.name == "odds_ratio":
             notes.append("Tests are performed on the log odds ratio scale.")
-        return _printed(self.table(), self.by, [*notes, *_target_note(of)])
+        return _printed(table, self.by, [*notes, *_target_note(of)])
 
 
 def column_name(family: Family, scale: Scale) -> str:
@@ -223,26 +224,21 @@ def _figures(
 ) -> pd.DataFrame:
     """Return the columns of figures of means or contrasts, limits and tests adjusted within each family."""
     uncertainty, values, inner = means.uncertainty, quantities.shown, quantities.inner
-    sampled = isinstance(uncertainty, Sampled)
     k = values.shape[1]
-    low, high, p, z = (np.full(k, np.nan) for _ in range(4))
-    back = quantities.through.back if quantities.through else None
+    low, high = np.full(k, np.nan), np.full(k, np.nan)
+    found: dict[str, Array] = {}
     for at in families:
-        through = Through(inner[:, at], back) if back else None
+        through = Through(inner[:, at], quantities.through.back) if quantities.through else None
         low[at], high[at] = uncertainty.limits(
             values[:, at], means.interval, adjust=adjust, means=pairwise, through=through
         )
-        if tests and not isinstance(uncertainty, Sampled):
-            z[at] = uncertainty.ratios(inner[:, at])
-            p[at] = uncertainty.p_values(inner[:, at], adjust=adjust, means=pairwise)
-    out = {name: uncertainty.estimate(values), "SE": uncertainty.sd(values), "df": np.nan if sampled else np.inf}
+        if tests:
+            for column, figures in uncertainty.tests(inner[:, at], adjust=adjust, means=pairwise).items():
+                found.setdefault(column, np.full(k, np.nan))[at] = figures
+    out = {name: uncertainty.estimate(values), "SE": uncertainty.sd(values), "df": uncertainty.df}
     if tests:
         out["null"] = 1.0 if name == "odds_ratio" else 0.0
-        if sampled:
-            out["pd"] = np.maximum((inner > 0).mean(axis=0), (inner < 0).mean(axis=0))
-        else:
-            out |= {"z_ratio": z, "p_value": p}
-    return pd.DataFrame({**out, "lower_CL": low, "upper_CL": high})
+    return pd.DataFrame({**out, **found, "lower_CL": low, "upper_CL": high})
 
 
 def _named(table: pd.DataFrame, names: Names, means: MarginalMeans) -> pd.DataFrame:

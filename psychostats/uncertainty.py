@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from psychostats.errors import InputError
 from psychostats.intervals import Interval, Rope, row_of, summarise
-from psychostats.multiplicity import critical_value, p_values
+from psychostats.multiplicity import critical_value, p_values, resolve_adjustment
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -57,6 +57,8 @@ class Sampled:
     #: Whether marginal means average the linear predictor and are then carried to the response, as emmeans does;
     #: draws average on the scale that is asked for.
     on_link: ClassVar[bool] = False
+    #: Degrees of freedom of tests.
+    df: ClassVar[float] = np.nan
 
     def estimate(self, values: Array) -> Array:
         """Return the means, shape ``(k,)``."""
@@ -115,7 +117,7 @@ class Sampled:
         InputError
             If the interval is none of draws, or the adjustment is one of tests.
         """
-        self.resolve(adjust)
+        self.adjustment(adjust)
         low, high = interval.of_draws(values)
         if adjust == "none" or values.shape[1] < 2 or len(values) < 2:
             return low, high
@@ -126,14 +128,18 @@ class Sampled:
         c = np.quantile(most, interval.probability)
         return on.back(mean - c * sd), on.back(mean + c * sd)
 
-    def resolve(self, adjust: str) -> str:
-        """Return an adjustment that draws have, or refuse it."""
-        if adjust not in ("none", "mvt"):
+    def tests(self, values: Array, *, adjust: str = "none", means: int | None = None) -> dict[str, Array]:
+        """Return ``pd``, the share of draws on the larger side of zero, of each quantity, shape ``(k,)``."""
+        return {"pd": np.maximum((values > 0).mean(axis=0), (values < 0).mean(axis=0))}
+
+    def adjustment(self, asked: str | None, default: str = "none") -> str:
+        """Return the adjustment that was asked for, by default none, or refuse one that draws do not have."""
+        if asked not in (None, "none", "mvt"):
             raise InputError(
-                f"the adjustment '{adjust}' is of p-values, which draws do not have; allowed are none and mvt "
+                f"the adjustment '{asked}' is of p-values, which draws do not have; allowed are none and mvt "
                 "(simultaneous limits)."
             )
-        return adjust
+        return asked or "none"
 
 
 @dataclass(frozen=True)
@@ -152,6 +158,7 @@ class Delta:
 
     step: float = STEP
     on_link: ClassVar[bool] = True
+    df: ClassVar[float] = np.inf
 
     def gradient(self, values: Array) -> Array:
         """Return the quantities' gradient along the columns of L, shape ``(m, k)``."""
@@ -245,17 +252,21 @@ class Delta:
             low, high = estimate - c * se, estimate + c * se
         return on.back(low), on.back(high)
 
-    def p_values(self, values: Array, null: float = 0.0, adjust: str = "none", means: int | None = None) -> Array:
-        """Return two-sided p-values of the quantities against `null`, shape ``(k,)``; NaN where nothing varies."""
-        return p_values(adjust, self.ratios(values, null), self.correlation(values), means)
+    def tests(self, values: Array, *, adjust: str = "none", means: int | None = None) -> dict[str, Array]:
+        """Return ``z_ratio`` and the two-sided ``p_value`` of each quantity against zero, shape ``(k,)``.
 
-    def ratios(self, values: Array, null: float = 0.0) -> Array:
-        """Return the z-ratios of the quantities against `null`, shape ``(k,)``; NaN where nothing varies."""
-        se = self.sd(values)
-        # Rounding leaves differences of the order of eps / step where a quantity is the same at all points.
-        constant = se <= 1e-9 * np.maximum(1.0, np.abs(self.estimate(values)))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(constant, np.nan, (self.estimate(values) - null) / se)
+        Both are NaN where nothing varies: rounding leaves differences of the order of eps / step, which are no errors.
+        """
+        estimate, se = self.estimate(values), self.sd(values)
+        constant = se <= 1e-9 * np.maximum(1.0, np.abs(values).max(axis=0))
+        z = np.where(constant, np.nan, estimate / np.where(constant, 1.0, se))
+        return {"z_ratio": z, "p_value": p_values(adjust, z, self.correlation(values), means)}
+
+    def adjustment(self, asked: str | None, default: str = "none") -> str:
+        """Return the adjustment that was asked for, or refuse one that is unknown."""
+        if asked is not None:
+            resolve_adjustment(asked, 1, None)
+        return asked or default
 
     def correlation(self, values: Array) -> Array:
         """Return the correlation of the quantities, shape ``(k, k)``; that of a constant with others is 0."""
