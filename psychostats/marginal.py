@@ -12,7 +12,7 @@ under maximum likelihood, too; there, limits of a probability are made on the li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any, Literal, TypeAlias
@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from psychostats.design import level_names
-from psychostats.effects import EFFECT_COLUMNS, ROPE_LINK, ROPE_LOGIT, ROPE_PROBABILITY, by_column
+from psychostats.effects import ROPE_LINK, ROPE_LOGIT, ROPE_PROBABILITY
 from psychostats.errors import InputError, nearest
+from psychostats.gather import By, group_rows, names_of, summaries
 from psychostats.grid import (
     Estimated,
     link_of,
@@ -37,18 +37,14 @@ from psychostats.grid import (
     values_at,
 )
 from psychostats.intervals import Interval, Rope
-from psychostats.predictor import TARGETS, Parameters, Target
+from psychostats.predictor import TARGETS, Target
 from psychostats.uncertainty import Through
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Scale: TypeAlias = Literal["response", "link"]
-By: TypeAlias = bool | str | Sequence[str]
 NewData: TypeAlias = pd.DataFrame | Literal["grid"] | None
-Evaluate: TypeAlias = Callable[[pd.DataFrame], tuple[Array, ...]]
 
 COMPARISONS = ("difference", "ratio", "lnratio", "lnor")
-#: Numbers held at once: rows of the parameters times rows of predictors.
-AT_ONCE = 2_000_000
 
 
 def predictions(
@@ -98,8 +94,8 @@ def predictions(
         require_predictors(fit, variables)
         given = {name: values_at(fit, name, values) for name, values in variables.items()}
         frame = _counterfactual(frame, given)
-        by = [*given, *_names(by)] if by is not False else False
-    groups = _group(fit, frame, False if by is None else by)
+        by = [*given, *names_of(by)] if by is not False else False
+    groups = group_rows(fit, frame, False if by is None else by)
 
     def evaluate(part: pd.DataFrame) -> tuple[Array, ...]:
         rows = rows_of(fit, part, parameters)
@@ -115,7 +111,7 @@ def predictions(
         figures = uncertainty.summarise(column, interval or fit.interval, through=through)
         return {"target": target, "scale": scale, **figures}
 
-    return groups.table(list(_summaries(groups, parameters, evaluate, summarise)), {})
+    return groups.table(list(summaries(groups, parameters, evaluate, summarise)), {})
 
 
 def comparisons(
@@ -169,7 +165,7 @@ def comparisons(
     family, uncertainty, parameters = fit.spec.family, fit.uncertainty, fit.parameters()
     if comparison == "lnor" and not family.binary:
         raise InputError("odds are of probabilities, which this family does not have; use difference.")
-    groups = _group(fit, _rows(fit, newdata), by)
+    groups = group_rows(fit, _rows(fit, newdata), by)
     ratio = comparison in ("ratio", "lnratio")
     ropes = {"difference": ROPE_PROBABILITY, "lnor": ROPE_LOGIT, "link": ROPE_LINK.get(family.link)}
     kind = "link" if scale == "link" else comparison
@@ -206,7 +202,7 @@ def comparisons(
             )
             return {"target": target, "scale": kind, **figures}
 
-        rows = list(_summaries(groups, parameters, evaluate, summarise))
+        rows = list(summaries(groups, parameters, evaluate, summarise))
         tables.append(groups.table(rows, {"term": change.name, "contrast": change.label("/" if ratio else "-")}))
     return pd.concat(tables, ignore_index=True)
 
@@ -237,13 +233,13 @@ def avg_slopes(
         derivative is taken by five points; see `psychostats.grid.stencil`.
     """
     _check(scale, target)
-    names = list(fit.coding.ranges) if variables is None else _names(variables)
+    names = list(fit.coding.ranges) if variables is None else names_of(variables)
     for name in names:
         require_number(fit, name)
     if not names:
         raise InputError("the model has no numeric predictor, so no slope.")
     family, uncertainty, parameters = fit.spec.family, fit.uncertainty, fit.parameters()
-    groups = _group(fit, _rows(fit, newdata), by)
+    groups = group_rows(fit, _rows(fit, newdata), by)
     kind = "link" if scale == "link" else "difference"
     ropes: dict[str, Rope | None] = {"difference": ROPE_PROBABILITY, "link": ROPE_LINK.get(family.link)}
     rope = ropes[kind] if family.binary else None
@@ -262,7 +258,7 @@ def avg_slopes(
             figures = uncertainty.summarise(values[0][:, k], interval or fit.interval, null=0.0, rope=rope)
             return {"target": target, "scale": kind, **figures}
 
-        rows = list(_summaries(groups, parameters, evaluate, summarise))
+        rows = list(summaries(groups, parameters, evaluate, summarise))
         tables.append(groups.table(rows, {"term": name, "contrast": "dY/dX"}))
     return pd.concat(tables, ignore_index=True)
 
@@ -285,7 +281,7 @@ def _changes(fit: Estimated, variables: str | Sequence[str] | Mapping[str, Any] 
     """Return what is compared with what."""
     if variables is None:
         variables = predictors(fit)
-    asked = dict(variables) if isinstance(variables, Mapping) else dict.fromkeys(_names(variables))
+    asked = dict(variables) if isinstance(variables, Mapping) else dict.fromkeys(names_of(variables))
     require_predictors(fit, asked)
     if not asked:
         raise InputError("no predictor is named that should change; name one at least.")
@@ -340,100 +336,6 @@ def _number_change(fit: Estimated, name: str, how: Any) -> _Change:
     )
 
 
-@dataclass(frozen=True)
-class _Groups:
-    """Rows gathered by what a prediction depends on, and the groups over which it is averaged.
-
-    Parameters
-    ----------
-    unique
-        One row for every combination of predictors.
-    keys
-        Columns of the table: of the groups, or of the rows where nothing is averaged.
-    shares
-        Share of each unique row in each group, shape ``(groups, unique)``; None where nothing is averaged.
-    place
-        Without averages, the unique row of every row.
-    """
-
-    unique: pd.DataFrame
-    keys: pd.DataFrame
-    shares: Array | None
-    place: npt.NDArray[np.intp]
-
-    def table(self, figures: list[dict[str, Any]], head: Mapping[str, str]) -> pd.DataFrame:
-        """Put the keys before the figures."""
-        frame = pd.DataFrame(figures)[list(EFFECT_COLUMNS)]
-        if self.shares is None:
-            frame = frame.iloc[self.place].reset_index(drop=True)
-        keys = self.keys.rename(columns=by_column)
-        start = pd.DataFrame({name: [value] * len(frame) for name, value in head.items()})
-        return pd.concat([start, keys, frame], axis=1)
-
-
-def _group(fit: Estimated, frame: pd.DataFrame, by: By) -> _Groups:
-    """Gather rows, and find the groups of `by`."""
-    names = predictors(fit)
-    for name in names:
-        if name not in frame.columns:
-            raise InputError(f"the predictor '{name}' is missing in these rows.")
-    place = _codes(frame[names])
-    first = np.unique(place, return_index=True)[1]
-    unique = frame[names].iloc[first].reset_index(drop=True)
-    if by is False:
-        keys = pd.concat([pd.Series(range(len(frame)), name="row"), frame[names].reset_index(drop=True)], axis=1)
-        return _Groups(unique, keys, None, place)
-    columns = _names(by)
-    for name in columns:
-        if name not in frame.columns:
-            raise InputError(f"'{name}' is no column of these rows{nearest(name, map(str, frame.columns))}.")
-    ordered = pd.DataFrame({name: _ordered(fit, frame[name], name) for name in columns}, index=range(len(frame)))
-    kinds = ordered.drop_duplicates().sort_values(columns) if columns else ordered.iloc[:1]
-    at = dict(zip(kinds.itertuples(index=False, name=None), range(len(kinds)), strict=True))
-    group = np.array([at[key] for key in ordered.itertuples(index=False, name=None)])
-    shares = np.zeros((len(kinds), len(unique)))
-    np.add.at(shares, (group, place), 1.0)
-    keys = frame[columns].iloc[kinds.index.to_numpy()].reset_index(drop=True)
-    return _Groups(unique, keys, shares / shares.sum(axis=1, keepdims=True), place)
-
-
-def _codes(frame: pd.DataFrame) -> npt.NDArray[np.intp]:
-    """Number the distinct rows of a frame as they appear."""
-    if frame.columns.empty:
-        return np.zeros(len(frame), dtype=np.intp)
-    return np.asarray(pd.factorize(pd.MultiIndex.from_frame(frame))[0])
-
-
-def _ordered(fit: Estimated, column: pd.Series[Any], name: str) -> npt.NDArray[Any]:
-    """Return numbers that sort a column: a factor's levels as declared, all else by value."""
-    if name in fit.coding.levels:
-        return np.asarray(pd.Index(fit.coding.levels[name]).get_indexer(pd.Index(level_names(column))))
-    if pd.api.types.is_numeric_dtype(column):
-        return np.unique(column.to_numpy(), return_inverse=True)[1]
-    return np.unique(level_names(column).astype(str), return_inverse=True)[1]
-
-
-def _summaries(
-    groups: _Groups,
-    parameters: Parameters,
-    evaluate: Evaluate,
-    summarise: Callable[[tuple[Array, ...], int], dict[str, Any]],
-) -> Iterator[dict[str, Any]]:
-    """Evaluate the unique rows in blocks, average them within the groups, and summarise each average (or row)."""
-    step = max(1, AT_ONCE // max(1, len(parameters.b)))
-    totals: tuple[Array, ...] | None = None
-    for start in range(0, len(groups.unique), step):
-        part = slice(start, start + step)
-        values = evaluate(groups.unique.iloc[part].reset_index(drop=True))
-        if groups.shares is None:
-            yield from (summarise(values, k) for k in range(values[0].shape[1]))
-            continue
-        sums = tuple(value @ groups.shares[:, part].T for value in values)
-        totals = sums if totals is None else tuple(a + b for a, b in zip(totals, sums, strict=True))
-    if totals is not None:
-        yield from (summarise(totals, k) for k in range(totals[0].shape[1]))
-
-
 def _rows(fit: Estimated, newdata: NewData) -> pd.DataFrame:
     """Return the rows that are asked about."""
     if newdata is None:
@@ -452,13 +354,6 @@ def _counterfactual(frame: pd.DataFrame, given: Mapping[str, Sequence[Any]]) -> 
     for name, values in given.items():
         frame = pd.concat([frame.assign(**{name: value}) for value in values], ignore_index=True)
     return frame
-
-
-def _names(by: By | None) -> list[str]:
-    """Return names as a list; none for True, False and None."""
-    if by is None or isinstance(by, bool):
-        return []
-    return [by] if isinstance(by, str) else list(dict.fromkeys(by))
 
 
 def _check(scale: str, target: str) -> None:

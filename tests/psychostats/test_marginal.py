@@ -9,7 +9,7 @@ from likelihood import maximum, supposed, three_levels
 from scipy import special, stats
 from studies import known_fit
 
-from psychostats import marginal
+from psychostats import gather
 from psychostats.effects import EFFECT_COLUMNS
 from psychostats.errors import InputError
 from psychostats.marginal import avg_slopes, comparisons, predictions
@@ -203,7 +203,7 @@ def test_blocks_change_nothing(draws, monkeypatch):
         lambda: avg_slopes(draws, by="condition"),
     ]
     whole = [call() for call in calls]
-    monkeypatch.setattr(marginal, "AT_ONCE", 7 * 400)
+    monkeypatch.setattr(gather, "AT_ONCE", 7 * 400)
     for call, table in zip(calls, whole, strict=True):
         pd.testing.assert_frame_equal(call(), table, rtol=1e-12)
 
