@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from psychostats.checks import predictive_accuracy, prior_predictive_accuracy
 from psychostats.effects import contrasts, interactions, marginal_means, slopes
+from psychostats.emmeans import contrast, emmeans, emtrends, pairs
 from psychostats.errors import (
     DataError,
     Fault,
@@ -25,6 +26,7 @@ from psychostats.exclusions import Exclusions, apply_exclusions
 from psychostats.fit import Fit, fit, load_fit
 from psychostats.formula import parse_formula
 from psychostats.intervals import Interval
+from psychostats.marginal import avg_slopes, comparisons, predictions
 from psychostats.simulate import simulate_trials
 from psychostats.spec import ModelSpec, specify
 from psychostats.study import Study, read_study
@@ -53,13 +55,20 @@ __all__ = [
     "StudyError",
     "__version__",
     "apply_exclusions",
+    "avg_slopes",
     "check_trials",
+    "comparisons",
+    "contrast",
     "contrasts",
+    "emmeans",
+    "emtrends",
     "fit",
     "interactions",
     "load_fit",
     "marginal_means",
+    "pairs",
     "parse_formula",
+    "predictions",
     "predictive_accuracy",
     "prior_predictive_accuracy",
     "read_study",

@@ -217,7 +217,7 @@ class Coding:
                 raise InputError(f"column '{name}' has missing values; drop or complete them first.")
             if name in self.levels:
                 levels = self.levels[name]
-                text = _labels(column)
+                text = level_names(column)
                 codes: npt.NDArray[Any] = pd.Index(levels).get_indexer(pd.Index(text))
                 if (codes < 0).any():
                     unseen = text[codes < 0][0]
@@ -315,7 +315,7 @@ def _label(value: Any) -> str:
     return f"{value:.15g}" if isinstance(value, float | np.floating) else str(value)
 
 
-def _labels(column: pd.Series[Any]) -> npt.NDArray[Any]:
+def level_names(column: pd.Series[Any]) -> npt.NDArray[Any]:
     """Return the name of each row's level, empty where the value is missing."""
     codes, values = pd.factorize(column)
     return np.array([*map(_label, values), ""], dtype=object)[codes]
@@ -434,7 +434,7 @@ def _refuse_constant_slopes(
 ) -> None:
     for name in levels:
         if f"`{name}`" in bar.terms:
-            most = pd.Series(_labels(data[name])).groupby(labels).nunique().max()
+            most = pd.Series(level_names(data[name])).groupby(labels).nunique().max()
             if most < 2:
                 raise FormulaError(
                     f"{bar} asks for a slope on '{name}', but every level of {bar.group} has one level of {name} only; "
@@ -443,9 +443,9 @@ def _refuse_constant_slopes(
 
 
 def _group_labels(data: pd.DataFrame, bar: Bar) -> npt.NDArray[Any]:
-    labels = _labels(data[bar.factors[0]])
+    labels = level_names(data[bar.factors[0]])
     for name in bar.factors[1:]:
-        labels = labels + ":" + _labels(data[name])
+        labels = labels + ":" + level_names(data[name])
     return np.asarray(labels, dtype=object)
 
 
@@ -454,7 +454,7 @@ def _group_levels(data: pd.DataFrame, bar: Bar, labels: npt.NDArray[Any]) -> tup
         levels = factor_levels(data[bar.group])
     else:
         levels = tuple(sorted(set(labels)))
-        if len(levels) < len(set(zip(*(_labels(data[name]) for name in bar.factors), strict=True))):
+        if len(levels) < len(set(zip(*(level_names(data[name]) for name in bar.factors), strict=True))):
             raise FormulaError(f"colons in the levels of {', '.join(bar.factors)} make levels of {bar.group} alike.")
     if len(levels) < 2:
         raise FormulaError(f"group '{bar.group}' has one level only ('{levels[0]}'), so it cannot vary.")
