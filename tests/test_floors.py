@@ -10,11 +10,12 @@ ROOT = Path(__file__).parents[1]
 # Low to high; a module imports from lower floors only. Rooms that are planned but not yet built may stand here.
 FLOORS = (
     ("errors", "lettering", "timing"),
+    ("tokens", "levels", "identifiable"),
     ("intervals", "formula", "families", "cells", "notation", "figures"),
     ("identity", "columns", "design", "document", "plots"),
-    ("trials", "priors", "predictor", "sentences", "kernel"),
+    ("trials", "priors", "predictor", "sentences", "kernel", "groups", "second_opinion"),
     ("exclusions", "spec"),
-    ("effects",),
+    ("effects", "rows"),
     ("sampler", "simulate", "convergence", "laplace", "nuts"),
     ("draws",),
     ("store",),
@@ -38,6 +39,7 @@ ROOMS = {
     "nutpie": {"sampler"},
     "arviz": {"draws"},
     "formulaic": {"design"},
+    "statsmodels": {"second_opinion"},
     "typer": {"cli"},
     "typst": {"document"},
     "plotnine": {"plots", "figures"},
