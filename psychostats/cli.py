@@ -61,7 +61,9 @@ Maps = Annotated[
 Filters = Annotated[
     list[str] | None, typer.Option("--filter", metavar="NAME=VALUE,VALUE", help="Rows to keep; repeatable.")
 ]
-Missing = Annotated[str, typer.Option("--missing", help="Rows that lack a needed value: error, or drop them.")]
+Missing = Annotated[
+    str, typer.Option("--missing", help="Rows whose needed value is lacking or infinite: error, or drop.")
+]
 
 
 def _version(asked: bool) -> None:
@@ -120,6 +122,7 @@ def check(
         f" of {_count(table.frame['participant'].nunique(), 'participant')}" if "participant" in table.frame else ""
     )
     held = f"{_count(len(table.frame), 'trial')}{people}, " if not errors else ""
+    held += f"{_dropped(table)} dropped, " if table.n_dropped else ""
     _say(f"{trials}: {held}{_count(len(errors), 'error')}, {_count(len(warnings), 'warning')}.", quiet)
     if errors:
         raise typer.Exit(2)
@@ -184,7 +187,7 @@ def fit(
     if aside:
         _say(f"set aside: {_count(aside, 'practice, repeated or catch trial')}", quiet)
     if table.n_dropped:
-        _say(f"dropped: {_count(table.n_dropped, 'row')} that lack a value", quiet)
+        _say(f"dropped: {_dropped(table)}", quiet)
 
     def begin() -> None:
         what = f"fitting {spec.formula.text} to {_count(len(rows), 'row')}"
@@ -391,6 +394,14 @@ def _print(text: str) -> None:
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _dropped(table: Any) -> str:
+    lacking = table.n_dropped - table.n_infinite
+    parts = [f"{_count(lacking, 'row')} that lack{'s' * (lacking == 1)} a value"] if lacking else []
+    if table.n_infinite:
+        parts.append(f"{_count(table.n_infinite, 'row')} with an infinite one")
+    return " and ".join(parts)
 
 
 def _print_json(value: Any) -> None:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ from psychostats.identity import data_hash, pseudonymize
 from psychostats.intervals import Interval
 from psychostats.predictor import Parameters, linear_predictor
 from psychostats.priors import Prior, resolve_priors
+from psychostats.rows import Missing, select_rows
 from psychostats.sampler import Settings, sample
 from psychostats.spec import ModelSpec, specify
 from psychostats.store import SCHEMA
@@ -37,8 +38,6 @@ from psychostats.timing import Stopwatch
 ENGINES = ("auto", "pymc", "nuts", "laplace")
 # Libraries whose version can change a number of a fit.
 _LIBRARIES = ("psychostats", "pymc", "pytensor", "nutpie", "numba", "arviz", "formulaic", "numpy", "scipy", "pandas")
-
-Missing = Literal["error", "drop"]
 
 
 @dataclass(frozen=True)
@@ -220,7 +219,8 @@ def fit(
     draws, tune, chains, seed, target_accept
         Of the sampler.
     missing
-        What to do with rows that lack a value the formula needs: ``error``, or ``drop`` and count them.
+        What to do with rows that lack a value the formula needs, or hold an infinite one: ``error``, or ``drop`` and
+        count them.
     out
         Directory to write to. If it holds the same fit (data, spec, seed, versions), that is returned instead.
     overwrite
@@ -396,48 +396,6 @@ def resolve_engine(engine: str) -> tuple[str, str]:
     if engine in ("nuts", "laplace"):
         raise InputError(f"the engine '{engine}' is not part of this version; use --engine pymc.")
     return "pymc", "asked for" if engine == "pymc" else "auto: the only engine of this version"
-
-
-def select_rows(spec: ModelSpec, trials: pd.DataFrame, missing: Missing = "error") -> tuple[pd.DataFrame, int]:
-    """Return the formula's columns without rows that lack a value, and how many were dropped.
-
-    What is neither number nor boolean becomes text, so that a fit reads back the very columns it was made from.
-
-    Raises
-    ------
-    InputError
-        If a column is missing, or values are missing and `missing` is ``error``.
-    """
-    if missing not in ("error", "drop"):
-        raise InputError(f"missing is '{missing}'; allowed are error and drop.")
-    for name in spec.formula.variables:
-        if name not in trials.columns:
-            raise InputError(
-                f"the formula names '{name}', which is no column of the trials"
-                f"{nearest(name, map(str, trials.columns))}; columns are {', '.join(map(str, trials.columns))}."
-            )
-    rows = trials[list(spec.formula.variables)]
-    for name in rows.columns:
-        if str(name) == "." or "\0" in str(name):
-            raise InputError(f"the column {str(name)!r} cannot be stored under this name; rename it.")
-        if rows[name].dtype.kind not in "biuf" and rows[name].astype(str).str.contains("\0", regex=False).any():
-            raise InputError(f"column '{name}' holds text with a NUL character, which cannot be stored; remove it.")
-    lacking = rows.isna().any(axis=1).to_numpy()
-    if lacking.any() and missing == "error":
-        name = next(str(column) for column in rows.columns if rows[column].isna().any())
-        first = rows.index[int(np.argmax(rows[name].isna().to_numpy()))]
-        raise InputError(
-            f"{int(lacking.sum())} rows lack a value that the formula needs, the first in column '{name}', row "
-            f"{first}; complete them, or drop them with --missing drop."
-        )
-    kept = rows.loc[~lacking].copy()
-    for name in kept.columns:
-        column = kept[name]
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            kept[name] = column.cat.remove_unused_categories().cat.rename_categories(str)
-        elif not pd.api.types.is_numeric_dtype(column):
-            kept[name] = column.astype(str)
-    return kept, int(lacking.sum())
 
 
 def log_likelihood_at_mean(spec: ModelSpec, design: Design, draws: Draws) -> float:
