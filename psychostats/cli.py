@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+from psychostats.arguments import read_filters, read_mapping, read_values, spread
 from psychostats.errors import DataError, InputError, PsychostatsError
 
 NOT_CONVERGED = 3
@@ -62,7 +63,9 @@ Maps = Annotated[
 Filters = Annotated[
     list[str] | None, typer.Option("--filter", metavar="NAME=VALUE,VALUE", help="Rows to keep; repeatable.")
 ]
-Missing = Annotated[str, typer.Option("--missing", help="Rows that lack a needed value: error, or drop them.")]
+Missing = Annotated[
+    str, typer.Option("--missing", help="Rows whose needed value is lacking or infinite: error, or drop.")
+]
 
 
 def _version(asked: bool) -> None:
@@ -102,9 +105,9 @@ def check(
     if formula is not None:
         options["needed"] = parse_formula(formula).variables
     if maps:
-        options["columns"] = {**(options.get("columns") or {}), **_mapping(maps)}
+        options["columns"] = {**(options.get("columns") or {}), **read_mapping(maps)}
     if filters:
-        options["filters"] = {**(options.get("filters") or {}), **_filters(filters)}
+        options["filters"] = {**(options.get("filters") or {}), **read_filters(filters)}
     if missing not in ("error", "drop"):
         raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
     if missing == "drop":
@@ -121,6 +124,7 @@ def check(
         f" of {_count(table.frame['participant'].nunique(), 'participant')}" if "participant" in table.frame else ""
     )
     held = f"{_count(len(table.frame), 'trial')}{people}, " if not errors else ""
+    held += f"{_dropped(table)} dropped, " if table.n_dropped else ""
     _say(f"{trials}: {held}{_count(len(errors), 'error')}, {_count(len(warnings), 'warning')}.", quiet)
     if errors:
         raise typer.Exit(2)
@@ -174,8 +178,8 @@ def fit(
     policy: Any = missing
     table = examine_trials(
         trials,
-        columns=_mapping(maps or []),
-        filters=_filters(filters or []),
+        columns=read_mapping(maps or []),
+        filters=read_filters(filters or []),
         needed=spec.formula.variables,
         missing=policy,
     )
@@ -192,7 +196,7 @@ def fit(
     if aside:
         _say(f"set aside: {_count(aside, 'practice, repeated or catch trial')}", quiet)
     if table.n_dropped:
-        _say(f"dropped: {_count(table.n_dropped, 'row')} that lack a value", quiet)
+        _say(f"dropped: {_dropped(table)}", quiet)
 
     def begin() -> None:
         what = f"fitting {spec.formula.text} to {_count(len(rows), 'row')}"
@@ -229,6 +233,11 @@ def fit(
 def summary(
     directory: FitDir,
     random: Annotated[bool, typer.Option("--random", help="Also the effects of single levels.")] = False,
+    interval: Annotated[
+        str | None, typer.Option("--interval", help="eti or hdi; of a maximum wald, profile or bootstrap.")
+    ] = None,
+    replicates: Annotated[int, typer.Option("--replicates", help="Of the bootstrap.")] = 500,
+    seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 1,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -238,6 +247,8 @@ def summary(
 
     made = load_fit(directory)
     _verdict(made, quiet, not as_json)
+    if interval is not None:
+        made = _with_intervals(made, interval, replicates, seed, quiet)
     if as_json:
         _print_json(made.summary(random=random))
     else:
@@ -257,6 +268,9 @@ def effects(
     ] = None,
     scale: Annotated[str, typer.Option("--scale", help="response or link.")] = "response",
     contrast: Annotated[str | None, typer.Option("--contrast", help="pairwise: also all pairs of levels.")] = None,
+    second_opinion: Annotated[
+        bool, typer.Option("--second-opinion", help="The contrasts beside GEE and cluster-robust regression.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -275,8 +289,11 @@ def effects(
     if scale not in ("response", "link"):
         raise InputError(f"the scale '{scale}' is unknown; allowed are response and link.")
     made = load_fit(directory)
-    at = _values(by or [], made)
+    at = read_values(by or [], made.coding)
     chosen: Any = scale
+    if second_opinion:
+        _second_opinion(made, factor, at, as_json, quiet)
+        return
     parts = [effect.marginal_means(made, factor, by=at, scale=chosen)]
     if contrast:
         parts.append(effect.contrasts(made, factor, by=at, scale=chosen))
@@ -395,7 +412,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
     try:
-        app(args=_spread(sys.argv[1:]), standalone_mode=True)
+        app(args=spread(sys.argv[1:]), standalone_mode=True)
     except PsychostatsError as error:
         # A line that begins with a blank belongs to the one before: a formula, and where in it the fault is.
         lines = str(error).splitlines()
@@ -428,8 +445,52 @@ def _print(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _second_opinion(made: Any, factor: str, at: dict[str, list[Any]], as_json: bool, quiet: bool) -> None:
+    from psychostats.agreement import second_opinions
+    from psychostats.console import describe_opinions
+    from psychostats.fit import plain
+
+    table = second_opinions(made, factor, by=at)
+    _verdict(made, quiet, not as_json)
+    if as_json:
+        rows = table.astype(object).where(table.notna(), None).to_dict(orient="records")
+        _print_json(plain({"rows": rows, "notes": table.attrs["notes"]}))
+    else:
+        _print(describe_opinions(made, table))
+    _exit(made.converged)
+
+
+def _with_intervals(made: Any, kind: str, replicates: int, seed: int, quiet: bool) -> Any:
+    """Return the fit with its tables' intervals of another kind; those of a maximum may take a while."""
+    from psychostats.confidence import confidence_intervals
+    from psychostats.intervals import Interval
+
+    asked: Any = kind
+    if not made.is_maximum or kind in ("eti", "hdi", "wald"):
+        made.terms(interval=Interval(asked))  # refuses the wrong kind
+        return made.with_interval(Interval(asked))
+    shown = not quiet and sys.stderr.isatty()
+
+    def progress(done: int, every: int) -> None:
+        if shown:
+            print(f"\r{kind}: {done} of {every}", end="" if done < every else "\n", file=sys.stderr, flush=True)
+
+    table = confidence_intervals(made, asked, replicates=replicates, seed=seed, progress=progress)
+    if table.attrs.get("failed"):
+        _say(f"{table.attrs['failed']} of {replicates} replicates had no maximum and are left out", quiet)
+    return made.with_interval(Interval(asked), table)
+
+
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _dropped(table: Any) -> str:
+    lacking = table.n_dropped - table.n_infinite
+    parts = [f"{_count(lacking, 'row')} that lack{'s' * (lacking == 1)} a value"] if lacking else []
+    if table.n_infinite:
+        parts.append(f"{_count(table.n_infinite, 'row')} with an infinite one")
+    return " and ".join(parts)
 
 
 def _print_json(value: Any) -> None:
@@ -453,65 +514,6 @@ def _command() -> str:
     from psychostats.identity import redact
 
     return redact(shlex.join(["psychostats", *sys.argv[1:]]))
-
-
-def _mapping(maps: list[str]) -> dict[str, str]:
-    pairs = {}
-    for text in maps:
-        new, found, old = text.partition("=")
-        if not (found and new.strip() and old.strip()):
-            raise InputError(f"--map '{text}' cannot be read; write new=old, for example --map participant=subject_id.")
-        pairs[new.strip()] = old.strip()
-    return pairs
-
-
-def _filters(filters: list[str]) -> dict[str, list[str]]:
-    kept: dict[str, list[str]] = {}
-    for text in filters:
-        name, found, values = (part.strip() for part in text.partition("="))
-        if not (found and name and values):
-            raise InputError(f"--filter '{text}' cannot be read; write name=value, for example --filter phase=main.")
-        kept.setdefault(name, []).extend(value.strip() for value in values.split(","))
-    return kept
-
-
-def _spread(arguments: list[str]) -> list[str]:
-    """Repeat an option before each of several values that follow it, so that ``--map a=b c=d`` is read as meant."""
-    out: list[str] = []
-    option = ""
-    for argument in arguments:
-        if argument.startswith("-"):
-            option = argument if argument in ("--map", "--by", "--filter") else ""
-        elif option and out and out[-1] != option:
-            if "=" not in argument or Path(argument).exists():
-                option = ""
-            else:
-                out.append(option)
-        out.append(argument)
-    return out
-
-
-def _values(by: list[str], made: Any) -> dict[str, list[Any]]:
-    """Read ``name=value,value``: numbers for numeric predictors, levels for factors; a name alone takes all levels."""
-    at: dict[str, list[Any]] = {}
-    for text in by:
-        name, found, values = (part.strip() for part in text.partition("="))
-        if not found and name in made.coding.levels:
-            at[name] = list(made.coding.levels[name])
-            continue
-        if name in at:
-            raise InputError(f"--by names '{name}' twice; give its values once, for example --by {name}=a,b.")
-        if not name or not values:
-            raise InputError(f"--by '{text}' cannot be read; write name=value,value, for example --by depth=0,0.5,1.")
-        parts = [part.strip() for part in values.split(",")]
-        if name in made.coding.ranges:
-            try:
-                at[name] = [float(part) for part in parts]
-            except ValueError:
-                raise InputError(f"--by '{text}': {name} is numeric; give numbers, for example {name}=0,0.5.") from None
-        else:
-            at[name] = parts
-    return at
 
 
 if __name__ == "__main__":

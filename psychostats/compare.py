@@ -172,7 +172,9 @@ def _nested(one: Fit, other: Fit) -> bool:
     """Whether the first model is a special case of the second."""
     if one.spec.family != other.spec.family or not np.allclose(one.design.offset, other.design.offset):
         return False
-    return _spans(other.design.X, one.design.X) and all(_holds(other.design.blocks, block) for block in one.design.blocks)
+    return _spans(other.design.X, one.design.X) and all(
+        _holds(other.design.blocks, block) for block in one.design.blocks
+    )
 
 
 def _holds(blocks: Iterable[Block], part: Block) -> bool:

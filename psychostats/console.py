@@ -102,10 +102,16 @@ def _maximum_notes(fit: Fit) -> list[str]:
             f"adaptive quadrature with {how.quadrature} nodes" if how.quadrature > 1 else "Laplace's approximation"
         )
         errors = "from the joint Hessian of all parameters"
+    made = {
+        "wald": "; those of SDs are made on their logarithm, those of correlations on their inverse hyperbolic tangent",
+        "profile": ", where the likelihood falls; 0 for an SD, -1 or 1 for a correlation: the data give no limit",
+    }
+    if fit.interval.kind == "bootstrap":
+        errors = "SDs of the estimates of data simulated by the fitted model"
     return [
         f"Estimates on the {family.link} scale by {likelihood}; sd: standard errors, {errors}.",
-        f"conf_low and conf_high bound the {fit.interval.label}; those of SDs are made on their logarithm, those of "
-        "correlations on their inverse hyperbolic tangent. z and p_value: Wald test.",
+        f"conf_low and conf_high bound the {fit.interval.label}{made.get(fit.interval.kind, '')}. z and p_value: Wald "
+        "test.",
     ]
 
 
@@ -169,6 +175,25 @@ def describe_comparison(table: pd.DataFrame) -> str:
             f"p_value is too large; {corrected}"
         )
     return "\n".join(notes)
+
+
+def describe_opinions(fit: Fit, table: pd.DataFrame) -> str:
+    """Return a model's population contrasts beside second opinions as text."""
+    first = [] if fit.converged else ["NOT CONVERGED: these numbers may not be read.", ""]
+    hidden = ["term", "target", "conf_level", "interval", "pd", "rope_low", "rope_high", "rope_share"]
+    kinds = dict.fromkeys(Interval(row.interval, row.conf_level).label for row in table.itertuples())
+    held = ", ".join(f"{name} = {mean:.4g}" for name, (_, mean, _) in fit.coding.ranges.items() if name not in table)
+    bounds = " (model), ".join(kinds) if len(kinds) > 1 else next(iter(kinds))
+    return "\n".join(
+        [
+            *first,
+            _table(table.drop(columns=hidden)),
+            "",
+            f"conf_low and conf_high bound the {bounds}.",
+            *([f"Held at their mean: {held}."] if held else []),
+            *table.attrs["notes"],
+        ]
+    )
 
 
 def _p_value(p: float) -> str:

@@ -16,6 +16,7 @@ from psychostats.design import Design
 from psychostats.draws import Draws, label
 from psychostats.errors import InputError, nearest
 from psychostats.estimates import Estimates, label_maximum
+from psychostats.groups import group_faults, single_rows
 from psychostats.intervals import Interval
 from psychostats.maximum import Method, maximise
 from psychostats.priors import Prior
@@ -98,6 +99,10 @@ def run(
         result = label(drawn, design, rows)
     else:
         clock("maximise")
+        faults = group_faults(design, continuous=not spec.family.binary)
+        error = next((sentence for severity, sentence in faults if severity == "error"), None)
+        if error:
+            raise InputError(error)
         maximum = maximise(design, spec.family, how)
         clock("summarise")
         result = label_maximum(maximum, design, rows)
@@ -109,7 +114,11 @@ def check(result: Result, how: How) -> tuple[Check, ...]:
     if isinstance(result, Estimates) or not isinstance(how, Settings):
         assert isinstance(result, Estimates)
         # A maximum that was not reached is no result; so all that is left is to warn of.
-        return tuple(Check("singular", term, 0.0, 0.0, "warning") for term in result.singular_terms)
+        single = [block.group for block in result.blocks if single_rows(block)]
+        return (
+            *(Check("singular", term, 0.0, 0.0, "warning") for term in result.singular_terms),
+            *(Check("rows_a_level", group, 1.0, 2.0, "warning") for group in dict.fromkeys(single)),
+        )
     stats = result.groups["sample_stats"]
     return check_convergence(
         result.terms(Interval(), random=True),

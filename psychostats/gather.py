@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from psychostats.design import level_names
 from psychostats.effects import EFFECT_COLUMNS, by_column
 from psychostats.errors import InputError, nearest
 from psychostats.grid import Estimated, predictors
+from psychostats.levels import level_names
 from psychostats.predictor import Parameters
 
 Array: TypeAlias = npt.NDArray[np.float64]

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from psychostats.design import Block, Coding, level_names
+from psychostats.design import Block, Coding
 from psychostats.errors import InputError, nearest
 from psychostats.families import Family
 from psychostats.intervals import Interval
+from psychostats.levels import level_names
 from psychostats.predictor import Parameters, Target, fixed_predictor, probability
 from psychostats.spec import ModelSpec
 from psychostats.uncertainty import Uncertainty
