@@ -157,8 +157,9 @@ def describe_comparison(table: pd.DataFrame) -> str:
     if table["chisq"].isna().all():
         shown = shown.drop(columns=["chisq_df", "p_value"])
     width = max(map(len, table["model"]))
+    rows = table.to_dict(orient="records")
     notes = [
-        *(f"{row.model.ljust(width)}  {row.formula}" for row in table.itertuples()),
+        *(f"{row['model'].ljust(width)}  {row['formula']}" for row in rows),
         "",
         _table(shown),
         "",
@@ -166,12 +167,11 @@ def describe_comparison(table: pd.DataFrame) -> str:
     ]
     if table["against"].notna().any():
         notes.append("chisq: likelihood-ratio test against the model named, which is a special case.")
-    for row in table.dropna(subset=["boundary"]).itertuples():
-        corrected = (
-            "p_boundary takes that into account." if pd.notna(row.p_boundary) else "no simple law corrects it here."
-        )
+    for row in table.dropna(subset=["boundary"]).to_dict(orient="records"):
+        known = pd.notna(row["p_boundary"])
+        corrected = "p_boundary takes that into account." if known else "no simple law corrects it here."
         notes.append(
-            f"{row.model} against {row.against}: {row.boundary} is 0 in the smaller model, the end of its range, so "
+            f"{row['model']} against {row['against']}: {row['boundary']} is 0 in the smaller model, the end of its range, so "
             f"p_value is too large; {corrected}"
         )
     return "\n".join(notes)
@@ -181,7 +181,9 @@ def describe_opinions(fit: Fit, table: pd.DataFrame) -> str:
     """Return a model's population contrasts beside second opinions as text."""
     first = [] if fit.converged else ["NOT CONVERGED: these numbers may not be read.", ""]
     hidden = ["term", "target", "conf_level", "interval", "pd", "rope_low", "rope_high", "rope_share"]
-    kinds = dict.fromkeys(Interval(row.interval, row.conf_level).label for row in table.itertuples())
+    kinds = dict.fromkeys(
+        Interval(kind, level).label for kind, level in zip(table["interval"], table["conf_level"], strict=True)
+    )
     held = ", ".join(f"{name} = {mean:.4g}" for name, (_, mean, _) in fit.coding.ranges.items() if name not in table)
     bounds = " (model), ".join(kinds) if len(kinds) > 1 else next(iter(kinds))
     return "\n".join(
