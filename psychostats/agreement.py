@@ -118,7 +118,7 @@ def _explain(fit: Fit, groups: Sequence[str], silent: Sequence[str]) -> list[str
     ]
     if family.has_asymptotes or family.link != "logit":
         notes.append(
-            f"GEE and cluster-robust take the average answer as logistic in the predictors, the model ({family.describe()}) "
-            "does not; between values of numeric predictors they may therefore differ a little more."
+            "GEE and cluster-robust take the average answer as logistic in the predictors, the model "
+            f"({family.describe()}) does not; between values of numeric predictors they may therefore differ a little more."
         )
     return [*notes, *silent]

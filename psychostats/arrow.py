@@ -45,7 +45,7 @@ class Group:
     @property
     def terms(self) -> int:
         """Number of columns of `Z`."""
-        return self.Z.shape[1]
+        return int(self.Z.shape[1])
 
     def expand(self, r: Array) -> Array:
         """Return Z r by row, of effects of shape ``(levels, terms)``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +74,7 @@ def compare(fits: Mapping[str, Fit]) -> pd.DataFrame:
         reason = _incomparable(one, other)
         if reason:
             raise InputError(f"{first} and {name} cannot be compared: {reason}.")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, fit in sorted(fits.items(), key=lambda item: (item[1].likelihood["df"], -item[1].likelihood["logLik"])):
         rows.append({"model": name, "formula": fit.spec.formula.text, "family": fit.spec.family.describe()})
         rows[-1] |= {key: fit.likelihood[key] for key in ("df", "logLik", "AIC", "BIC")}
@@ -92,8 +92,8 @@ def _refuse_draws(fits: Mapping[str, Fit]) -> None:
     if drawn and len(drawn) < len(fits):
         maximum = next(name for name in fits if name not in drawn)
         raise InputError(
-            f"{drawn[0]} holds draws from a posterior and {maximum} a maximum of the likelihood: LOO of the one and AIC "
-            "of the other are on different scales; fit both with the same engine."
+            f"{drawn[0]} holds draws from a posterior and {maximum} a maximum of the likelihood: LOO of the one and "
+            "AIC of the other are on different scales; fit both with the same engine."
         )
     if drawn:
         raise InputError(

@@ -28,7 +28,7 @@ from psychostats.gaussian import Gaussian
 from psychostats.intervals import Interval
 from psychostats.maximum import Maximum, Method, maximise, maximise_mixed, objective, theta_of, units
 from psychostats.mixed import Mixed, prepare
-from psychostats.optimum import descend, positive, second_derivatives
+from psychostats.optimum import Function, descend, positive, second_derivatives
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Kind: TypeAlias = Literal["wald", "profile", "bootstrap"]
@@ -130,7 +130,7 @@ class _Profile:
 
     def _limit(self, most: float, side: float) -> float:
         end = self.high if side > 0 else self.low
-        target = np.sqrt(most)
+        target = float(np.sqrt(most))
 
         def short(value: float) -> float:
             return float(np.sqrt(max(0.0, 2.0 * self.loss(value)))) - target
@@ -140,13 +140,13 @@ class _Profile:
             outside = self.estimate + reach
             if (outside - end) * side >= 0:
                 if short(end) < 0:
-                    return end
+                    return float(end)
                 outside = end
             if short(outside) >= 0:
                 break
             inside, reach = outside, 1.6 * reach
         else:
-            return side * np.inf
+            return float(side * np.inf)
         return float(optimize.brentq(short, inside, outside, xtol=1e-7 * abs(reach), rtol=1e-10, maxiter=60))
 
 
@@ -184,6 +184,7 @@ class _Spread(_Profile):
         self._mixed = prepare(design, continuous=not family.binary)
         self._units, self._sigma = units(self._mixed), best.sigma
         theta = theta_of(self._mixed, design, best)
+        self._function: Function
         if best.sigma is None:
             self._function = objective(self._mixed, family, fit.settings).gradient
             self._best = np.concatenate([theta, self._mixed.root @ best.b])
@@ -192,9 +193,9 @@ class _Spread(_Profile):
             self._best = np.append(theta, np.log(best.sigma))
         self._value = self._function(self._best)[0]
         self._hessian = positive(second_derivatives(self._function, self._best, np.eye(len(self._best))))
-        row = fit.estimates.terms(Interval("wald")).set_index("term").loc[term]
-        self.estimate = float(row["estimate"])
-        self.width = 1.5 * float(row["sd"]) if row["sd"] > 0 else 0.3
+        terms = fit.estimates.terms(Interval("wald"))
+        self.estimate, se = terms.loc[terms["term"] == term, ["estimate", "sd"]].to_numpy(dtype=float)[0]
+        self.width = 1.5 * se if se > 0 else 0.3
         self._rows = self._places(design, term)
         if len(self._rows) == 2:
             self.low, self.high = -1.0, 1.0
@@ -277,8 +278,8 @@ def _bootstrap(
         progress(done + 1, replicates)
     if failed > _FAILED * replicates:
         raise FitError(
-            f"{failed} of {replicates} bootstrap replicates have no maximum of the likelihood, so their limits would be "
-            "of a selection; use profile intervals, or --engine pymc."
+            f"{failed} of {replicates} bootstrap replicates have no maximum of the likelihood, so their limits would "
+            "be of a selection; use profile intervals, or --engine pymc."
         )
     every = np.array(found)
     names = list(fit.estimates.terms(Interval("wald"))["term"])

@@ -171,8 +171,8 @@ def describe_comparison(table: pd.DataFrame) -> str:
         known = pd.notna(row["p_boundary"])
         corrected = "p_boundary takes that into account." if known else "no simple law corrects it here."
         notes.append(
-            f"{row['model']} against {row['against']}: {row['boundary']} is 0 in the smaller model, the end of its range, so "
-            f"p_value is too large; {corrected}"
+            f"{row['model']} against {row['against']}: {row['boundary']} is 0 in the smaller model, the end of its "
+            f"range, so p_value is too large; {corrected}"
         )
     return "\n".join(notes)
 

@@ -233,7 +233,8 @@ def resolve_family(
     Parameters
     ----------
     name
-        ``bernoulli`` (0/1), ``binomial`` (counts), ``afc`` (m-alternative forced choice) or ``gaussian`` (measurements).
+        ``bernoulli`` (0/1), ``binomial`` (counts), ``afc`` (m-alternative forced choice) or ``gaussian``
+        (measurements).
     link
         ``logit`` (default) or ``probit``; ``identity`` for ``gaussian``.
     guess
