@@ -287,8 +287,10 @@ def _settle(function: Function, best: Optimum, mixed: Mixed) -> Optimum:
         best, x=signs * best.x, gradient=signs * best.gradient, hessian=signs[:, np.newaxis] * best.hessian * signs
     )
     x = np.concatenate([mixed.pick([_cholesky(L @ L.T) for L in Lambda]), best.x[k:]])
-    if not best.converged or np.abs(x - flipped.x).max(initial=0.0) < 1e-12:
+    if not best.converged:
         return flipped
+    if np.abs(x - flipped.x).max(initial=0.0) < 1e-12:
+        return replace(flipped, x=np.where(x == 0, 0.0, flipped.x))
     value, gradient = function(x)
     if not abs(value - best.value) <= 1e-7:  # what looked like zero is not
         return flipped
