@@ -127,6 +127,7 @@ def maximise(design: Design, family: Family, method: Method, *, start: Maximum |
         If the likelihood has no maximum: it rises for ever, as for answers that a predictor separates.
     """
     method.require(family)
+    require_identified(design, family)
     mixed = prepare(design, continuous=not family.binary)
     return maximise_mixed(mixed, design, family, method, start=start)
 
@@ -141,6 +142,34 @@ def maximise_mixed(
         return _maximise_binary(mixed, design, family, method, start) if family.binary else _gaussian(mixed, method)
 
 
+def require_identified(design: Design, family: Family) -> None:
+    """Refuse group effects whose SDs the likelihood cannot tell apart, whatever the response.
+
+    Raises
+    ------
+    InputError
+        If two groups divide the rows alike and share a term, or each row is a level of its own beside a residual.
+    """
+    for i, block in enumerate(design.blocks):
+        effect = f"({' + '.join(block.terms)} | {block.group})".replace("Intercept", "1")
+        constant = (np.ptp(block.Z, axis=0) == 0).any()
+        if not family.binary and constant and len(block.levels) == len(design.X):
+            raise InputError(
+                f"every level of {block.group} has one row, so its SD and the residual SD cannot be told apart; leave "
+                f"out {effect}."
+            )
+        for other in design.blocks[:i]:
+            alike = len(set(zip(block.index, other.index, strict=True))) == len(block.levels) == len(other.levels)
+            shared = [
+                t for t, z in zip(block.terms, block.Z.T, strict=True) if (z[:, np.newaxis] == other.Z).all(0).any()
+            ]
+            if alike and shared and block.group != other.group:
+                raise InputError(
+                    f"{other.group} and {block.group} divide the trials alike, so their SDs cannot be told apart; "
+                    f"leave out {effect}."
+                )
+
+
 def _maximise_binary(mixed: Mixed, design: Design, family: Family, method: Method, start: Maximum | None) -> Maximum:
     function = _objective(mixed, family, method)
     theta = np.array([_START * element.diagonal for element in mixed.elements])
@@ -153,13 +182,15 @@ def _maximise_binary(mixed: Mixed, design: Design, family: Family, method: Metho
         raise _no_maximum(design, None, mixed) from error
     theta, beta = function.split(best.x)
     far = float(np.abs(mixed.X @ beta).max(initial=0.0)) > _FAR or float(np.abs(theta).max(initial=0.0)) > _FAR
-    if not best.converged or (far and separated(design)):
+    # Far below the guess rate the likelihood is level, which is no maximum.
+    level = not best.curved(slice(len(theta), None))
+    if not best.converged or level or (far and separated(design)):
         raise _no_maximum(design, best, mixed)
     mode = function.mode(theta, beta)
     k, p = len(theta), len(beta)
     back = np.zeros((k + p, k + p))
     back[:p, k:] = _inverse_root(mixed)
-    back[p:, :k] = np.diag(_units(mixed))
+    back[p:, :k] = _units(mixed)
     factors, modes, sds = _effects(mixed, mode.factor.Lambda, 1.0, mode.u, mode.factor)
     return Maximum(
         b=_inverse_root(mixed) @ beta,
@@ -204,7 +235,7 @@ def _gaussian(mixed: Mixed, method: Method) -> Maximum:
     of_theta = replace(best, x=np.zeros(k + 1), hessian=joint).covariance
     units = _units(mixed)
     jacobian = np.zeros((k + 1, k + 1))
-    jacobian[:k, :k], jacobian[:k, k], jacobian[k, k] = sigma * np.diag(units), sigma * units * best.x, 1.0
+    jacobian[:k, :k], jacobian[:k, k], jacobian[k, k] = sigma * units, sigma * units @ best.x, 1.0
     covariance = np.zeros((p + k + 1, p + k + 1))
     root = linalg.solve_triangular(solution.factor.fixed_root, np.eye(p), lower=True).T
     fixed = sigma * _inverse_root(mixed) @ root
@@ -245,12 +276,18 @@ def _objective(mixed: Mixed, family: Family, method: Method) -> Laplace:
 def _theta(mixed: Mixed, design: Design, maximum: Maximum) -> Array:
     """Return theta of estimates in the design's own units."""
     parts = [L[free(block)] for block, L in zip(design.blocks, maximum.factors, strict=True)]
-    return np.concatenate([np.zeros(0), *parts]) / _units(mixed) / (maximum.sigma or 1.0)
+    return np.linalg.solve(_units(mixed), np.concatenate([np.zeros(0), *parts])) / (maximum.sigma or 1.0)
 
 
 def _units(mixed: Mixed) -> Array:
-    """Return what turns each element of theta into the design's own units."""
-    return np.array([1.0 / mixed.scales[e.group][e.row] for e in mixed.elements])
+    """Return the matrix that turns theta into the free elements of the factors in the design's own units."""
+    inverse = [np.linalg.inv(root) for root in mixed.roots]
+    units = np.zeros((len(mixed.elements), len(mixed.elements)))
+    for i, a in enumerate(mixed.elements):
+        for j, b in enumerate(mixed.elements):
+            if (a.group, a.column) == (b.group, b.column):
+                units[i, j] = inverse[a.group][a.row, b.row]
+    return units
 
 
 def _inverse_root(mixed: Mixed) -> Array:
@@ -331,10 +368,10 @@ def _effects(
     levels = _level_blocks(mixed, factor)
     factors, modes, sds = [], [], []
     for g, part in mixed.parts:
-        scale, L = mixed.scales[g], Lambda[g]
-        spread = sigma * np.sqrt(np.einsum("ab,lbc,ac->la", L, levels[g], L)) / scale
-        factors.append(sigma * L[part, part] / scale[part, np.newaxis])
-        modes.append((u[g] @ L.T / scale)[:, part])
+        L = linalg.solve_triangular(mixed.roots[g], Lambda[g], lower=True, check_finite=False)
+        spread = sigma * np.sqrt(np.einsum("ab,lbc,ac->la", L, levels[g], L))
+        factors.append(sigma * L[part, part])
+        modes.append((u[g] @ L.T)[:, part])
         sds.append(spread[:, part])
     return tuple(factors), tuple(modes), tuple(sds)
 

@@ -57,6 +57,11 @@ class Optimum:
         root = vectors[:, kept] * _scale(self.hessian)[:, np.newaxis] / np.sqrt(values[kept])
         return np.asarray(root @ root.T)
 
+    def curved(self, parameters: slice) -> bool:
+        """Whether the function curves upwards in every direction of some parameters, the others held."""
+        values, _ = _eigen(self.hessian[parameters, parameters])
+        return bool((values > _FLAT).all())
+
 
 def minimise(function: Function, start: Array, hessian: Array, *, limit: float = 3.0) -> Optimum:
     """Find the minimum.
