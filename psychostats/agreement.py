@@ -109,8 +109,8 @@ def _explain(fit: Fit, groups: Sequence[str], silent: Sequence[str]) -> list[str
     family = fit.spec.family
     averaged = " and ".join(f"new {plural(group)}" for group in groups)
     notes = [
-        f"All rows are about the same thing: the effect on the average answer over {averaged}, not on that of a typical "
-        "one (whose odds ratio is farther from 1).",
+        f"All rows are about the same thing: the effect on the average answer over {averaged}, not on that of a "
+        "typical one (whose odds ratio is farther from 1).",
         "model: p averaged over the random effects' distribution. GEE and cluster-robust: a logistic regression of the "
         "average answer, without random effects; what differs between them is only the weight of each trial.",
         "Their standard errors allow for dependence within one group, the clusters named; where trials depend on "
@@ -119,6 +119,6 @@ def _explain(fit: Fit, groups: Sequence[str], silent: Sequence[str]) -> list[str
     if family.has_asymptotes or family.link != "logit":
         notes.append(
             "GEE and cluster-robust take the average answer as logistic in the predictors, the model "
-            f"({family.describe()}) does not; between values of numeric predictors they may therefore differ a little more."
+            f"({family.describe()}) does not; between values of numeric predictors they may differ a little more."
         )
     return [*notes, *silent]

@@ -235,21 +235,23 @@ class _Spread(_Profile):
         if not self._rows:
             out[-1] = np.log(value)
             return out
-        sigma = float(np.exp(x[-1])) if self._sigma is not None else 1.0
+        k = len(self._units)
+        own = self._units @ x[:k]
         if len(self._rows) == 1:
             row = self._rows[0]
-            size = float(np.linalg.norm(x[row]))
-            direction = x[row] / size if size > 0 else np.eye(len(row))[-1]
-            out[row] = value / (sigma * self._units[row[0]]) * direction
-            return out
-        one, two = self._rows
-        along = np.zeros(len(two))
-        along[: len(one)] = x[one] / np.linalg.norm(x[one])
-        across = x[two] - (x[two] @ along) * along
-        size = float(np.linalg.norm(across))
-        # A correlation of -1 or 1 has lost its direction across: any will do to leave it.
-        across = across / size if size > 1e-12 else np.eye(len(two))[-1]
-        out[two] = np.linalg.norm(x[two]) * (value * along + np.sqrt(max(0.0, 1.0 - value**2)) * across)
+            size = float(np.linalg.norm(own[row]))
+            sigma = float(np.exp(x[-1])) if self._sigma is not None else 1.0
+            own[row] = value / sigma * (own[row] / size if size > 0 else np.eye(len(row))[-1])
+        else:
+            one, two = self._rows
+            along = np.zeros(len(two))
+            along[: len(one)] = own[one] / np.linalg.norm(own[one])
+            across = own[two] - (own[two] @ along) * along
+            size = float(np.linalg.norm(across))
+            # A correlation of -1 or 1 has lost its direction across: any will do to leave it.
+            across = across / size if size > 1e-12 else np.eye(len(two))[-1]
+            own[two] = np.linalg.norm(own[two]) * (value * along + np.sqrt(max(0.0, 1.0 - value**2)) * across)
+        out[:k] = np.linalg.solve(self._units, own)
         return out
 
     def _slopes(self, x: Array, value: float) -> Array:

@@ -5,6 +5,7 @@ In: a `Design`.  Out: sentences with their severity.  Fits nothing.
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -51,7 +52,26 @@ def group_faults(design: Design, *, continuous: bool = False) -> list[tuple[Seve
                     f"{'leave the group out' if continuous else 'read it as that, or leave the group out'}.",
                 )
             )
+    for one, other in combinations(design.blocks, 2):
+        if one.group != other.group and _alike(one, other):
+            found.append(
+                (
+                    "error",
+                    f"{one.group} and {other.group} divide the trials alike, so that their SDs cannot be told apart; "
+                    f"leave out ({' + '.join(other.terms)} | {other.group})".replace("Intercept", "1")
+                    + ".",
+                )
+            )
     return found
+
+
+def _alike(one: Block, other: Block) -> bool:
+    """Whether two groups have the same rows in their levels, and a column in common."""
+    if len(one.levels) != len(other.levels):
+        return False
+    if not any(np.array_equal(a, b) for a in one.Z.T for b in other.Z.T):
+        return False
+    return len(np.unique(one.index * len(other.levels) + other.index)) == len(one.levels)
 
 
 def single_rows(block: Block) -> bool:

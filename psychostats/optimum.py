@@ -21,6 +21,8 @@ _ROUNDS, _STEPS, _HALVINGS = 6, 300, 30
 # The decrement g' H^-1 g is twice what is still to be gained: with this the value is within 1e-10 of the minimum, and
 # each parameter within 1e-5 of its standard error.
 _DECREMENT = 1e-10
+# Where the walk down ends: within 3e-5 standard errors, so that a Hessian taken there is the minimum's own to 1e-6.
+_NEAR = 1e-9
 # Parameters are of order one, so a curvature below the first, or a share of it below the second, is none: rounding
 # in the differences leaves some 1e-7.
 _CURVED, _FLAT = 1e-2, 1e-5
@@ -54,6 +56,11 @@ class Optimum:
         kept = values > _FLAT
         root = vectors[:, kept] * _scale(self.hessian)[:, np.newaxis] / np.sqrt(values[kept])
         return np.asarray(root @ root.T)
+
+    def curved(self, parameters: slice) -> bool:
+        """Whether the function curves upwards in every direction of some parameters, the others held."""
+        values, _ = _eigen(self.hessian[parameters, parameters])
+        return bool((values > _FLAT).all())
 
 
 def minimise(function: Function, start: Array, hessian: Array, *, limit: float = 3.0) -> Optimum:
@@ -111,7 +118,7 @@ def descend(
     for _ in range(_STEPS):
         step = -np.linalg.solve(hessian, gradient)
         decrement = -float(gradient @ step)
-        if not decrement > 1e-7:
+        if not decrement > _NEAR:
             break
         step *= min(1.0, limit / np.abs(step).max())
         for halving in range(_HALVINGS):
@@ -163,7 +170,11 @@ def _polish(
         # The Hessian must be the minimum's own: of where the steps began, if they led no further than 1 % of an SE.
         moved = x - begin
         if decrement < _DECREMENT:
-            return x, value, gradient, float(moved @ hessian @ moved) < 1e-4
+            near = float(moved @ hessian @ moved) < 1e-4
+            last_value, last_gradient = function(x + step)  # the last step costs little and squares the distance
+            if last_value <= value + 1e-12 * abs(value):
+                x, value, gradient = x + step, last_value, last_gradient
+            return x, value, gradient, near
         if decrement > 0.5 * last:
             break
         new_value, new_gradient = function(x + step)
