@@ -60,7 +60,7 @@ class Estimates:
             "b": ("term", best.b),
             "covariance": (("parameter", "parameter_"), best.covariance),
         }
-        for i, (block, L) in enumerate(zip(self.blocks, best.factors, strict=True)):
+        for i, L in enumerate(best.factors):
             variables |= {
                 f"factor_{i}": ((f"term_{i}", f"term_{i}_"), L),
                 f"r_{i}": ((f"level_{i}", f"term_{i}"), best.r[i]),
