@@ -208,7 +208,7 @@ def _block_root(block: Block) -> Array:
     """
     scale = _rms(block.Z)
     if block.structure == "correlated" and len(block.terms) > 1:
-        R = np.linalg.qr((block.Z / scale)[:, ::-1], mode="r")[::-1, ::-1]
+        R = np.asarray(np.linalg.qr((block.Z / scale)[:, ::-1], mode="r"))[::-1, ::-1]
         if R.shape[0] == R.shape[1] and np.abs(np.diag(R)).min() > 1e-7 * np.abs(R).max():
             signs = np.where(np.diag(R) < 0, -1.0, 1.0)
             return np.asarray(signs[:, np.newaxis] * R * scale / np.sqrt(len(block.Z)))
