@@ -106,7 +106,7 @@ class Arrow:
         self.rest = sum(group.levels * group.terms for group in self.others)
         self._d = (first.levels, first.terms, first.terms)
         self._c = (first.levels, first.terms, self.rest)
-        self._random, self._mixed = self._scatter()
+        self._random = self._scatter()
 
     @property
     def effects(self) -> int:
@@ -124,10 +124,10 @@ class Arrow:
         none: list[Any] = [np.zeros((n, 0))]
         return np.concatenate(places or none, axis=1).astype(np.int64), np.concatenate(values or none, axis=1)
 
-    def _scatter(self) -> tuple[sparse.csc_array, sparse.csc_array]:
-        """Return the matrices that turn weights into the random, and the random-by-fixed, cross-products."""
+    def _scatter(self) -> sparse.csc_array:
+        """Return the matrix that turns weights into the cross-products of the random effects."""
         first, (place, value) = self.first, self._positions()
-        q, k, p = first.terms, place.shape[1], self.X.shape[1]
+        q, k = first.terms, place.shape[1]
         in_c, in_s = int(np.prod(self._d)), int(np.prod(self._d)) + int(np.prod(self._c))
         own = first.index[:, np.newaxis] * q + np.arange(q)  # row of each column of the first group among its effects
         at: list[Index] = []
@@ -143,17 +143,7 @@ class Arrow:
             for j in range(i + 1):
                 at.append(in_s + place[:, i] * self.rest + place[:, j])
                 products.append(value[:, i] * value[:, j])
-        random = _columns(at, products, (in_s + self.rest**2, len(self.X)))
-        at, products = [], []
-        fixed_s = first.levels * q * p
-        for j in range(p):
-            for a in range(q):
-                at.append(own[:, a] * p + j)
-                products.append(first.Z[:, a] * self.X[:, j])
-            for i in range(k):
-                at.append(fixed_s + place[:, i] * p + j)
-                products.append(value[:, i] * self.X[:, j])
-        return random, _columns(at, products, (fixed_s + self.rest * p, len(self.X)))
+        return _columns(at, products, (in_s + self.rest**2, len(self.X)))
 
     def cross(self, weights: Array, *, fixed: bool) -> Cross:
         """Return the cross-products under weights of shape ``(rows,)``, with the fixed columns if `fixed`."""
@@ -164,15 +154,16 @@ class Arrow:
         S = _mirrored(flat[size_d + size_c :].reshape(self.rest, self.rest))
         if not fixed:
             return Cross(D, C, S)
-        p = self.X.shape[1]
-        mixed = self._mixed @ weights
-        split = self.first.levels * self.first.terms * p
-        corner = self.X.T @ (self.X * weights[:, np.newaxis])
-        below = mixed[split:].reshape(self.rest, p)
+        weighted = self.X * weights[:, np.newaxis]
+        own = [self.first.collect(column) for column in weighted.T]
+        below = np.concatenate(
+            [np.zeros((0, self.X.shape[1]))]
+            + [np.stack([group.collect(column).ravel() for column in weighted.T], axis=1) for group in self.others]
+        )
         return Cross(
             D,
-            np.concatenate([C, mixed[:split].reshape(*self._c[:2], p)], axis=2),
-            np.block([[S, below], [below.T, corner]]),
+            np.concatenate([C, np.stack(own, axis=2)], axis=2),
+            np.block([[S, below], [below.T, self.X.T @ weighted]]),
         )
 
     def leverage(self, factor: Factor) -> Array:
