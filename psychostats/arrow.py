@@ -190,7 +190,8 @@ def _columns(at: list[Index], products: list[Array], shape: tuple[int, int]) -> 
     at.clear()
     products.clear()
     starts = np.arange(n + 1, dtype=kind) * k
-    matrix = sparse.csc_array((data.ravel(), indices.ravel(), starts), shape=shape, copy=False)
+    parts: Any = (data.ravel(), indices.ravel(), starts)
+    matrix = sparse.csc_array(parts, shape=shape, copy=False)
     matrix.eliminate_zeros()  # half of a dummy variable's products
     return matrix
 

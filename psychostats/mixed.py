@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -166,7 +166,7 @@ def _cells(design: Design, blocks: Sequence[Block]) -> tuple[Index, Index]:
     last digit.
     """
     code = np.zeros(len(design.X), dtype=np.int64)
-    columns = [block.index for block in blocks]
+    columns: list[npt.NDArray[Any]] = [block.index for block in blocks]
     columns += [column for block in design.blocks for column in block.Z.T]
     columns += [*design.X.T, design.offset]
     size = 1

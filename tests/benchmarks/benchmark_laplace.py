@@ -227,9 +227,9 @@ def main() -> int:
         held = pd.read_csv(OUT) if OUT.exists() else table.head(0)
         held = held[~held["size"].isin(asked.sizes)]
         every = pd.concat([held, table]) if len(held) else table
-        every.assign(data="simulated").set_index("size").loc[[n for n in SIZES if n in set(every["size"])]].round(4).to_csv(
-            OUT
-        )
+        every.assign(data="simulated").set_index("size").loc[[n for n in SIZES if n in set(every["size"])]].round(
+            4
+        ).to_csv(OUT)
     print("SIMULATED trials; seconds are medians by the wall, _cpu of the processor.")
     print(table.round(3).set_index("size").T.to_string())
     return int(not all(map(kept, rows)))

@@ -238,7 +238,8 @@ def test_the_factor_is_that_of_the_dense_matrix(terms: tuple[int, ...], fixed: b
     solved = factor.solve(right[:first].reshape(arrow.first.levels, arrow.first.terms), right[first:])
     np.testing.assert_allclose(np.concatenate([part.ravel() for part in solved]), inverse @ right, atol=1e-10)
     np.testing.assert_allclose(factor.inverse.S, inverse[first:, first:], atol=1e-10)
-    np.testing.assert_allclose(factor.inverse.C.reshape(first, len(H) - first), inverse[:first, first:], atol=1e-10)
+    across = -factor.apply(inverse[:first, first:], transposed=True)
+    np.testing.assert_allclose(factor.inverse.Q.reshape(first, len(H) - first), across, atol=1e-10)
     for level, block in enumerate(factor.inverse.D):
         at = slice(level * arrow.first.terms, (level + 1) * arrow.first.terms)
         np.testing.assert_allclose(block, inverse[at, at], atol=1e-10)

@@ -89,7 +89,7 @@ def test_a_response_without_residual_has_no_maximum(formula: str) -> None:
 @pytest.mark.parametrize("effects", ["(1 | row)", "(1 + x | row)", "(1 + x || row)"])
 def test_a_level_a_row_is_no_group_beside_a_residual(effects: str, reml: bool) -> None:
     frame = _frame(6).assign(row=lambda d: [f"r{i}" for i in range(len(d))])
-    with pytest.raises(InputError, match="every level of row has one row"):
+    with pytest.raises(InputError, match=r"one observation only|more random effects than"):
         _fit(f"z ~ x + {effects}", frame, family="gaussian", reml=reml)
 
 
