@@ -194,7 +194,7 @@ def test_effects_print_means_contrasts_and_slopes(fitted, run):
 def test_talk_goes_to_stderr_and_quiet_silences_it(folder, run):
     new = ("--draws", "20", "--tune", "20", "--chains", "2", "--formula", FORMULA)
     answer = run("fit", folder / "trials.csv", *new, "--out", folder / "talk")
-    assert answer.err.startswith(f"fitting {FORMULA} to 480 rows (auto: the only engine of this version")
+    assert answer.err.startswith(f"fitting {FORMULA} to 480 rows (auto: the only engine that samples in this version")
     assert f"written to {folder / 'talk'}" in answer.err
     assert "fitting" not in answer.out and "written" not in answer.out
     for quiet in (
@@ -285,7 +285,7 @@ BAD = [
     (("fit", "trials.csv", *F, "--lapse", "estimate"), "a lapse rate cannot be estimated by this version"),
     (("fit", "trials.csv", *F, "--lapse", "1"), "the lapse rate 1 is outside [0, 1)"),
     (("fit", "trials.csv", *F, "--engine", "stan"), "the engine 'stan' is unknown"),
-    (("fit", "trials.csv", *F, "--engine", "laplace"), "is not part of this version; use --engine pymc"),
+    (("fit", "trials.csv", *F, "--engine", "nuts"), "is not part of this version; use --engine pymc"),
     (("fit", "trials.csv", *F, "--prior", "b normal(0, 1)"), "the prior 'b normal(0, 1)' cannot be read"),
     (("fit", "trials.csv", *F, "--prior", "sd_pair ~ normal(0, 1)"), "matches no parameter of the model"),
     (("fit", "trials.csv", *F, "--prior", "sd ~ lkj(2)"), "lkj in 'sd ~ lkj(2)' cannot serve sd"),

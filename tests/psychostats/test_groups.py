@@ -45,14 +45,23 @@ def test_more_random_effects_than_observations_are_an_error_with_their_number():
     assert faults("cbind(y, n) ~ x + (x + z | pair)", trials()) == []  # a row of counts is many observations
 
 
-def test_one_observation_a_level_is_an_error_and_for_counts_a_warning():
+def test_one_observation_a_level_is_a_warning_for_answers_and_an_error_for_measurements():
     text = "every level of item has one observation only, so that its effect is "
-    assert faults("y ~ x + (1 | person) + (1 | item)", trials()) == [
-        ("error", text + "the chance of a single trial; leave the group out.")
-    ]
-    assert faults("y | trials(n) ~ x + (1 | item)", trials()) == [
-        ("warning", text + "overdispersion; read it as that.")
-    ]
+    answers = (
+        text + "overdispersion of counts, or the chance of a single trial; read it as that, or leave the group out."
+    )
+    assert faults("y ~ x + (1 | person) + (1 | item)", trials()) == [("warning", answers)]
+    assert faults("y | trials(n) ~ x + (1 | item)", trials()) == [("warning", answers)]
+    design = code(parse_formula("y ~ x + (1 | item)"), trials()).design(trials())
+    assert group_faults(design, continuous=True) == [("error", text + "the residual; leave the group out.")]
     assert faults("y ~ x + (1 | item)", pd.concat([trials(), trials().iloc[:1]])) == []
     ((severity, sentence),) = faults("y ~ x + (1 | person / item)", trials())
-    assert severity == "error" and "person:item" in sentence
+    assert severity == "warning" and "person:item" in sentence
+
+
+def test_two_groups_that_divide_the_trials_alike_are_an_error():
+    data = trials().assign(same=lambda rows: "s" + rows["pair"].astype(str))
+    ((severity, sentence),) = faults("y ~ x + (1 | pair) + (1 + x | same)", data)
+    assert severity == "error" and sentence.startswith("pair and same divide the trials alike")
+    assert sentence.endswith("leave out (1 + x | same).")
+    assert faults("y ~ x + (1 | pair) + (0 + x | same)", data) == []
