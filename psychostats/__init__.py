@@ -9,14 +9,19 @@
 
 from importlib.metadata import version
 
+from psychostats.agreement import second_opinions
 from psychostats.checks import predictive_accuracy, prior_predictive_accuracy
+from psychostats.compare import compare
+from psychostats.confidence import confidence_intervals
 from psychostats.effects import contrasts, interactions, marginal_means, slopes
+from psychostats.emmeans import contrast, emmeans, emtrends, pairs
 from psychostats.errors import (
     DataError,
     Fault,
     FitError,
     FormulaError,
     InputError,
+    NoMaximumError,
     PriorError,
     PsychostatsError,
     StudyError,
@@ -25,6 +30,7 @@ from psychostats.exclusions import Exclusions, apply_exclusions
 from psychostats.fit import Fit, fit, load_fit
 from psychostats.formula import parse_formula
 from psychostats.intervals import Interval
+from psychostats.marginal import avg_slopes, comparisons, predictions
 from psychostats.simulate import simulate_trials
 from psychostats.spec import ModelSpec, specify
 from psychostats.study import Study, read_study
@@ -47,23 +53,34 @@ __all__ = [
     "InputError",
     "Interval",
     "ModelSpec",
+    "NoMaximumError",
     "PriorError",
     "PsychostatsError",
     "Study",
     "StudyError",
     "__version__",
     "apply_exclusions",
+    "avg_slopes",
     "check_trials",
+    "compare",
+    "comparisons",
+    "confidence_intervals",
+    "contrast",
     "contrasts",
+    "emmeans",
+    "emtrends",
     "fit",
     "interactions",
     "load_fit",
     "marginal_means",
+    "pairs",
     "parse_formula",
+    "predictions",
     "predictive_accuracy",
     "prior_predictive_accuracy",
     "read_study",
     "read_trials",
+    "second_opinions",
     "simulate_trials",
     "slopes",
     "specify",

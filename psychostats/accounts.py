@@ -12,6 +12,7 @@ import pandas as pd
 from psychostats.analysis import ALL, Analysis
 from psychostats.document import Column, Table
 from psychostats.predictor import plural
+from psychostats.sampler import Settings
 from psychostats.study import Study
 from psychostats.tables import by_experiment
 
@@ -99,6 +100,7 @@ def tabulate_provenance(analysis: Analysis) -> Table:
     settings = {
         f"{s.chains} chains of {s.draws:,} draws after {s.tune:,}, seed {s.seed}, target acceptance {s.target_accept:g}"
         for s in (result.fit.settings for result in analysis.results)
+        if isinstance(s, Settings)
     }
     facts = [
         ("Trials", f"{analysis.source['file']}, SHA-256 {analysis.source['file_sha256']}"),

@@ -189,8 +189,9 @@ def _columns(at: list[Index], products: list[Array], shape: tuple[int, int]) -> 
         indices[:, j], data[:, j] = at[j], products[j]
     at.clear()
     products.clear()
-    starts: npt.NDArray[Any] = (np.arange(n + 1) * k).astype(kind)
-    matrix = sparse.csc_array((data.ravel(), indices.ravel(), starts), shape=shape, copy=False)
+    starts = np.arange(n + 1, dtype=kind) * k
+    parts: Any = (data.ravel(), indices.ravel(), starts)
+    matrix = sparse.csc_array(parts, shape=shape, copy=False)
     matrix.eliminate_zeros()  # half of a dummy variable's products
     return matrix
 

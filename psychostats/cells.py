@@ -298,6 +298,13 @@ class Parsed:
     bad: list[tuple[int, Any]]
     text: bool
 
+    @property
+    def infinite(self) -> Bools:
+        """Which of the bad cells are infinite numbers."""
+        found = np.zeros(len(self.cells), dtype=bool)
+        found[[position for position, cell in self.bad if self.cells[position] is None and is_infinite(cell)]] = True
+        return found
+
     def series(self) -> pd.Series[Any]:
         """Return the column as text or, numbers and booleans alike, as float."""
         if self.text:
@@ -314,7 +321,7 @@ def parse_column(cells: Cells, kind: Kind | None, levels: Sequence[str] = (), *,
         The cells; blank ones, ``NA``, ``NaN`` and ``null`` are missing, and spaces around a cell are ignored.
     kind
         What the cells are to be.  None: numbers if all are and none would lose digits as one, else text, in which a
-        few cells that are no numbers count as bad.
+        few cells that are no numbers count as bad.  Infinite cells among numbers are bad, and make no text of them.
     levels
         The words allowed in a column of text; none allow any.
     text
@@ -325,13 +332,20 @@ def parse_column(cells: Cells, kind: Kind | None, levels: Sequence[str] = (), *,
     Parsed
         As long as `cells`.
     """
-    if kind == "text" or (kind is None and (levels or text)):
+    if kind == "text" or (kind is None and levels):
         return _parse(cells, _level_parser(levels) if levels else parse_text, text=True)
     if kind is not None:
         return _parse(cells, _PARSERS[kind], text=False)
     numbers = _parse(cells, _code, text=False)
-    if not numbers.bad:
-        return numbers
+    some = any(cell is not None for cell in numbers.cells)
+    if all(some and is_infinite(cell) for _, cell in numbers.bad):
+        if not text:
+            return numbers
+        words = _parse(cells, parse_text, text=True)
+        left = [None if lost else word for word, lost in zip(words.cells, numbers.infinite, strict=True)]
+        return Parsed(left, words.blank, numbers.bad, text=True)
+    if text:
+        return _parse(cells, parse_text, text=True)
     typos = numbers.bad if len(numbers.bad) <= _TYPOS * len(cells) else []
     words = _parse(cells, parse_text, text=True)
     return Parsed(words.cells, words.blank, typos, text=True)
@@ -346,6 +360,14 @@ def parse_text(cell: Any) -> str | None:
 
 def _is_blank(cell: Any) -> bool:
     return cell is None or cell != cell or (isinstance(cell, str) and cell.strip() in _BLANK)
+
+
+def is_infinite(cell: Any) -> bool:
+    """Whether a cell is an infinite number, written out or not."""
+    try:
+        return math.isinf(float(cell))
+    except (TypeError, ValueError, OverflowError):  # an integer too long for a float is long, not infinite
+        return False
 
 
 def _number(cell: Any) -> float:

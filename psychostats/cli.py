@@ -6,15 +6,12 @@ maximum of the likelihood.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import io
-import json
 import os
 import shlex
 import signal
 import sys
-import tempfile
 import traceback
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +19,9 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+from psychostats.arguments import read_filters, read_mapping, read_values, spread
 from psychostats.errors import DataError, InputError, PsychostatsError
+from psychostats.terminal import count, find_cache, print_data, print_json, say
 
 NOT_CONVERGED = 3
 
@@ -34,7 +33,7 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _say("\ninterrupted; nothing half-written is left.")  # below whatever progress was shown
+            say("\ninterrupted; nothing half-written is left.")  # below whatever progress was shown
             raise typer.Exit(130) from None
 
 
@@ -62,12 +61,14 @@ Maps = Annotated[
 Filters = Annotated[
     list[str] | None, typer.Option("--filter", metavar="NAME=VALUE,VALUE", help="Rows to keep; repeatable.")
 ]
-Missing = Annotated[str, typer.Option("--missing", help="Rows that lack a needed value: error, or drop them.")]
+Missing = Annotated[
+    str, typer.Option("--missing", help="Rows whose needed value is lacking or infinite: error, or drop.")
+]
 
 
 def _version(asked: bool) -> None:
     if asked:
-        _print(f"psychostats {importlib.metadata.version('psychostats')}")
+        print_data(f"psychostats {importlib.metadata.version('psychostats')}")
         raise typer.Exit
 
 
@@ -102,9 +103,9 @@ def check(
     if formula is not None:
         options["needed"] = parse_formula(formula).variables
     if maps:
-        options["columns"] = {**(options.get("columns") or {}), **_mapping(maps)}
+        options["columns"] = {**(options.get("columns") or {}), **read_mapping(maps)}
     if filters:
-        options["filters"] = {**(options.get("filters") or {}), **_filters(filters)}
+        options["filters"] = {**(options.get("filters") or {}), **read_filters(filters)}
     if missing not in ("error", "drop"):
         raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
     if missing == "drop":
@@ -113,15 +114,14 @@ def check(
     errors, warnings = table.errors, table.warnings
     if as_json:
         found = [{"severity": f.severity, "column": f.column, "row": f.row, "message": f.message} for f in table.faults]
-        _print_json({"file": str(trials), "errors": len(errors), "warnings": len(warnings), "faults": found})
+        print_json({"file": str(trials), "errors": len(errors), "warnings": len(warnings), "faults": found})
     else:
         for fault in table.faults:
-            _print(f"{fault.severity}: {fault.message}")
-    people = (
-        f" of {_count(table.frame['participant'].nunique(), 'participant')}" if "participant" in table.frame else ""
-    )
-    held = f"{_count(len(table.frame), 'trial')}{people}, " if not errors else ""
-    _say(f"{trials}: {held}{_count(len(errors), 'error')}, {_count(len(warnings), 'warning')}.", quiet)
+            print_data(f"{fault.severity}: {fault.message}")
+    people = f" of {count(table.frame['participant'].nunique(), 'participant')}" if "participant" in table.frame else ""
+    held = f"{count(len(table.frame), 'trial')}{people}, " if not errors else ""
+    held += f"{_dropped(table)} dropped, " if table.n_dropped else ""
+    say(f"{trials}: {held}{count(len(errors), 'error')}, {count(len(warnings), 'warning')}.", quiet)
     if errors:
         raise typer.Exit(2)
 
@@ -174,30 +174,30 @@ def fit(
     policy: Any = missing
     table = examine_trials(
         trials,
-        columns=_mapping(maps or []),
-        filters=_filters(filters or []),
+        columns=read_mapping(maps or []),
+        filters=read_filters(filters or []),
         needed=spec.formula.variables,
         missing=policy,
     )
     if table.errors:
         raise DataError(table.errors)
     for fault in table.faults:
-        _say(f"warning: {fault.message}", quiet)
+        say(f"warning: {fault.message}", quiet)
     rows = table.frame[analysed(table.frame)]
     if "experiment" in rows and rows["experiment"].nunique() > 1 and "experiment" not in spec.formula.variables:
         names = ", ".join(map(str, rows["experiment"].unique()))
         advice = "--filter experiment=NAME takes one, and 'psychostats report' fits each"
-        _say(f"warning: the trials of several experiments ({names}) are pooled; {advice}", quiet)
+        say(f"warning: the trials of several experiments ({names}) are pooled; {advice}", quiet)
     aside = len(table.frame) - len(rows)
     if aside:
-        _say(f"set aside: {_count(aside, 'practice, repeated or catch trial')}", quiet)
+        say(f"set aside: {count(aside, 'practice, repeated or catch trial')}", quiet)
     if table.n_dropped:
-        _say(f"dropped: {_count(table.n_dropped, 'row')} that lack a value", quiet)
+        say(f"dropped: {_dropped(table)}", quiet)
 
     def begin() -> None:
-        what = f"fitting {spec.formula.text} to {_count(len(rows), 'row')}"
+        what = f"fitting {spec.formula.text} to {count(len(rows), 'row')}"
         how = "by maximum likelihood" if chosen == "laplace" else f"({reason}); the model is compiled first"
-        _say(f"{what} {how}", quiet)
+        say(f"{what} {how}", quiet)
 
     made = fit_model(
         spec,
@@ -216,12 +216,12 @@ def fit(
         source={"file": redact(trials.name), "command": _command(), "dropped": table.n_dropped},
         on_start=begin,
     )
-    _say(f"{out} already holds this fit; nothing was computed." if made.reused else f"written to {out}", quiet)
+    say(f"{out} already holds this fit; nothing was computed." if made.reused else f"written to {out}", quiet)
     _verdict(made, quiet, not as_json)
     if as_json:
-        _print_json(made.summary())
+        print_json(made.summary())
     else:
-        _print(describe_fit(made))
+        print_data(describe_fit(made))
     _exit(made.converged)
 
 
@@ -229,6 +229,11 @@ def fit(
 def summary(
     directory: FitDir,
     random: Annotated[bool, typer.Option("--random", help="Also the effects of single levels.")] = False,
+    interval: Annotated[
+        str | None, typer.Option("--interval", help="eti or hdi; of a maximum wald, profile or bootstrap.")
+    ] = None,
+    replicates: Annotated[int, typer.Option("--replicates", help="Of the bootstrap.")] = 500,
+    seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 1,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -238,10 +243,12 @@ def summary(
 
     made = load_fit(directory)
     _verdict(made, quiet, not as_json)
+    if interval is not None:
+        made = _with_intervals(made, interval, replicates, seed, quiet)
     if as_json:
-        _print_json(made.summary(random=random))
+        print_json(made.summary(random=random))
     else:
-        _print(describe_fit(made, random=random))
+        print_data(describe_fit(made, random=random))
     _exit(made.converged)
 
 
@@ -257,6 +264,9 @@ def effects(
     ] = None,
     scale: Annotated[str, typer.Option("--scale", help="response or link.")] = "response",
     contrast: Annotated[str | None, typer.Option("--contrast", help="pairwise: also all pairs of levels.")] = None,
+    second_opinion: Annotated[
+        bool, typer.Option("--second-opinion", help="The contrasts beside GEE and cluster-robust regression.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -275,8 +285,11 @@ def effects(
     if scale not in ("response", "link"):
         raise InputError(f"the scale '{scale}' is unknown; allowed are response and link.")
     made = load_fit(directory)
-    at = _values(by or [], made)
+    at = read_values(by or [], made.coding)
     chosen: Any = scale
+    if second_opinion:
+        _second_opinion(made, factor, at, as_json, quiet)
+        return
     parts = [effect.marginal_means(made, factor, by=at, scale=chosen)]
     if contrast:
         parts.append(effect.contrasts(made, factor, by=at, scale=chosen))
@@ -286,10 +299,38 @@ def effects(
     table = pd.concat([part.astype({"contrast": object}) for part in parts], ignore_index=True)
     _verdict(made, quiet, not as_json)
     if as_json:
-        _print_json(plain(table.astype(object).where(table.notna(), None).to_dict(orient="records")))
+        print_json(plain(table.astype(object).where(table.notna(), None).to_dict(orient="records")))
     else:
-        _print(describe_effects(made, table, [factor, *at]))
+        print_data(describe_effects(made, table, [factor, *at]))
     _exit(made.converged)
+
+
+@app.command()
+def compare(
+    directories: Annotated[
+        list[Path], typer.Argument(metavar="DIR DIR ...", help="Fits by --engine laplace.", show_default=False)
+    ],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare fits of the same trials: AIC, BIC, likelihood-ratio tests."""
+    from psychostats.compare import compare as compare_fits
+    from psychostats.console import describe_comparison
+    from psychostats.fit import load_fit, plain
+
+    if len({path.resolve() for path in directories}) < len(directories):
+        raise InputError("a directory is given twice; a comparison is of different fits.")
+    # By the folder's own name where that tells them apart.
+    short = len({path.name for path in directories}) == len(directories)
+    fits = {path.name if short and path.name else str(path): load_fit(path) for path in directories}
+    table = compare_fits(fits)
+    for name, made in fits.items():
+        for line in made.warnings:
+            say(f"{name}: {line}", quiet)
+    if as_json:
+        print_json(plain(table.astype(object).where(table.notna(), None).to_dict(orient="records")))
+    else:
+        print_data(describe_comparison(table))
 
 
 @app.command()
@@ -308,9 +349,9 @@ def simulate(
     from psychostats.study import read_study
 
     rows, readme = write_simulation(read_study(study), out, seed=seed)
-    _say(f"{rows:,} simulated trials written to {out}, and what is true of them to {readme}", quiet)
+    say(f"{rows:,} simulated trials written to {out}, and what is true of them to {readme}", quiet)
     if as_json:
-        _print_json({"trials": str(out), "readme": str(readme), "rows": rows, "simulated": True})
+        print_json({"trials": str(out), "readme": str(readme), "rows": rows, "simulated": True})
 
 
 @app.command()
@@ -332,10 +373,10 @@ def report(
         out,
         command=_command(),
         progress=False if quiet else None,
-        say=lambda line: _say(line, quiet),
+        say=lambda line: say(line, quiet),
     )
     if as_json:
-        _print_json({"html": str(out / "report.html"), "pdf": str(out / "report.pdf"), "converged": good})
+        print_json({"html": str(out / "report.html"), "pdf": str(out / "report.pdf"), "converged": good})
     _exit(good)
 
 
@@ -344,68 +385,73 @@ def _stop(signal_number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _find_cache() -> None:
-    """Give the libraries below a place for their caches where the user's home cannot be written to: they would fail."""
-    home = Path("~").expanduser()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    above = next(path for path in (cache, *cache.parents) if path.exists())
-    if os.access(above, os.W_OK) and os.access(home, os.W_OK):
-        return
-    folder = tempfile.mkdtemp(prefix="psychostats-cache-")
-    os.environ["XDG_CACHE_HOME"] = folder
-    os.environ.setdefault("MPLCONFIGDIR", folder)
-    flags = os.environ.get("PYTENSOR_FLAGS", "")
-    if "base_compiledir" not in flags:
-        os.environ["PYTENSOR_FLAGS"] = ",".join([*filter(None, [flags]), f"base_compiledir={folder}/pytensor"])
-
-
 def main() -> None:
     """Run a command; every failure becomes a sentence and an exit code."""
     signal.signal(signal.SIGTERM, _stop)
-    _find_cache()
+    find_cache()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
     try:
-        app(args=_spread(sys.argv[1:]), standalone_mode=True)
+        app(args=spread(sys.argv[1:]), standalone_mode=True)
     except PsychostatsError as error:
         # A line that begins with a blank belongs to the one before: a formula, and where in it the fault is.
         lines = str(error).splitlines()
-        _say("\n".join(line if line.startswith(" ") else f"error: {line}" for line in lines))
+        say("\n".join(line if line.startswith(" ") else f"error: {line}" for line in lines))
         sys.exit(error.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _say(f"error: {where}{error.strerror or error}.")
+        say(f"error: {where}{error.strerror or error}.")
         sys.exit(2)
     except Exception as error:
         if os.environ.get("PSYCHOSTATS_DEBUG"):
             traceback.print_exc()
-        _say(
-            f"internal error: {type(error).__name__}: {error} (set PSYCHOSTATS_DEBUG=1 to see where; please report it)"
-        )
+        say(f"internal error: {type(error).__name__}: {error} (set PSYCHOSTATS_DEBUG=1 to see where; please report it)")
         sys.exit(1)
 
 
-def _say(line: str, quiet: bool = False) -> None:
-    if not quiet:
-        with contextlib.suppress(BrokenPipeError):
-            print(line, file=sys.stderr, flush=True)
+def _second_opinion(made: Any, factor: str, at: dict[str, list[Any]], as_json: bool, quiet: bool) -> None:
+    from psychostats.agreement import second_opinions
+    from psychostats.console import describe_opinions
+    from psychostats.fit import plain
+
+    table = second_opinions(made, factor, by=at)
+    _verdict(made, quiet, not as_json)
+    if as_json:
+        rows = table.astype(object).where(table.notna(), None).to_dict(orient="records")
+        print_json(plain({"rows": rows, "notes": table.attrs["notes"]}))
+    else:
+        print_data(describe_opinions(made, table))
+    _exit(made.converged)
 
 
-def _print(text: str) -> None:
-    """Print data; a reader that has seen enough (``| head``) is no error."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _with_intervals(made: Any, kind: str, replicates: int, seed: int, quiet: bool) -> Any:
+    """Return the fit with its tables' intervals of another kind; those of a maximum may take a while."""
+    from psychostats.confidence import confidence_intervals
+    from psychostats.intervals import Interval
+
+    asked: Any = kind
+    if not made.is_maximum or kind in ("eti", "hdi", "wald"):
+        made.terms(interval=Interval(asked))  # refuses the wrong kind
+        return made.with_interval(Interval(asked))
+    shown = not quiet and sys.stderr.isatty()
+
+    def progress(done: int, every: int) -> None:
+        if shown:
+            print(f"\r{kind}: {done} of {every}", end="" if done < every else "\n", file=sys.stderr, flush=True)
+
+    table = confidence_intervals(made, asked, replicates=replicates, seed=seed, progress=progress)
+    if table.attrs.get("failed"):
+        say(f"{table.attrs['failed']} of {replicates} replicates had no maximum and are left out", quiet)
+    return made.with_interval(Interval(asked), table)
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def _print_json(value: Any) -> None:
-    _print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+def _dropped(table: Any) -> str:
+    lacking = table.n_dropped - table.n_infinite
+    parts = [f"{count(lacking, 'row')} that lack{'s' * (lacking == 1)} a value"] if lacking else []
+    if table.n_infinite:
+        parts.append(f"{count(table.n_infinite, 'row')} with an infinite one")
+    return " and ".join(parts)
 
 
 def _verdict(made: Any, quiet: bool, printed: bool) -> None:
@@ -413,7 +459,7 @@ def _verdict(made: Any, quiet: bool, printed: bool) -> None:
     if printed and sys.stdout.isatty():
         return
     for line in made.warnings:
-        _say(line if made.converged else f"NOT CONVERGED: {line}", quiet and made.converged)
+        say(line if made.converged else f"NOT CONVERGED: {line}", quiet and made.converged)
 
 
 def _exit(good: bool) -> None:
@@ -425,65 +471,6 @@ def _command() -> str:
     from psychostats.identity import redact
 
     return redact(shlex.join(["psychostats", *sys.argv[1:]]))
-
-
-def _mapping(maps: list[str]) -> dict[str, str]:
-    pairs = {}
-    for text in maps:
-        new, found, old = text.partition("=")
-        if not (found and new.strip() and old.strip()):
-            raise InputError(f"--map '{text}' cannot be read; write new=old, for example --map participant=subject_id.")
-        pairs[new.strip()] = old.strip()
-    return pairs
-
-
-def _filters(filters: list[str]) -> dict[str, list[str]]:
-    kept: dict[str, list[str]] = {}
-    for text in filters:
-        name, found, values = (part.strip() for part in text.partition("="))
-        if not (found and name and values):
-            raise InputError(f"--filter '{text}' cannot be read; write name=value, for example --filter phase=main.")
-        kept.setdefault(name, []).extend(value.strip() for value in values.split(","))
-    return kept
-
-
-def _spread(arguments: list[str]) -> list[str]:
-    """Repeat an option before each of several values that follow it, so that ``--map a=b c=d`` is read as meant."""
-    out: list[str] = []
-    option = ""
-    for argument in arguments:
-        if argument.startswith("-"):
-            option = argument if argument in ("--map", "--by", "--filter") else ""
-        elif option and out and out[-1] != option:
-            if "=" not in argument or Path(argument).exists():
-                option = ""
-            else:
-                out.append(option)
-        out.append(argument)
-    return out
-
-
-def _values(by: list[str], made: Any) -> dict[str, list[Any]]:
-    """Read ``name=value,value``: numbers for numeric predictors, levels for factors; a name alone takes all levels."""
-    at: dict[str, list[Any]] = {}
-    for text in by:
-        name, found, values = (part.strip() for part in text.partition("="))
-        if not found and name in made.coding.levels:
-            at[name] = list(made.coding.levels[name])
-            continue
-        if name in at:
-            raise InputError(f"--by names '{name}' twice; give its values once, for example --by {name}=a,b.")
-        if not name or not values:
-            raise InputError(f"--by '{text}' cannot be read; write name=value,value, for example --by depth=0,0.5,1.")
-        parts = [part.strip() for part in values.split(",")]
-        if name in made.coding.ranges:
-            try:
-                at[name] = [float(part) for part in parts]
-            except ValueError:
-                raise InputError(f"--by '{text}': {name} is numeric; give numbers, for example {name}=0,0.5.") from None
-        else:
-            at[name] = parts
-    return at
 
 
 if __name__ == "__main__":

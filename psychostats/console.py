@@ -102,10 +102,16 @@ def _maximum_notes(fit: Fit) -> list[str]:
             f"adaptive quadrature with {how.quadrature} nodes" if how.quadrature > 1 else "Laplace's approximation"
         )
         errors = "from the joint Hessian of all parameters"
+    made = {
+        "wald": "; those of SDs are made on their logarithm, those of correlations on their inverse hyperbolic tangent",
+        "profile": ", where the likelihood falls; 0 for an SD, -1 or 1 for a correlation: the data give no limit",
+    }
+    if fit.interval.kind == "bootstrap":
+        errors = "SDs of the estimates of data simulated by the fitted model"
     return [
         f"Estimates on the {family.link} scale by {likelihood}; sd: standard errors, {errors}.",
-        f"conf_low and conf_high bound the {fit.interval.label}; those of SDs are made on their logarithm, those of "
-        "correlations on their inverse hyperbolic tangent. z and p_value: Wald test.",
+        f"conf_low and conf_high bound the {fit.interval.label}{made.get(fit.interval.kind, '')}. z and p_value: Wald "
+        "test.",
     ]
 
 
@@ -137,6 +143,63 @@ def describe_effects(fit: Fit, table: pd.DataFrame, named: Collection[str]) -> s
             + "."
         )
     return "\n".join([*first, _table(shown), "", *notes])
+
+
+def describe_comparison(table: pd.DataFrame) -> str:
+    """Return a comparison of fits as text."""
+    same = table["family"].nunique() == 1
+    shown = table.drop(columns=["formula", "boundary", *(["family"] if same else [])])
+    for name in ("chisq_df", "df"):
+        shown[name] = shown[name].map(lambda v: "" if pd.isna(v) else f"{v:.0f}")
+    for name in ("p_value", "p_boundary"):
+        shown[name] = shown[name].map(_p_value)
+    shown = shown.drop(columns=[name for name in ("against", "chisq", "p_boundary") if table[name].isna().all()])
+    if table["chisq"].isna().all():
+        shown = shown.drop(columns=["chisq_df", "p_value"])
+    width = max(map(len, table["model"]))
+    rows = table.to_dict(orient="records")
+    notes = [
+        *(f"{row['model'].ljust(width)}  {row['formula']}" for row in rows),
+        "",
+        _table(shown),
+        "",
+        "delta_AIC: to the smallest; weight_AIC: Akaike weight.",
+    ]
+    if table["against"].notna().any():
+        notes.append("chisq: likelihood-ratio test against the model named, which is a special case.")
+    for row in table.dropna(subset=["boundary"]).to_dict(orient="records"):
+        known = pd.notna(row["p_boundary"])
+        corrected = "p_boundary takes that into account." if known else "no simple law corrects it here."
+        notes.append(
+            f"{row['model']} against {row['against']}: {row['boundary']} is 0 in the smaller model, the end of its "
+            f"range, so p_value is too large; {corrected}"
+        )
+    return "\n".join(notes)
+
+
+def describe_opinions(fit: Fit, table: pd.DataFrame) -> str:
+    """Return a model's population contrasts beside second opinions as text."""
+    first = [] if fit.converged else ["NOT CONVERGED: these numbers may not be read.", ""]
+    hidden = ["term", "target", "conf_level", "interval", "pd", "rope_low", "rope_high", "rope_share"]
+    kinds = dict.fromkeys(
+        Interval(kind, level).label for kind, level in zip(table["interval"], table["conf_level"], strict=True)
+    )
+    held = ", ".join(f"{name} = {mean:.4g}" for name, (_, mean, _) in fit.coding.ranges.items() if name not in table)
+    bounds = " (model), ".join(kinds) if len(kinds) > 1 else next(iter(kinds))
+    return "\n".join(
+        [
+            *first,
+            _table(table.drop(columns=hidden)),
+            "",
+            f"conf_low and conf_high bound the {bounds}.",
+            *([f"Held at their mean: {held}."] if held else []),
+            *table.attrs["notes"],
+        ]
+    )
+
+
+def _p_value(p: float) -> str:
+    return "" if pd.isna(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _estimate(fit: Fit, table: pd.DataFrame) -> str:
@@ -180,6 +243,9 @@ def _table(frame: pd.DataFrame) -> str:
         "ess_bulk",
         "ess_tail",
         "p_value",
+        "p_boundary",
+        "df",
+        "chisq_df",
     }
 
     def line(values: dict[str, str]) -> str:

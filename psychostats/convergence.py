@@ -25,7 +25,8 @@ class Check:
     Parameters
     ----------
     name
-        ``rhat``, ``ess_bulk``, ``ess_tail``, ``divergences`` or ``treedepth_hits``; of a maximum, ``singular``.
+        ``rhat``, ``ess_bulk``, ``ess_tail``, ``divergences`` or ``treedepth_hits``; of a maximum, ``singular`` or
+        ``rows_a_level``.
     term
         What was checked; None for the sampler as a whole.
     value, limit
@@ -104,6 +105,10 @@ def explain(checks: Iterable[Check]) -> list[str]:
             "Singular fit: {term} {lies} (an SD of 0, a correlation of -1 or 1)",
             "the trials cannot tell so many group effects apart; the other estimates stand, their standard errors with "
             "it held there; || or fewer slopes make a smaller model, --engine pymc a prior that keeps it inside",
+        ),
+        "rows_a_level": (
+            "Every level of {term} has one observation only",
+            "its effect is overdispersion of counts, or the chance of a single trial; read it as that, or leave it out",
         ),
         "treedepth_hits": (
             "{value:.0f} transitions hit the greatest tree depth",

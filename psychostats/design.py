@@ -6,8 +6,11 @@ and codes any further rows the same way, and the `Design` of the frame itself.  
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -21,13 +24,17 @@ from formulaic.parser import DefaultFormulaParser
 from formulaic.parser.types import Term
 
 from psychostats.errors import FormulaError, InputError, nearest
-from psychostats.formula import CODINGS, Bar, Formula
+from psychostats.formula import Bar, Formula, as_written
+from psychostats.identifiable import Crossed, check_range, refuse_constant, refuse_dependent
+from psychostats.levels import factor_levels, is_number, level_names
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Index: TypeAlias = npt.NDArray[np.int64]
 
 # The only names a formula can reach beyond columns and the library's own transforms; formula.py lets no others through.
 _CALLS = {"sqrt": np.sqrt}
+_FACTOR = r"(?:C\()?(V\d+)(?:, contr\.\w+)?\)?"  # a column as the library writes it, with its coding if it has one
+_MANY = 2_000  # columns beyond which a side that has more of them than trials is refused before it fills the memory
 
 
 @dataclass(frozen=True)
@@ -217,7 +224,7 @@ class Coding:
                 raise InputError(f"column '{name}' has missing values; drop or complete them first.")
             if name in self.levels:
                 levels = self.levels[name]
-                text = _labels(column)
+                text = level_names(column)
                 codes: npt.NDArray[Any] = pd.Index(levels).get_indexer(pd.Index(text))
                 if (codes < 0).any():
                     unseen = text[codes < 0][0]
@@ -225,7 +232,7 @@ class Coding:
                 out[alias] = pd.Categorical.from_codes(
                     codes, categories=pd.Index([f"L{i}" for i in range(len(levels))])
                 )
-            elif not _is_number(column) or not np.isfinite(column.to_numpy(dtype=float)).all():
+            elif not is_number(column) or not np.isfinite(column.to_numpy(dtype=float)).all():
                 raise InputError(f"the predictor '{name}' takes finite numbers; in these rows it holds something else.")
             else:
                 out[alias] = column.to_numpy(dtype=float)
@@ -269,10 +276,13 @@ def code(formula: Formula, data: pd.DataFrame) -> Coding:
     for name in formula.variables:
         plain = any(f"`{name}`" in side.replace(f"C(`{name}`", "") for side in sides)
         coded = any(f"C(`{name}`" in side for side in sides)
-        if _is_number(data[name]) and plain and coded:
+        if is_number(data[name]) and plain and coded:
             raise FormulaError(f"'{name}' stands in '{formula.text}' both as a number and in C(); copy it to a column.")
-        if _is_number(data[name]) and plain:
+        if is_number(data[name]) and plain:
             values = data[name].to_numpy(dtype=float)
+            if not np.isfinite(values).all():
+                raise FormulaError(f"the predictor '{name}' takes finite numbers; drop or correct the others first.")
+            check_range(name, float(values.min()), float(values.max()))
             ranges[name] = (float(values.min()), float(values.mean()), float(values.max()))
         elif plain or coded:
             levels[name] = factor_levels(data[name])
@@ -284,10 +294,13 @@ def code(formula: Formula, data: pd.DataFrame) -> Coding:
     blank = Coding(formula, levels, ranges, (), TermsSpec([]), (), ())
     rows = blank._prepare(data)
     fixed, names, X = _learn(formula.fixed, rows, blank)
-    _refuse_dependent(X, names)
+    crossed = tuple(_crossed(term, blank) for term, places in fixed.term_indices.items() for _ in places)
+    codes = {name: rows[blank._aliases[name]].cat.codes.to_numpy() for name in levels}
+    refuse_dependent(X, names, Crossed(levels, codes, crossed))
     bars = []
     for bar in formula.bars:
-        spec, terms, _ = _learn(bar.terms, rows, blank)
+        spec, terms, Z = _learn(bar.terms, rows, blank)
+        refuse_constant(str(bar), Z, terms)
         labels = _group_labels(data, bar)
         _refuse_constant_slopes(bar, data, labels, levels)
         bars.append((bar, spec, terms, _group_levels(data, bar, labels)))
@@ -300,51 +313,64 @@ def code(formula: Formula, data: pd.DataFrame) -> Coding:
     return Coding(formula, levels, ranges, names, fixed, tuple(bars), offsets)
 
 
-def factor_levels(column: pd.Series[Any]) -> tuple[str, ...]:
-    """Return the levels that occur: in a categorical's own order, else numbers by size and text by code point."""
-    present = set(column.dropna().unique())
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        ordered = [value for value in column.cat.categories if value in present]
-    else:
-        ordered = sorted(present, key=None if _is_number(column) else _label)
-    return tuple(dict.fromkeys(map(_label, ordered)))
-
-
-def _label(value: Any) -> str:
-    """Return the name of a level; a number as R writes it, so that 2.0 and 2 are one level."""
-    return f"{value:.15g}" if isinstance(value, float | np.floating) else str(value)
-
-
-def _labels(column: pd.Series[Any]) -> npt.NDArray[Any]:
-    """Return the name of each row's level, empty where the value is missing."""
-    codes, values = pd.factorize(column)
-    return np.array([*map(_label, values), ""], dtype=object)[codes]
-
-
-def _is_number(column: pd.Series[Any]) -> bool:
-    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-
-
 def _sides(formula: Formula) -> list[str]:
     return [formula.fixed, *(bar.terms for bar in formula.bars), *formula.offsets]
 
 
 def _learn(terms: str, rows: pd.DataFrame, coding: Coding) -> tuple[TermsSpec, tuple[str, ...], Array]:
     """Learn how one side of the formula is coded, name its columns and return them."""
-    aliases, plain = coding._aliases, terms.replace("`", "")
+    aliases, where = coding._aliases, f"'{as_written(terms)}' in '{coding.formula.text}'"
     text = re.sub(r"`([^`]+)`", lambda name: aliases[name[1]], terms)
     try:
-        with np.errstate(all="ignore"):  # a logarithm of zero is refused below, by name
-            matrix = _in_r_order(text).get_model_matrix(rows, context=_CALLS, output="numpy", na_action="ignore")
+        ordered = _in_r_order(text)
+        _refuse_misfits(ordered, rows, coding, where)
+        with _quiet():
+            matrix = ordered.get_model_matrix(rows, context=_CALLS, output="numpy", na_action="ignore")
     except (FormulaicError, ValueError, OverflowError, RecursionError, MemoryError) as error:
-        factor = isinstance(error.__cause__, TypeError)
-        reason = "a factor stands where a number is needed" if factor else _first_line(error, coding)
-        raise FormulaError(f"'{plain}' in '{coding.formula.text}' cannot be coded: {reason}.") from error
+        # Never the library's own words: they speak of what it makes of a formula, not of the formula.
+        cause = error.__cause__ or error
+        zero, large = isinstance(cause, ZeroDivisionError), isinstance(cause, OverflowError)
+        reason = ": a number is divided by zero" if zero else ": a number in it is too large" if large else ""
+        raise FormulaError(f"{where} cannot be coded{reason}.") from error
     spec = matrix.model_spec
     if not spec.column_names:
-        raise FormulaError(f"'{plain}' in '{coding.formula.text}' leaves no column to estimate.")
+        raise FormulaError(f"{where} leaves no column to estimate.")
     names = _r_names(spec.column_names, coding)
     return spec, names, _finite(matrix, names, coding)
+
+
+def _refuse_misfits(terms: Any, rows: pd.DataFrame, coding: Coding, where: str) -> None:
+    """Refuse factors within calls, polynomials of too few values, and more columns than could be of use."""
+    own, columns = {alias: name for name, alias in coding._aliases.items()}, 0
+    for term in terms:
+        for call in (str(factor) for factor in term.factors if "(" in str(factor)):
+            inside = list(dict.fromkeys(re.findall(r"\bV\d+\b", call)))
+            fault = next((f"('{own[alias]}')" for alias in inside if own[alias] in coding.levels), "")
+            if fault and not call.startswith("C("):
+                raise FormulaError(f"{where} cannot be coded: a factor stands where a number is needed {fault}.")
+            degree = re.search(r"[ =](\d+)\)$", call)
+            if call.startswith("poly(") and len(rows[inside].drop_duplicates()) <= int(degree[1] if degree else 1):
+                held = f"{len(rows[inside].drop_duplicates())} of {' and '.join(own[alias] for alias in inside)}"
+                fault = f"poly() needs more values than its degree, and there are only {held}"
+                raise FormulaError(f"{where} cannot be coded: {fault}.")
+        columns += math.prod(len(coding.levels[name]) - 1 for name in _crossed(term, coding))
+    if columns > max(len(rows), _MANY):
+        raise FormulaError(f"{where} has {columns:,} columns or more for {len(rows):,} trials; ask for fewer.")
+
+
+def _crossed(term: Any, coding: Coding) -> tuple[str, ...]:
+    """Return the factors that a term crosses."""
+    own = {alias: name for name, alias in coding._aliases.items()}
+    found = (re.fullmatch(_FACTOR, str(factor)) for factor in term.factors)
+    return tuple(dict.fromkeys(own[one[1]] for one in found if one and own[one[1]] in coding.levels))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Let numbers overflow in silence: what is not finite is refused afterwards, by name."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 def _in_r_order(text: str) -> Any:
@@ -357,27 +383,27 @@ def _in_r_order(text: str) -> Any:
 
 def _matrix(spec: TermsSpec, rows: pd.DataFrame, coding: Coding) -> Array:
     try:
-        with np.errstate(all="ignore"):
+        with _quiet():
             matrix = spec.get_model_matrix(rows, context=_CALLS)
     except (FormulaicError, ValueError) as error:
-        reason = _first_line(error, coding)
-        raise InputError(f"these rows cannot be coded for '{coding.formula.text}': {reason}.") from error
+        held = ", ".join(f"{name} from {low:g} to {high:g}" for name, (low, _, high) in coding.ranges.items())
+        raise InputError(
+            f"these rows cannot be coded for '{coding.formula.text}': a spline reaches no further than the trials it "
+            f"was learned from ({held})."
+        ) from error
     return _finite(matrix, _r_names(spec.column_names, coding), coding)
 
 
 def _finite(matrix: Any, names: tuple[str, ...], coding: Coding) -> Array:
     values = np.ascontiguousarray(np.asarray(matrix, dtype=float)).reshape(-1, len(names))
-    finite = np.isfinite(values).all(axis=0)
+    finite = np.isfinite(values)
     if not finite.all():
-        bad = names[int(np.argmin(finite))]
+        worst = int(np.argmin(finite.all(axis=0)))
         raise InputError(
-            f"'{bad}' in '{coding.formula.text}' is not finite for some trials (a logarithm of zero, say)."
+            f"'{names[worst]}' in '{coding.formula.text}' is not finite in {int((~finite[:, worst]).sum()):,} of "
+            f"{len(values):,} trials (a logarithm of zero, say)."
         )
     return values
-
-
-def _first_line(error: Exception, coding: Coding) -> str:
-    return _own_names(str(error).split("\n", maxsplit=1)[0].rstrip("."), coding)
 
 
 def _own_names(text: str, coding: Coding) -> str:
@@ -396,14 +422,10 @@ def _r_names(columns: Sequence[str], coding: Coding) -> tuple[str, ...]:
             match = re.fullmatch(r"(.*?)(?:\[(?:([A-Z])\.)?(\w+)\])?", piece)
             assert match is not None
             base, kind, level = match.groups()
-            factor = re.fullmatch(r"(?:C\()?(V\d+)(?:, contr\.\w+)?\)?", base)
-            for written, library in CODINGS.items():
-                base = base.replace(library, written)
-            base = re.sub(r"\b(\d+)\.0\b", r"\1", base.replace(" ** ", "^").replace(" / ", "/"))
-            base = _own_names(re.sub(r"(?<=\w)=(?=\S)", " = ", base), coding)
+            factor = re.fullmatch(_FACTOR, base)
+            base = _own_names(as_written(base), coding)
             if level and level.startswith("L"):
-                if factor is None:
-                    raise FormulaError(f"'{base}' cannot be coded: a factor stands where a number is needed.")
+                assert factor is not None, f"{base} has levels but is no factor"
                 words, place = coding.levels[own[factor[1]]], int(level[1:])
                 codes = {"S": str(place + 1), "D": f"{words[place]}-{words[place - 1]}"}
                 level = codes.get(kind, words[place])
@@ -415,26 +437,12 @@ def _r_names(columns: Sequence[str], coding: Coding) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _refuse_dependent(X: Array, names: tuple[str, ...]) -> None:
-    """Refuse columns that are linear combinations of earlier ones: the data cannot tell them apart."""
-    scaled = X / np.maximum(np.linalg.norm(X, axis=0), np.finfo(float).tiny)
-    # What is left of each column beside the ones before it; rounding leaves some 1e-15.
-    left = np.zeros(len(names))
-    left[: len(X)] = np.abs(np.diag(np.linalg.qr(scaled, mode="r")))
-    if (left < 1e-10).any():
-        lost = ", ".join(name for name, size in zip(names, left, strict=True) if size < 1e-10)
-        raise FormulaError(
-            f"these trials cannot tell all fixed effects apart: {lost} follows from the columns before (a cell without "
-            "trials, or one predictor that follows from another); leave it out of the formula."
-        )
-
-
 def _refuse_constant_slopes(
     bar: Bar, data: pd.DataFrame, labels: npt.NDArray[Any], levels: dict[str, tuple[str, ...]]
 ) -> None:
     for name in levels:
         if f"`{name}`" in bar.terms:
-            most = pd.Series(_labels(data[name])).groupby(labels).nunique().max()
+            most = pd.Series(level_names(data[name])).groupby(labels).nunique().max()
             if most < 2:
                 raise FormulaError(
                     f"{bar} asks for a slope on '{name}', but every level of {bar.group} has one level of {name} only; "
@@ -443,9 +451,9 @@ def _refuse_constant_slopes(
 
 
 def _group_labels(data: pd.DataFrame, bar: Bar) -> npt.NDArray[Any]:
-    labels = _labels(data[bar.factors[0]])
+    labels = level_names(data[bar.factors[0]])
     for name in bar.factors[1:]:
-        labels = labels + ":" + _labels(data[name])
+        labels = labels + ":" + level_names(data[name])
     return np.asarray(labels, dtype=object)
 
 
@@ -454,7 +462,7 @@ def _group_levels(data: pd.DataFrame, bar: Bar, labels: npt.NDArray[Any]) -> tup
         levels = factor_levels(data[bar.group])
     else:
         levels = tuple(sorted(set(labels)))
-        if len(levels) < len(set(zip(*(_labels(data[name]) for name in bar.factors), strict=True))):
+        if len(levels) < len(set(zip(*(level_names(data[name]) for name in bar.factors), strict=True))):
             raise FormulaError(f"colons in the levels of {', '.join(bar.factors)} make levels of {bar.group} alike.")
     if len(levels) < 2:
         raise FormulaError(f"group '{bar.group}' has one level only ('{levels[0]}'), so it cannot vary.")

@@ -43,7 +43,7 @@ ROPE_PROBABILITY = Rope(-0.02, 0.02)
 ROPE_LOGIT = Rope(-0.18, 0.18)
 #: The same 0.18 in units of the standard normal: divided by the logistic's SD, pi / sqrt(3).
 ROPE_PROBIT = Rope(-0.18 * np.sqrt(3.0) / np.pi, 0.18 * np.sqrt(3.0) / np.pi)
-_ROPE_LINK = {"logit": ROPE_LOGIT, "probit": ROPE_PROBIT}
+ROPE_LINK = {"logit": ROPE_LOGIT, "probit": ROPE_PROBIT}
 _ROPE_ODDS = Rope(float(np.exp(ROPE_LOGIT.low)), float(np.exp(ROPE_LOGIT.high)))
 
 EFFECT_COLUMNS = (
@@ -156,6 +156,8 @@ def slopes(
     interval: Interval | None = None,
 ) -> pd.DataFrame:
     """Average slope of the probability over the range of a numeric predictor, at each combination of `by`.
+
+    The slope averaged over the trials as they are is `psychostats.avg_slopes`.
 
     Parameters
     ----------
@@ -343,7 +345,7 @@ def _compared(
     """Summarise a comparison as a row, against its value of no difference and the region around it."""
     family, uncertainty = fit.spec.family, fit.uncertainty
     null = 1.0 if kind == "odds_ratio" else 0.0
-    ropes = {"difference": ROPE_PROBABILITY, "odds_ratio": _ROPE_ODDS, "link": _ROPE_LINK.get(family.link)}
+    ropes = {"difference": ROPE_PROBABILITY, "odds_ratio": _ROPE_ODDS, "link": ROPE_LINK.get(family.link)}
     rope = ropes[kind] if family.binary else None
     through = Through(np.log(draws), np.exp) if kind == "odds_ratio" and uncertainty.on_link else None
     summary = uncertainty.summarise(draws, interval or fit.interval, null=null, rope=rope, through=through)

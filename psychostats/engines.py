@@ -6,6 +6,8 @@ it is decided what runs; knows no directory.
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -16,6 +18,7 @@ from psychostats.design import Design
 from psychostats.draws import Draws, label
 from psychostats.errors import InputError, nearest
 from psychostats.estimates import Estimates, label_maximum
+from psychostats.groups import group_faults, single_rows
 from psychostats.intervals import Interval
 from psychostats.maximum import Method, maximise
 from psychostats.priors import Prior
@@ -23,6 +26,8 @@ from psychostats.sampler import Settings, sample
 from psychostats.spec import ModelSpec
 
 ENGINES = ("auto", "pymc", "nuts", "laplace")
+# Libraries whose version can change a number of a fit.
+_LIBRARIES = ("psychostats", "pymc", "pytensor", "nutpie", "numba", "arviz", "formulaic", "numpy", "scipy", "pandas")
 Result: TypeAlias = Draws | Estimates
 How: TypeAlias = Settings | Method
 
@@ -98,6 +103,10 @@ def run(
         result = label(drawn, design, rows)
     else:
         clock("maximise")
+        faults = group_faults(design, continuous=not spec.family.binary)
+        error = next((sentence for severity, sentence in faults if severity == "error"), None)
+        if error:
+            raise InputError(error)
         maximum = maximise(design, spec.family, how)
         clock("summarise")
         result = label_maximum(maximum, design, rows)
@@ -109,7 +118,11 @@ def check(result: Result, how: How) -> tuple[Check, ...]:
     if isinstance(result, Estimates) or not isinstance(how, Settings):
         assert isinstance(result, Estimates)
         # A maximum that was not reached is no result; so all that is left is to warn of.
-        return tuple(Check("singular", term, 0.0, 0.0, "warning") for term in result.singular_terms)
+        single = [block.group for block in result.blocks if single_rows(block)]
+        return (
+            *(Check("singular", term, 0.0, 0.0, "warning") for term in result.singular_terms),
+            *(Check("rows_a_level", group, 1.0, 2.0, "warning") for group in dict.fromkeys(single)),
+        )
     stats = result.groups["sample_stats"]
     return check_convergence(
         result.terms(Interval(), random=True),
@@ -117,3 +130,12 @@ def check(result: Result, how: How) -> tuple[Check, ...]:
         int(stats["maxdepth_reached"].sum()),
         how.draws * how.chains,
     )
+
+
+def library_versions() -> dict[str, str]:
+    """Return versions of the libraries that can change a number."""
+    found = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

@@ -60,7 +60,7 @@ class Estimates:
             "b": ("term", best.b),
             "covariance": (("parameter", "parameter_"), best.covariance),
         }
-        for i, (block, L) in enumerate(zip(self.blocks, best.factors, strict=True)):
+        for i, L in enumerate(best.factors):
             variables |= {
                 f"factor_{i}": ((f"term_{i}", f"term_{i}_"), L),
                 f"r_{i}": ((f"level_{i}", f"term_{i}"), best.r[i]),
@@ -121,13 +121,15 @@ class Estimates:
         for block, L in zip(self.blocks, self.maximum.factors, strict=True):
             sd, correlation = _sd_and_correlation(L)
             small = [f"sd_{block.group}__{t}" for t, s in zip(block.terms, sd, strict=True) if not s > 0]
+            # A slope on a column far from 0 (a year, say) correlates with the intercept to many nines, not singularly.
+            deficient = bool((np.diag(L) <= 0).any())
             tied = [
                 f"cor_{block.group}__{block.terms[j]}__{block.terms[i]}"
                 for i, j in _pairs(block)
-                if sd[i] * sd[j] > 0 and 1.0 - abs(correlation[i, j]) < SINGULAR**2
+                if deficient and sd[i] * sd[j] > 0 and 1.0 - abs(correlation[i, j]) < SINGULAR**2
             ]
             found += small + tied
-            if not small and not tied and (np.diag(L) <= 0).any():
+            if not small and not tied and deficient:
                 found.append(f"({' + '.join(block.terms)} | {block.group})")
         return found
 

@@ -6,14 +6,12 @@ when it is loaded.  Knows nothing of effects or reports, nor how its directory i
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,14 +22,15 @@ from psychostats.columns import order_levels
 from psychostats.convergence import Check, converged, explain
 from psychostats.design import Coding, Design, code
 from psychostats.draws import Draws
-from psychostats.engines import How, Result, check, resolve_engine, run
-from psychostats.errors import FitError, InputError, nearest
+from psychostats.engines import How, Result, check, library_versions, resolve_engine, run
+from psychostats.errors import FitError, InputError
 from psychostats.estimates import Estimates
 from psychostats.identity import data_hash, pseudonymize
 from psychostats.intervals import Interval
 from psychostats.maximum import Method, log_likelihood
 from psychostats.predictor import Parameters, linear_predictor
 from psychostats.priors import Prior, resolve_priors
+from psychostats.rows import Missing, select_rows
 from psychostats.sampler import Settings
 from psychostats.spec import ModelSpec, specify
 from psychostats.store import SCHEMA
@@ -39,13 +38,8 @@ from psychostats.store import plain as plain
 from psychostats.timing import Stopwatch
 from psychostats.uncertainty import Delta, Sampled
 
-# Libraries whose version can change a number of a fit.
-_LIBRARIES = ("psychostats", "pymc", "pytensor", "nutpie", "numba", "arviz", "formulaic", "numpy", "scipy", "pandas")
-
 #: What `Fit.likelihood` holds.
 LIKELIHOOD = ("logLik", "df", "nobs", "AIC", "BIC", "REML", "singular", "singular_terms")
-
-Missing = Literal["error", "drop"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +70,8 @@ class Fit:
         Where the fit lies, if it was written.
     reused
         Whether it was answered from `path` instead of computed.
+    asked
+        Intervals of its own tables, if other than the engine's, and the table of terms where they were costly.
     """
 
     spec: ModelSpec
@@ -90,6 +86,7 @@ class Fit:
     timings: dict[str, float]
     path: Path | None = None
     reused: bool = False
+    asked: tuple[Interval, pd.DataFrame | None] | None = None
 
     def __repr__(self) -> str:
         state = "" if self.converged else ", NOT CONVERGED"
@@ -147,7 +144,11 @@ class Fit:
     @property
     def interval(self) -> Interval:
         """The kind of interval that the fit's own tables use."""
-        return Interval("wald") if self.is_maximum else Interval()
+        return self.asked[0] if self.asked else Interval("wald") if self.is_maximum else Interval()
+
+    def with_interval(self, interval: Interval, table: pd.DataFrame | None = None) -> Fit:
+        """Return the fit with other intervals in its own tables; profile and bootstrap bring their `table` of terms."""
+        return replace(self, asked=(interval, table))
 
     @property
     def uncertainty(self) -> Sampled | Delta:
@@ -156,7 +157,11 @@ class Fit:
 
     def terms(self, *, random: bool = False, interval: Interval | None = None) -> pd.DataFrame:
         """Summarise the terms; see `psychostats.draws.Draws.terms` and `psychostats.estimates.Estimates.terms`."""
-        return self.result.terms(interval or self.interval, random=random)
+        made = self.asked[1] if self.asked and interval is None else None
+        if made is None:
+            return self.result.terms(interval or self.interval, random=random)
+        levels = self.result.terms(Interval("wald", self.interval.probability), random=random)
+        return pd.concat([made, levels[levels["class"] == "r"]], ignore_index=True)
 
     def parameters(self, *, most: int | None = None) -> Parameters:
         """Return the draws as arrays, `most` of them; of a maximum, the points that `uncertainty` reads."""
@@ -294,7 +299,8 @@ def fit(
     draws, tune, chains, seed, target_accept
         Of the sampler.
     missing
-        What to do with rows that lack a value the formula needs: ``error``, or ``drop`` and count them.
+        What to do with rows that lack a value the formula needs, or hold an infinite one: ``error``, or ``drop`` and
+        count them.
     out
         Directory to write to. If it holds the same fit (data, spec, seed, versions), that is returned instead.
     overwrite
@@ -341,7 +347,7 @@ def fit(
             "levels": coding.levels,
             "group_levels": {block.group: block.levels for block in design.blocks},
             "spec": spec.to_table(),
-            "how": asdict(how),
+            "sampling": asdict(how),
             "engine": engine,
             "versions": versions,
         }
@@ -378,7 +384,7 @@ def fit(
             **(source or {}),
         },
         "priors": [prior.row() for prior in in_use],
-        "log_likelihood": recompute(spec, design, result, how),
+        _recorded(how): recompute(spec, design, result, how),
         "versions": versions | {"python": platform.python_version()},
     }
     rows = rows.reset_index(drop=True)
@@ -417,7 +423,7 @@ def load_fit(path: str | Path) -> Fit:
         how, result = Method(**stored.spec["likelihood"]), Estimates.of(stored.groups, design, rows, path)
     else:
         how, result = Settings(**stored.spec["sampling"]), Draws.of(stored.groups, path)
-    recorded = provenance["log_likelihood"]
+    recorded = provenance[_recorded(how)]
     try:
         again = recompute(spec, design, result, how)
     except KeyError as error:
@@ -442,48 +448,6 @@ def load_fit(path: str | Path) -> Fit:
     )
 
 
-def select_rows(spec: ModelSpec, trials: pd.DataFrame, missing: Missing = "error") -> tuple[pd.DataFrame, int]:
-    """Return the formula's columns without rows that lack a value, and how many were dropped.
-
-    What is neither number nor boolean becomes text, so that a fit reads back the very columns it was made from.
-
-    Raises
-    ------
-    InputError
-        If a column is missing, or values are missing and `missing` is ``error``.
-    """
-    if missing not in ("error", "drop"):
-        raise InputError(f"missing is '{missing}'; allowed are error and drop.")
-    for name in spec.formula.variables:
-        if name not in trials.columns:
-            raise InputError(
-                f"the formula names '{name}', which is no column of the trials"
-                f"{nearest(name, map(str, trials.columns))}; columns are {', '.join(map(str, trials.columns))}."
-            )
-    rows = trials[list(spec.formula.variables)]
-    for name in rows.columns:
-        if str(name) == "." or "\0" in str(name):
-            raise InputError(f"the column {str(name)!r} cannot be stored under this name; rename it.")
-        if rows[name].dtype.kind not in "biuf" and rows[name].astype(str).str.contains("\0", regex=False).any():
-            raise InputError(f"column '{name}' holds text with a NUL character, which cannot be stored; remove it.")
-    lacking = rows.isna().any(axis=1).to_numpy()
-    if lacking.any() and missing == "error":
-        name = next(str(column) for column in rows.columns if rows[column].isna().any())
-        first = rows.index[int(np.argmax(rows[name].isna().to_numpy()))]
-        raise InputError(
-            f"{int(lacking.sum())} rows lack a value that the formula needs, the first in column '{name}', row "
-            f"{first}; complete them, or drop them with --missing drop."
-        )
-    kept = rows.loc[~lacking].copy()
-    for name in kept.columns:
-        column = kept[name]
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            kept[name] = column.cat.remove_unused_categories().cat.rename_categories(str)
-        elif not pd.api.types.is_numeric_dtype(column):
-            kept[name] = column.astype(str)
-    return kept, int(lacking.sum())
-
-
 def recompute(spec: ModelSpec, design: Design, result: Result, how: How) -> float:
     """Return what a stored fit is verified by: the log-likelihood at the estimates, or at the mean of the draws.
 
@@ -500,13 +464,9 @@ def recompute(spec: ModelSpec, design: Design, result: Result, how: How) -> floa
     return float(np.sum(spec.family.log_density(design.successes, design.trials, eta)))
 
 
-def library_versions() -> dict[str, str]:
-    """Return versions of the libraries that can change a number."""
-    found = {}
-    for name in _LIBRARIES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+def _recorded(how: How) -> str:
+    """Return what provenance calls the number that a fit is verified by."""
+    return "log_likelihood_at_mean" if isinstance(how, Settings) else "log_likelihood"
 
 
 def _answer(path: Path, key: str, overwrite: bool) -> Fit | None:

@@ -13,33 +13,25 @@ import re
 from dataclasses import dataclass
 
 from psychostats.errors import FormulaError, nearest
+from psychostats.tokens import (
+    ALLOWED_CALLS,
+    Token,
+    arguments,
+    count_terms,
+    is_call,
+    is_wrapped,
+    split_terms,
+    tokenize,
+    top_level,
+)
 
-ALLOWED_CALLS = ("C", "I", "log", "exp", "sqrt", "scale", "center", "poly", "bs", "mo", "offset", "cbind", "trials")
 CODINGS = {"treatment": "contr.treatment", "sum": "contr.sum", "sdif": "contr.diff"}
 
 # Calls that take numbers beside their column, and the names of those numbers.
 _NUMBERS = {"poly": ("degree",), "bs": ("df", "degree")}
 
-_TOKEN = re.compile(
-    r"""(?P<space>\s+)
-      | (?P<name>[^\W\d][\w.]*|\.[^\W\d][\w.]*)
-      | (?P<quoted>`[^`]+`)
-      | (?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)
-      | (?P<op>\|\||\*\*|[-+*/:^~|(),=])""",
-    re.VERBOSE,
-)
-
-
 _LONGEST, _DEEPEST = 5_000, 50  # letters, and parentheses within one another, beyond which parsers give up
-
-
-@dataclass(frozen=True)
-class Token:
-    """One piece of a formula: its kind, its text and where it starts."""
-
-    kind: str
-    text: str
-    position: int
+_MOST = 2_000  # terms, each written out: a product of 20 columns would have a million and run for hours
 
 
 @dataclass(frozen=True)
@@ -93,7 +85,7 @@ class Bar:
         return ":".join(self.factors)
 
     def __str__(self) -> str:
-        return f"({self.terms} {'|' if self.correlated else '||'} {self.group})".replace("`", "")
+        return f"({as_written(self.terms)} {'|' if self.correlated else '||'} {self.group})"
 
 
 @dataclass(frozen=True)
@@ -149,7 +141,7 @@ def parse_formula(text: str) -> Formula:
     text = re.sub(r"\s", " ", text.strip())
     if len(text) > _LONGEST:
         raise FormulaError(f"this formula has {len(text):,} letters; {_LONGEST:,} are the most.")
-    tokens = _tokenize(text)
+    tokens = tokenize(text)
     if max(itertools.accumulate((t.text == "(") - (t.text == ")") for t in tokens), default=0) > _DEEPEST:
         raise FormulaError(f"this formula has more than {_DEEPEST} parentheses within one another.")
     tildes = [i for i, token in enumerate(tokens) if token.text == "~"]
@@ -159,14 +151,16 @@ def parse_formula(text: str) -> Formula:
     if not right:
         raise FormulaError(f"nothing stands right of '~' in '{text}'; write '~ 1' for an intercept alone.")
     _check_order(tokens, text)
+    if count_terms(right) > _MOST:
+        raise FormulaError(f"multiplied out, '{text}' has more than {_MOST:,} terms; ask for fewer interactions.")
     response = _read_response(left, text)
     fixed: list[str] = []
     bars: list[Bar] = []
     offsets: list[str] = []
-    for sign, term in _split_terms(_open_sums(right, text)):
-        inside = term[1:-1] if _is_wrapped(term) else []
-        bar_at = next((i for i in _top_level(inside) if inside[i].text in ("|", "||")), None)
-        is_offset = term[0].text == "offset" and _is_wrapped(term[1:])
+    for sign, term in split_terms(_open_sums(right, text)):
+        inside = term[1:-1] if is_wrapped(term) else []
+        bar_at = next((i for i in top_level(inside) if inside[i].text in ("|", "||")), None)
+        is_offset = term[0].text == "offset" and is_wrapped(term[1:])
         if sign == "-" and (is_offset or bar_at is not None):
             what = "an offset" if is_offset else "a group effect"
             raise FormulaError(f"{what} can be added but not removed", text, term[0].position)
@@ -197,23 +191,12 @@ def parse_formula(text: str) -> Formula:
     )
 
 
-def _tokenize(text: str) -> list[Token]:
-    tokens: list[Token] = []
-    position = 0
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise FormulaError(
-                f"'{text[position]}' cannot stand in a formula; allowed are names, numbers, + - * / : ^ ~ | || ( ) "
-                f"and the calls {', '.join(ALLOWED_CALLS)}",
-                text,
-                position,
-            )
-        kind = str(match.lastgroup)
-        if kind != "space":
-            tokens.append(Token(kind, match.group(), position))
-        position = match.end()
-    return tokens
+def as_written(text: str) -> str:
+    """Put what is ready for coding back into the words of a formula, for messages and names of columns."""
+    for written, library in CODINGS.items():
+        text = text.replace(library, written)
+    text = text.replace("`", "").replace(" ** ", "^").replace("**", "^").replace(" / ", "/")
+    return re.sub(r"(?<=\w)=(?=\S)", " = ", re.sub(r"\b(\d+)\.0\b", r"\1", text))
 
 
 def _check_order(tokens: list[Token], text: str) -> None:
@@ -267,11 +250,11 @@ def _check_calls(tokens: list[Token], text: str) -> None:
     """Refuse a call where it cannot stand, or with arguments it does not take."""
     end = 0  # of the outermost call so far
     for i, token in enumerate(tokens):
-        if not _is_call(tokens, i):
+        if not is_call(tokens, i):
             continue
         call = token.text
-        first, *options = arguments = _arguments(tokens, i)
-        within, end = i < end, max(end, i + 2 + sum(len(argument) + 1 for argument in arguments))
+        first, *options = given = arguments(tokens, i)
+        within, end = i < end, max(end, i + 2 + sum(len(argument) + 1 for argument in given))
         numbers = [f"{name} = a whole number" for name in _NUMBERS.get(call, ())]
         fault, at = "", token
         if call == "mo":
@@ -288,105 +271,59 @@ def _check_calls(tokens: list[Token], text: str) -> None:
             wrong = next((o for o in options if len(o) > 1 or o[0].text not in CODINGS), None)
             if wrong:
                 fault, at = f"the coding '{_render(wrong)}' is unknown; allowed are {', '.join(CODINGS)}", wrong[0]
-        elif not _are_numbers(call, options):
+        elif (values := _numbers(call, options)) is None:
             fault = f"this call takes {' and '.join(['a column', *numbers]) if numbers else 'one argument'}"
+        elif call == "bs" and "df" in values and values["df"] < values.get("degree", 3):
+            fault = "bs() takes a df of its degree or more; the degree is 3 unless it is given"
         if fault:
             raise FormulaError(fault, text, at.position)
 
 
-def _are_numbers(call: str, options: list[list[Token]]) -> bool:
-    """Whether `options` are whole numbers that `call` takes, each once, by name or the first by its place."""
-    known = _NUMBERS.get(call, ())
-    names = [
-        known[0] if known and len(option) == 1 and place == 0 else option[0].text if len(option) == 3 else ""
-        for place, option in enumerate(options)
-    ]
-    return (
-        set(names) <= set(known)
-        and len(set(names)) == len(names)
-        and all(option[1].text == "=" for option in options if len(option) == 3)
-        and all(re.fullmatch("[1-9][0-9]?", option[-1].text) for option in options)
-    )
-
-
-def _is_call(tokens: list[Token], i: int) -> bool:
-    return tokens[i].kind == "name" and i + 1 < len(tokens) and tokens[i + 1].text == "("
-
-
-def _arguments(tokens: list[Token], i: int) -> list[list[Token]]:
-    """Return the arguments of the call whose name is token `i`."""
-    arguments: list[list[Token]] = [[]]
-    depth = 1
-    for token in tokens[i + 2 :]:
-        depth += (token.text == "(") - (token.text == ")")
-        if depth == 0:
-            break
-        if token.text == "," and depth == 1:
-            arguments.append([])
-        else:
-            arguments[-1].append(token)
-    return arguments
-
-
-def _top_level(tokens: list[Token]) -> list[int]:
-    """Return the places of tokens outside every parenthesis."""
-    depth, places = 0, []
-    for i, token in enumerate(tokens):
-        if token.text == ")":
-            depth -= 1
-        if depth == 0:
-            places.append(i)
-        if token.text == "(":
-            depth += 1
-    return places
-
-
-def _is_wrapped(tokens: list[Token]) -> bool:
-    """Whether one pair of parentheses encloses all of `tokens`."""
-    return len(tokens) > 2 and tokens[0].text == "(" and _top_level(tokens) == [0, len(tokens) - 1]
-
-
-def _split_terms(tokens: list[Token]) -> list[tuple[str, list[Token]]]:
-    """Split at every ``+`` and ``-`` outside parentheses into (sign, term)."""
-    terms: list[tuple[str, list[Token]]] = []
-    sign, term = "+", list[Token]()
-    top = set(_top_level(tokens))
-    for i, token in enumerate(tokens):
-        if i in top and token.text in ("+", "-"):
-            if term:
-                terms.append((sign, term))
-            sign, term = token.text, []
-        else:
-            term.append(token)
-    return [*terms, (sign, term)]
+def _numbers(call: str, options: list[list[Token]]) -> dict[str, int] | None:
+    """Return the whole numbers that `call` takes, each once, by name or the first by its place; None if it does not."""
+    values: dict[str, int] = {}
+    for place, option in enumerate(options):
+        known = _NUMBERS.get(call, ())
+        name = known[0] if known and len(option) == 1 and place == 0 else option[0].text if len(option) == 3 else ""
+        joined = len(option) == 1 or option[1].text == "="
+        if name not in known or name in values or not joined or not re.fullmatch("[1-9][0-9]?", option[-1].text):
+            return None
+        values[name] = int(option[-1].text)
+    return values
 
 
 def _open_sums(tokens: list[Token], text: str) -> list[Token]:
     """Remove parentheses that only group a sum: R removes an intercept from within them, as in ``x + (z - 1)``."""
     flat: list[Token] = []
-    for sign, term in _split_terms(tokens):
+    for sign, term in split_terms(tokens):
         if not any(token.text in ("|", "||") for token in term):  # a bar's own parentheses stay
-            if sign == "+" and _is_wrapped(term):
+            if sign == "+" and is_wrapped(term):
                 term = _open_sums(term[1:-1], text)
             else:
-                _refuse_removals(term, text)
+                _refuse_numbers(term, text)
         if sign == "-" or (flat and term[0].text != "-"):
             flat.append(Token("op", sign, term[0].position))
         flat += term
     return flat
 
 
-def _refuse_removals(term: list[Token], text: str) -> None:
-    """Refuse a minus or a 0 within parentheses that are multiplied, as in ``(z - 1) * x``; calls may compute."""
-    opened: list[bool] = []  # for each open parenthesis, whether it is within a call
+def _refuse_numbers(term: list[Token], text: str) -> None:
+    """Refuse a minus within parentheses that are multiplied, as in ``(z - 1) * x``, and 0 and 1 as factors."""
+    opened: list[bool] = []  # for each open parenthesis, whether it is within a call; calls may compute
     for i, token in enumerate(term):
+        fault = ""
         if token.text == "(":
             opened.append(any(opened) or (i > 0 and term[i - 1].kind == "name"))
         elif token.text == ")":
             opened.pop()
-        elif opened and not opened[-1] and token.text in ("-", "0"):
-            what = "a term or the intercept can be removed only outside parentheses that are multiplied"
-            raise FormulaError(what, text, token.position)
+        elif any(opened):
+            continue
+        elif opened and token.text in ("-", "0"):
+            fault = "a term or the intercept can be removed only outside parentheses that are multiplied"
+        elif token.kind == "number" and len(term) > 1 and term[i - 1].text not in ("^", "**"):
+            fault = "0 and 1 (without or with intercept) are added or removed, not multiplied"
+        if fault:
+            raise FormulaError(fault, text, token.position)
 
 
 def _refuse_bars(tokens: list[Token], text: str) -> None:
@@ -417,7 +354,7 @@ def _read_response(tokens: list[Token], text: str) -> Response:
 
 def _read_bar(inside: list[Token], at: int, text: str) -> list[Bar]:
     left, bar, right = inside[:at], inside[at], inside[at + 1 :]
-    while _is_wrapped(right):
+    while is_wrapped(right):
         right = right[1:-1]
     names, joints = right[::2], right[1::2]
     wrong = next((t for t in joints if t.text not in (":", "/")), None)
@@ -459,7 +396,7 @@ def _render(tokens: list[Token], *, code: bool = False) -> str:
     for i, token in enumerate(tokens):
         piece = token.text
         if piece == "(":
-            calls.append(tokens[i - 1].text if i and _is_call(tokens, i - 1) else "")
+            calls.append(tokens[i - 1].text if i and is_call(tokens, i - 1) else "")
         elif piece == ")":
             calls.pop()
         computes = any(calls) and not set(calls) & {"C", *_NUMBERS}

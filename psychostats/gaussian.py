@@ -98,6 +98,14 @@ class Gaussian:
         solution = self.solve(theta)
         return self._criterion(solution), self._slope(solution, solution.penalised / self.freedom)
 
+    def free_gradient(self, parameters: Array) -> tuple[float, Array]:
+        """Return half the deviance and its gradient by ``(theta, log sigma)``, the residual SD not profiled out."""
+        theta, sigma = parameters[:-1], float(np.exp(parameters[-1]))
+        solution = self.solve(theta)
+        n, share = self.freedom, solution.penalised / sigma**2
+        value = 0.5 * (solution.factor.log_determinant + n * np.log(2.0 * np.pi * sigma**2) + share)
+        return float(value), np.append(self._slope(solution, sigma**2), n - share)
+
     def slope_at(self, theta: Array, sigma: float) -> Array:
         """Return the gradient of half the criterion by theta with the residual SD held, not profiled out."""
         return self._slope(self.solve(theta), sigma**2)

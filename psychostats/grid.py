@@ -6,6 +6,7 @@ the response at each row of the parameters.  Knows no table and no contrast.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -18,6 +19,7 @@ from psychostats.design import Block, Coding
 from psychostats.errors import InputError, nearest
 from psychostats.families import Family
 from psychostats.intervals import Interval
+from psychostats.levels import level_names
 from psychostats.predictor import Parameters, Target, fixed_predictor, probability
 from psychostats.spec import ModelSpec
 from psychostats.uncertainty import Uncertainty
@@ -157,6 +159,39 @@ def observed(fit: Estimated) -> pd.DataFrame:
     if not isinstance(data, pd.DataFrame):
         raise InputError("this model was not fitted to trials, so nothing can be averaged over them.")
     return data
+
+
+def weights(
+    coding: Coding, trials: pd.DataFrame, grid: pd.DataFrame, named: Sequence[str], rest: Sequence[str], how: str
+) -> Array:
+    """Return the weight of each row of a grid among those it is averaged with, not normed, shape ``(rows,)``.
+
+    Parameters
+    ----------
+    coding, trials
+        Of a fit.
+    grid
+        Rows.
+    named, rest
+        Predictors that are asked for, and those that are averaged over; numbers among them do not count.
+    how
+        ``proportional``, ``outer``, ``cells`` or ``flat``; see `psychostats.emmeans.emmeans`.
+    """
+
+    def frequency(names: Sequence[str]) -> Array:
+        factors = [name for name in names if name in coding.levels]
+        if not factors:
+            return np.ones(len(grid))
+        seen, asked = (list(zip(*(level_names(x[name]) for name in factors), strict=True)) for x in (trials, grid))
+        counts = Counter(seen)
+        return np.array([counts[key] for key in asked], dtype=float)
+
+    if how == "proportional":
+        return frequency(rest)
+    if how == "outer":
+        return np.asarray(np.prod([frequency([name]) for name in rest], axis=0))
+    beside = frequency([*named, *rest])
+    return (beside > 0).astype(float) if how == "flat" else beside
 
 
 def stencil(fit: Estimated, name: str, at: npt.ArrayLike) -> tuple[Array, Array]:

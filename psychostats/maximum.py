@@ -142,24 +142,29 @@ def maximise_mixed(
 
 
 def _maximise_binary(mixed: Mixed, design: Design, family: Family, method: Method, start: Maximum | None) -> Maximum:
-    function = _objective(mixed, family, method)
+    function = objective(mixed, family, method)
     theta = np.array([_START * element.diagonal for element in mixed.elements])
     beta = np.zeros(mixed.X.shape[1])
     if start is not None:
-        theta, beta = _theta(mixed, design, start), mixed.root @ start.b
+        theta, beta = theta_of(mixed, design, start), mixed.root @ start.b
     try:
         best = _settle(function.gradient, minimise(function.gradient, *_begin(function, theta, beta)), mixed)
     except (NoMode, np.linalg.LinAlgError) as error:
         raise _no_maximum(design, None, mixed) from error
     theta, beta = function.split(best.x)
     far = float(np.abs(mixed.X @ beta).max(initial=0.0)) > _FAR or float(np.abs(theta).max(initial=0.0)) > _FAR
-    if not best.converged or (far and separated(design)):
+    # Far below the guess rate the likelihood is level, which is no maximum.
+    level = not best.curved(slice(len(theta), None))
+    if not best.converged or level or (far and separated(design)):
         raise _no_maximum(design, best, mixed)
-    mode = function.mode(theta, beta)
+    try:
+        mode = function.mode(theta, beta)
+    except NoMode as error:
+        raise _no_maximum(design, best, mixed) from error
     k, p = len(theta), len(beta)
     back = np.zeros((k + p, k + p))
     back[:p, k:] = _inverse_root(mixed)
-    back[p:, :k] = np.diag(_units(mixed))
+    back[p:, :k] = units(mixed)
     factors, modes, sds = _effects(mixed, mode.factor.Lambda, 1.0, mode.u, mode.factor)
     return Maximum(
         b=_inverse_root(mixed) @ beta,
@@ -202,9 +207,9 @@ def _gaussian(mixed: Mixed, method: Method) -> Maximum:
     joint[k, :k] = joint[:k, k] = -gaussian.penalty_slope(solution) / sigma**2
     joint[k, k] = 2.0 * gaussian.freedom
     of_theta = replace(best, x=np.zeros(k + 1), hessian=joint).covariance
-    units = _units(mixed)
+    own = units(mixed)
     jacobian = np.zeros((k + 1, k + 1))
-    jacobian[:k, :k], jacobian[:k, k], jacobian[k, k] = sigma * np.diag(units), sigma * units * best.x, 1.0
+    jacobian[:k, :k], jacobian[:k, k], jacobian[k, k] = sigma * own, sigma * own @ best.x, 1.0
     covariance = np.zeros((p + k + 1, p + k + 1))
     root = linalg.solve_triangular(solution.factor.fixed_root, np.eye(p), lower=True).T
     fixed = sigma * _inverse_root(mixed) @ root
@@ -230,27 +235,34 @@ def _gaussian(mixed: Mixed, method: Method) -> Maximum:
 def log_likelihood(design: Design, family: Family, method: Method, maximum: Maximum) -> float:
     """Evaluate the log-likelihood anew at estimates that were stored."""
     mixed = prepare(design, continuous=not family.binary)
-    theta = _theta(mixed, design, maximum)
+    theta = theta_of(mixed, design, maximum)
     with threadpool_limits(1):
         if not family.binary:
             return -Gaussian(mixed, reml=method.reml).value(theta)
         phi = np.concatenate([theta, mixed.root @ maximum.b])
-        return mixed.constant - _objective(mixed, family, method).value(phi)
+        return mixed.constant - objective(mixed, family, method).value(phi)
 
 
-def _objective(mixed: Mixed, family: Family, method: Method) -> Laplace:
+def objective(mixed: Mixed, family: Family, method: Method) -> Laplace:
+    """Return the likelihood of a binary family as a function of phi."""
     return Laplace(mixed, family) if method.quadrature == 1 else Quadrature(mixed, family, method.quadrature)
 
 
-def _theta(mixed: Mixed, design: Design, maximum: Maximum) -> Array:
+def theta_of(mixed: Mixed, design: Design, maximum: Maximum) -> Array:
     """Return theta of estimates in the design's own units."""
     parts = [L[free(block)] for block, L in zip(design.blocks, maximum.factors, strict=True)]
-    return np.concatenate([np.zeros(0), *parts]) / _units(mixed) / (maximum.sigma or 1.0)
+    return np.linalg.solve(units(mixed), np.concatenate([np.zeros(0), *parts])) / (maximum.sigma or 1.0)
 
 
-def _units(mixed: Mixed) -> Array:
-    """Return what turns each element of theta into the design's own units."""
-    return np.array([1.0 / mixed.scales[e.group][e.row] for e in mixed.elements])
+def units(mixed: Mixed) -> Array:
+    """Return the matrix that turns theta into the free elements of the factors in the design's own units."""
+    inverse = [np.linalg.inv(root) for root in mixed.roots]
+    matrix = np.zeros((len(mixed.elements), len(mixed.elements)))
+    for i, a in enumerate(mixed.elements):
+        for j, b in enumerate(mixed.elements):
+            if (a.group, a.column) == (b.group, b.column):
+                matrix[i, j] = inverse[a.group][a.row, b.row]
+    return matrix
 
 
 def _inverse_root(mixed: Mixed) -> Array:
@@ -287,8 +299,10 @@ def _settle(function: Function, best: Optimum, mixed: Mixed) -> Optimum:
         best, x=signs * best.x, gradient=signs * best.gradient, hessian=signs[:, np.newaxis] * best.hessian * signs
     )
     x = np.concatenate([mixed.pick([_cholesky(L @ L.T) for L in Lambda]), best.x[k:]])
-    if not best.converged or np.abs(x - flipped.x).max(initial=0.0) < 1e-12:
+    if not best.converged:
         return flipped
+    if np.abs(x - flipped.x).max(initial=0.0) < 1e-12:
+        return replace(flipped, x=np.where(x == 0, 0.0, flipped.x))
     value, gradient = function(x)
     if not abs(value - best.value) <= 1e-7:  # what looked like zero is not
         return flipped
@@ -329,10 +343,10 @@ def _effects(
     levels = _level_blocks(mixed, factor)
     factors, modes, sds = [], [], []
     for g, part in mixed.parts:
-        scale, L = mixed.scales[g], Lambda[g]
-        spread = sigma * np.sqrt(np.einsum("ab,lbc,ac->la", L, levels[g], L)) / scale
-        factors.append(sigma * L[part, part] / scale[part, np.newaxis])
-        modes.append((u[g] @ L.T / scale)[:, part])
+        L = linalg.solve_triangular(mixed.roots[g], Lambda[g], lower=True, check_finite=False)
+        spread = sigma * np.sqrt(np.einsum("ab,lbc,ac->la", L, levels[g], L))
+        factors.append(sigma * L[part, part])
+        modes.append((u[g] @ L.T)[:, part])
         sds.append(spread[:, part])
     return tuple(factors), tuple(modes), tuple(sds)
 

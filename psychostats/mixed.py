@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -53,9 +53,11 @@ class Mixed:
     root
         Upper triangular; the design's own columns are ``X root``, and its coefficients ``root^-1 beta``.
     groups
-        Grouping factors, the one with the most effects first; their columns are over `scales`.
-    scales
-        For each group, the root mean square of each of its columns.
+        Grouping factors, the one with the most effects first; the columns of a correlated block are orthonormal over
+        the rows but for a factor, those of an independent one have a root mean square of 1.
+    roots
+        For each group, lower triangular; the design's own columns are ``Z root``, so that their covariance factor is
+        ``root^-1 Lambda``, lower triangular too.
     parts
         For each block of the design, the place of its group and of its terms within the group's columns.
     elements
@@ -72,7 +74,7 @@ class Mixed:
     X: Array
     root: Array
     groups: tuple[Group, ...]
-    scales: tuple[Array, ...]
+    roots: tuple[Array, ...]
     parts: tuple[tuple[int, slice], ...]
     elements: tuple[Element, ...]
     constant: float
@@ -120,12 +122,13 @@ def prepare(design: Design, *, continuous: bool = False) -> Mixed:
     trials = np.add.reduceat(design.trials[order], starts)
     root = _root(design.X)
     X = linalg.solve_triangular(root, design.X[first].T, trans="T", check_finite=False).T
-    groups, scales, parts = [], [], {}
+    groups, roots, parts = [], [], {}
     elements: list[Element] = []
     for g, name in enumerate(names):
         Z = np.concatenate([block.Z[first] for block in of_group[name]], axis=1)
-        scales.append(_rms(Z))
-        groups.append(Group(of_group[name][0].index[first], Z / scales[-1], len(of_group[name][0].levels)))
+        roots.append(linalg.block_diag(*(_block_root(block) for block in of_group[name])))
+        Z = linalg.solve_triangular(roots[-1], Z.T, lower=True, trans="T", check_finite=False).T
+        groups.append(Group(of_group[name][0].index[first], Z, len(of_group[name][0].levels)))
         start = 0
         for block in of_group[name]:
             parts[id(block)] = (g, slice(start, start + len(block.terms)))
@@ -141,7 +144,7 @@ def prepare(design: Design, *, continuous: bool = False) -> Mixed:
         X=X,
         root=root,
         groups=tuple(groups),
-        scales=tuple(scales),
+        roots=tuple(roots),
         parts=tuple(parts[id(block)] for block in design.blocks),
         elements=tuple(elements),
         constant=constant,
@@ -163,7 +166,7 @@ def _cells(design: Design, blocks: Sequence[Block]) -> tuple[Index, Index]:
     last digit.
     """
     code = np.zeros(len(design.X), dtype=np.int64)
-    columns: list[Index | Array] = [block.index for block in blocks]
+    columns: list[npt.NDArray[Any]] = [block.index for block in blocks]
     columns += [column for block in design.blocks for column in block.Z.T]
     columns += [*design.X.T, design.offset]
     size = 1
@@ -196,6 +199,20 @@ def _root(X: Array) -> Array:
     R = np.linalg.qr(X / scale, mode="r")
     signs = np.where(np.diag(R) < 0, -1.0, 1.0)
     return np.asarray(signs[:, np.newaxis] * R * scale / np.sqrt(len(X)))
+
+
+def _block_root(block: Block) -> Array:
+    """Return R, lower triangular, of Z = Q R: a slope's column far from 0 (a year, say) is nearly the intercept's.
+
+    Independent effects stay as they are but for their scale: their model depends on where a column has its zero.
+    """
+    scale = _rms(block.Z)
+    if block.structure == "correlated" and len(block.terms) > 1:
+        R = np.asarray(np.linalg.qr((block.Z / scale)[:, ::-1], mode="r"))[::-1, ::-1]
+        if R.shape[0] == R.shape[1] and np.abs(np.diag(R)).min() > 1e-7 * np.abs(R).max():
+            signs = np.where(np.diag(R) < 0, -1.0, 1.0)
+            return np.asarray(signs[:, np.newaxis] * R * scale / np.sqrt(len(block.Z)))
+    return np.diag(scale)
 
 
 def _log_coefficients(successes: Array, trials: Array) -> float:

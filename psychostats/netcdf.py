@@ -57,7 +57,8 @@ def read(path: Path) -> dict[str, xr.Dataset]:
 
 
 def constant(data: pd.DataFrame) -> xr.Dataset:
-    """Return the columns of the trials as a dataset; a number keeps its type: 3 read back as 3.0 would name another level."""
+    """Return the columns of the trials as a dataset."""
+    # A number keeps its type: 3 read back as 3.0 would name another level.
     columns = {}
     for name in data.columns:
         number = pd.api.types.is_numeric_dtype(data[name])

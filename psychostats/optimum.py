@@ -21,9 +21,13 @@ _ROUNDS, _STEPS, _HALVINGS = 6, 300, 30
 # The decrement g' H^-1 g is twice what is still to be gained: with this the value is within 1e-10 of the minimum, and
 # each parameter within 1e-5 of its standard error.
 _DECREMENT = 1e-10
+# Where the walk down ends: within 3e-5 standard errors, so that a Hessian taken there is the minimum's own to 1e-6.
+_NEAR = 1e-9
 # Parameters are of order one, so a curvature below the first, or a share of it below the second, is none: rounding
 # in the differences leaves some 1e-7.
 _CURVED, _FLAT = 1e-2, 1e-5
+# A slope along a flat direction that is rounding: a step of one unit would gain as much.
+_LEVEL = 1e-5
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,11 @@ class Optimum:
         root = vectors[:, kept] * _scale(self.hessian)[:, np.newaxis] / np.sqrt(values[kept])
         return np.asarray(root @ root.T)
 
+    def curved(self, parameters: slice) -> bool:
+        """Whether the function curves upwards in every direction of some parameters, the others held."""
+        values, _ = _eigen(self.hessian[parameters, parameters])
+        return bool((values > _FLAT).all())
+
 
 def minimise(function: Function, start: Array, hessian: Array, *, limit: float = 3.0) -> Optimum:
     """Find the minimum.
@@ -83,8 +92,8 @@ def minimise(function: Function, start: Array, hessian: Array, *, limit: float =
     for _ in range(_ROUNDS):
         if not np.isfinite(value):
             break
-        x, value, gradient, hessian = _descend(counted, x, value, gradient, hessian, limit)
-        hessian = _second_derivatives(counted, x, hessian)
+        x, value, gradient, hessian = descend(counted, x, value, gradient, hessian, limit)
+        hessian = second_derivatives(counted, x, hessian)
         if not np.isfinite(hessian).all():
             break
         values, vectors = _eigen(hessian)
@@ -100,18 +109,20 @@ def minimise(function: Function, start: Array, hessian: Array, *, limit: float =
         x, value, gradient, near = _polish(counted, x, value, gradient, hessian)
         if near:
             return Optimum(x, value, gradient, hessian, True, calls)
-        hessian = _positive(hessian)
+        hessian = positive(hessian)
     return Optimum(x, value, gradient, hessian, False, calls)
 
 
-def _descend(
+def descend(
     function: Function, x: Array, value: float, gradient: Array, hessian: Array, limit: float
 ) -> tuple[Array, float, Array, Array]:
     """Walk down by BFGS until the decrement is small or no step helps."""
     for _ in range(_STEPS):
+        if np.diag(hessian).min() < _FLAT * _FLAT:  # down a slope that never bends
+            break
         step = -np.linalg.solve(hessian, gradient)
         decrement = -float(gradient @ step)
-        if not decrement > 1e-7:
+        if not decrement > _NEAR:
             break
         step *= min(1.0, limit / np.abs(step).max())
         for halving in range(_HALVINGS):
@@ -134,7 +145,7 @@ def _descend(
     return x, value, gradient, hessian
 
 
-def _second_derivatives(function: Function, x: Array, hessian: Array) -> Array:
+def second_derivatives(function: Function, x: Array, hessian: Array) -> Array:
     """Return the Hessian by central differences of the gradient, steps a thousandth of a standard error."""
     steps = np.maximum(1e-3 * _scale(hessian), 1e-6)
     rows = []
@@ -163,14 +174,23 @@ def _polish(
         # The Hessian must be the minimum's own: of where the steps began, if they led no further than 1 % of an SE.
         moved = x - begin
         if decrement < _DECREMENT:
-            return x, value, gradient, float(moved @ hessian @ moved) < 1e-4
+            near = float(moved @ hessian @ moved) < 1e-4 and not _slopes(vectors[:, ~kept], hessian, gradient)
+            last_value, last_gradient = function(x + step)  # the last step costs little and squares the distance
+            if last_value <= value + 1e-12 * abs(value):
+                x, value, gradient = x + step, last_value, last_gradient
+            return x, value, gradient, near
         if decrement > 0.5 * last:
             break
         new_value, new_gradient = function(x + step)
-        if not np.isfinite(new_value):
+        if not new_value <= value + 1e-7:  # far from quadratic
             break
         x, value, gradient, last = x + step, new_value, new_gradient, decrement
     return x, value, gradient, False
+
+
+def _slopes(flat: Array, hessian: Array, gradient: Array) -> bool:
+    """Whether the function still falls along directions in which it has no curvature."""
+    return bool((np.abs(flat.T @ (_scale(hessian) * gradient)) > _LEVEL).any())
 
 
 def _leave(function: Function, x: Array, value: float, direction: Array) -> tuple[Array, float, Array] | None:
@@ -194,6 +214,7 @@ def _eigen(hessian: Array) -> tuple[Array, Array]:
     return values, vectors
 
 
-def _positive(hessian: Array) -> Array:
+def positive(hessian: Array) -> Array:
+    """Return a Hessian with its curvatures made positive."""
     values, vectors = np.linalg.eigh(hessian)
     return np.asarray((vectors * np.maximum(np.abs(values), 1e-6 * np.abs(values).max())) @ vectors.T)

@@ -47,8 +47,8 @@ class Quadrature(Laplace):
         if len(mixed.groups) != 1 or mixed.groups[0].terms != 1:
             raise InputError(
                 "adaptive quadrature is for one group effect with one term, as (1 | participant); this model has "
-                f"{sum(group.terms for group in mixed.groups)} terms in {len(mixed.groups)} groups. Leave out "
-                "--quadrature for Laplace's approximation."
+                f"{sum(group.terms for group in mixed.groups)} (groups: {len(mixed.groups)}). Leave out --quadrature "
+                "for Laplace's approximation."
             )
         x, weight = np.polynomial.hermite_e.hermegauss(nodes)
         self._nodes, self._log_weights = x, np.log(weight) - 0.5 * np.log(2.0 * np.pi) + 0.5 * x**2

@@ -7,24 +7,47 @@ d with X d >= 0 where all answers are right, X d <= 0 where all are wrong, X d =
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy import optimize
 
 from psychostats.design import Design
 
+_SPLIT = 1e-6  # of a weight, each at most 1, below which rounding cannot tell it from none
+
 
 def separated(design: Design) -> str:
     """Return a sentence that names the fixed effects which separate the answers; empty where none do."""
+    terms = separating(design)
+    if not terms:
+        return ""
+    wrong, right = bool((design.trials > design.successes).any()), bool(design.successes.any())
+    if wrong != right:
+        return (
+            f"the likelihood has no maximum: all answers are {'right' if right else 'wrong'}, so b_Intercept and all "
+            "other effects are without bound; use --engine pymc, whose priors hold them."
+        )
+    listed = ", ".join(f"b_{name}" for name in terms)
+    return (
+        f"the likelihood has no maximum: {listed} separate{'' if len(terms) > 1 else 's'} right answers from wrong "
+        "ones (a cell in which all answers are alike, say), so it rises for ever; leave the term out, or use --engine "
+        "pymc, whose priors hold it."
+    )
+
+
+def separating(design: Design) -> tuple[str, ...]:
+    """Return the columns that tell some right answers from wrong ones without error; none where no combination does."""
     size = np.maximum(np.abs(design.X).max(axis=0), np.finfo(float).tiny)
     rows, place = np.unique(design.X / size, axis=0, return_inverse=True)
     right = np.bincount(place.ravel(), design.successes, minlength=len(rows)) > 0
     wrong = np.bincount(place.ravel(), design.trials - design.successes, minlength=len(rows)) > 0
-    one = right != wrong
-    signed = rows[one] * np.where(right[one], 1.0, -1.0)[:, np.newaxis]
+    alike = right != wrong
+    signed = rows[alike] * np.where(right[alike], 1.0, -1.0)[:, np.newaxis]
     if not len(signed):
-        return ""
+        return ()
     both = rows[right & wrong]
-    found = optimize.linprog(
+    found: Any = optimize.linprog(
         -signed.sum(axis=0),
         A_ub=-signed,
         b_ub=np.zeros(len(signed)),
@@ -33,16 +56,6 @@ def separated(design: Design) -> str:
         bounds=(-1.0, 1.0),
         method="highs",
     )
-    if found.status != 0 or found.x is None or found.fun is None or found.fun > -1e-7:
-        return ""
-    if wrong.any() != right.any():
-        return (
-            f"the likelihood has no maximum: all answers are {'right' if right.any() else 'wrong'}, so b_Intercept and "
-            "all other effects are without bound; use --engine pymc, whose priors hold them."
-        )
-    terms = ", ".join(f"b_{name}" for name, d in zip(design.names, found.x, strict=True) if abs(d) > 1e-7)
-    return (
-        f"the likelihood has no maximum: {terms} separate{'' if ', ' in terms else 's'} right answers from wrong ones "
-        "(a cell in which all answers are alike, say), so it rises for ever; leave the term out, or use --engine pymc, "
-        "whose priors hold it."
-    )
+    if found.status != 0 or -found.fun < _SPLIT:
+        return ()
+    return tuple(name for name, d in zip(design.names, found.x, strict=True) if abs(d) > _SPLIT)

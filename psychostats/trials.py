@@ -58,8 +58,9 @@ class TrialTable:
         The clean rows; not to be analysed where `errors` is not empty.
     faults
         Every fault, errors first.
-    n_dropped
-        Rows left out because a needed cell was blank (``missing="drop"``).
+    n_dropped, n_infinite
+        Rows left out because a needed cell was blank or infinite (``missing="drop"``), and how many of them held an
+        infinite one.
     n_rows, n_filtered
         Rows of the file, and how many of them the filters set aside.
     """
@@ -69,6 +70,7 @@ class TrialTable:
     n_dropped: int = 0
     n_rows: int = 0
     n_filtered: int = 0
+    n_infinite: int = 0
 
     @property
     def errors(self) -> tuple[Fault, ...]:
@@ -139,7 +141,8 @@ def examine_trials(
 ) -> TrialTable:
     """Read a trial table and judge it: map, recode, filter, convert, then check the rows that are left.
 
-    Blank cells, ``NA``, ``NaN`` and ``null`` are missing; spaces around a cell are ignored.
+    Blank cells, ``NA``, ``NaN`` and ``null`` are missing, and infinite numbers are judged as they are; spaces around a
+    cell are ignored.
 
     Parameters
     ----------
@@ -160,7 +163,7 @@ def examine_trials(
     assignment
         ``"within"``: every participant has all representations; ``"between"``: exactly one.  Else is an error.
     missing
-        What to do with analysed rows where a needed cell is blank.
+        What to do with analysed rows where a needed cell is blank or infinite.
     unanswered
         ``"keep"`` leaves rows with a blank `correct` in the frame (as NaN) for an exclusion rule to remove.
     pseudonymize
@@ -203,18 +206,24 @@ def examine_trials(
 
     vital = {*needed, *_STEERING} & cells.keys()
     sources = {name: columns.get(name, name) for name in cells}
-    parsed = {}
+    parsed, infinite = {}, {}
     for name in cells:
         kept_cells = list(compress(cells[name], keep))
         known = COLUMNS.get(name)
         allowed = known.levels if known and known.levels else _new_levels(levels.get(name))
         parsed[name] = parse_column(kept_cells, _KINDS.get(name), allowed, text=sources[name] in raw.words)
-        faults += _cell_faults(name, parsed[name], rows, levels.get(name), name in vital, name in needed)
+        # A column with levels holds words, of which one that looks infinite is as wrong as any other.
+        endless = name not in _STEERING and not levels.get(name)
+        infinite[name] = parsed[name].infinite if endless else np.zeros(len(rows), dtype=bool)
+        faults += _cell_faults(
+            name, parsed[name], infinite[name], rows, levels.get(name), name in vital, name in needed
+        )
     frame = pd.DataFrame({name: column.series() for name, column in parsed.items()})
     frame.index = pd.Index(rows, name="row")
 
-    blank = {name: parsed[name].blank for name in sorted(vital)}
-    complete = _judge_blanks(frame, blank, missing, unanswered, faults)
+    complete, dropped_infinite = _judge_lacking(
+        frame, {name: (parsed[name], infinite[name]) for name in sorted(vital)}, missing, unanswered, faults
+    )
     orders = {name: raw.orders[old] for name, old in sources.items() if old in raw.orders}
     orders |= {name: _new_levels(declared) for name, declared in levels.items() if name != "phase"}
     frame = _settle(frame[complete], orders, pseudonymize)
@@ -225,7 +234,14 @@ def examine_trials(
     faults += _unmarked_faults(frame, {*raw.cells} & {*columns.values()})
     faults += _accuracy_faults(frame)
     faults += _assignment_faults(frame, _new_levels(levels.get("representation")), assignment)
-    return TrialTable(frame, _errors_first(faults), int((~complete).sum()), len(raw.rows), len(raw.rows) - len(rows))
+    return TrialTable(
+        frame,
+        _errors_first(faults),
+        int((~complete).sum()),
+        len(raw.rows),
+        len(raw.rows) - len(rows),
+        dropped_infinite,
+    )
 
 
 def require_columns(frame: pd.DataFrame, needed: Collection[str]) -> None:
@@ -243,17 +259,29 @@ def _new_levels(declared: Levels | None) -> list[str]:
 
 
 def _cell_faults(
-    name: str, parsed: Parsed, rows: Sequence[int], declared: Levels | None, vital: bool, needed: bool
+    name: str,
+    parsed: Parsed,
+    infinite: Bools,
+    rows: Sequence[int],
+    declared: Levels | None,
+    vital: bool,
+    needed: bool,
 ) -> Iterator[Fault]:
     known = COLUMNS.get(name)
     if known and known.kind != "text" and declared and not isinstance(declared, Mapping):
         yield Fault(
             f"Levels are listed for '{name}', whose cells are {known.allowed}; give a table old = new.", column=name
         )
-    if not parsed.bad:
+    if infinite.any() and not needed:
+        allowed = known.allowed if known else "finite numbers"
+        at = [rows[position] for position in np.flatnonzero(infinite).tolist()]
+        message = f"Column '{name}' is infinite in {_rows(at)}, read as missing as nothing needs it"
+        yield Fault(f"{message}; allowed are {allowed}.", "warning", name, at[0])
+    bad = [(position, cell) for position, cell in parsed.bad if not infinite[position]]
+    if not bad:
         return
-    at = [rows[position] for position, _ in parsed.bad]
-    what = f"Column '{name}' holds '{parsed.bad[0][1]}' in {_rows(at)}"
+    at = [rows[position] for position, _ in bad]
+    what = f"Column '{name}' holds '{bad[0][1]}' in {_rows(at)}"
     listed = name_some([str(level) for level in declared or ()], limit=20, quote=True)
     if known is None and not declared:
         if needed:
@@ -272,24 +300,36 @@ def _cell_faults(
 # The rows that are left ------------------------------------------------------------------------------------------
 
 
-def _judge_blanks(
-    frame: pd.DataFrame, blank: Mapping[str, Bools], missing: str, unanswered: str, faults: list[Fault]
-) -> Bools:
-    """Return which rows lack nothing needed, all of them unless ``missing="drop"``."""
+def _judge_lacking(
+    frame: pd.DataFrame,
+    columns: Mapping[str, tuple[Parsed, Bools]],
+    missing: str,
+    unanswered: str,
+    faults: list[Fault],
+) -> tuple[Bools, int]:
+    """Return which rows lack nothing needed, all unless ``missing="drop"``, and how many hold infinite numbers."""
     judged = analysed(frame)
-    if unanswered == "keep" and "correct" in frame:
-        judged &= frame["correct"].notna().to_numpy()
-    complete = np.ones(len(frame), dtype=bool)
-    for name, empty in blank.items():
-        lacking = empty if name in _STEERING else empty & judged
+    if unanswered == "keep" and "correct" in columns:
+        judged &= ~columns["correct"][0].blank
+    complete, endless = np.ones(len(frame), dtype=bool), np.zeros(len(frame), dtype=bool)
+    for name, (parsed, infinite) in columns.items():
+        lacking = parsed.blank if name in _STEERING else parsed.blank & judged
+        infinite = infinite & judged
         if missing == "drop":
-            complete &= ~lacking
-        elif lacking.any():
-            at = frame.index[lacking].tolist()
-            study = ' (in a study file, [exclusions] missing_response = "drop")' if name == "correct" else ""
-            message = f"Column '{name}' is blank in {_rows(at)}; fill it, or drop such rows with --missing drop{study}."
-            faults.append(Fault(message, "error", name, at[0]))
-    return complete
+            complete &= ~(lacking | infinite)
+            endless |= infinite
+            continue
+        for wrong, what, remedy in ((lacking, "blank", "fill"), (infinite, "infinite", "correct")):
+            if wrong.any():
+                at = frame.index[wrong].tolist()
+                allowed = COLUMNS[name].allowed if name in COLUMNS else "finite numbers"
+                only = f"; allowed are {allowed}" if what == "infinite" else ""
+                study = ' (in a study file, [exclusions] missing_response = "drop")' * (
+                    what == "blank" and name == "correct"
+                )
+                advice = f"{remedy} it, or drop such rows with --missing drop{study}"
+                faults.append(Fault(f"Column '{name}' is {what} in {_rows(at)}{only}; {advice}.", "error", name, at[0]))
+    return complete, int(endless.sum())
 
 
 def _settle(frame: pd.DataFrame, orders: Mapping[str, Sequence[str]], force: bool) -> pd.DataFrame:

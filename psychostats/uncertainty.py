@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from psychostats.errors import InputError
 from psychostats.intervals import Interval, Rope, row_of, summarise
-from psychostats.multiplicity import critical_value, p_values
+from psychostats.multiplicity import critical_value, p_values, resolve_adjustment
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -34,15 +34,20 @@ class Through:
 
     Parameters
     ----------
-    values
-        The quantity on that scale, shape ``(rows,)``: eta of a probability, the logarithm of a ratio. Given as values,
-        not as a function of the quantity, since a probability that rounds to 1 no longer knows its eta.
+    inner
+        The quantity on that scale, shape ``(rows,)``, or several, ``(rows, k)``: eta of a probability, the logarithm of
+        a ratio. Given as values, not as a function of the quantity, since a probability that rounds to 1 no longer
+        knows its eta.
     back
         Carries limits back, elementwise and increasing.
     """
 
-    values: Array
+    inner: Array
     back: Callable[[Array], Array]
+
+
+def _same(values: Array) -> Array:
+    return values
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Sampled:
     #: Whether marginal means average the linear predictor and are then carried to the response, as emmeans does;
     #: draws average on the scale that is asked for.
     on_link: ClassVar[bool] = False
+    #: Degrees of freedom of tests.
+    df: ClassVar[float] = np.nan
 
     def estimate(self, values: Array) -> Array:
         """Return the means, shape ``(k,)``."""
@@ -81,7 +88,13 @@ class Sampled:
         return summarise(values, interval, null=null, rope=rope)
 
     def limits(
-        self, values: Array, interval: Interval, adjust: str = "none", means: int | None = None
+        self,
+        values: Array,
+        interval: Interval,
+        *,
+        adjust: str = "none",
+        means: int | None = None,
+        through: Through | None = None,
     ) -> tuple[Array, Array]:
         """Return lower and upper limits, each of shape ``(k,)``.
 
@@ -96,30 +109,37 @@ class Sampled:
             all of them (Ruppert, Wand and Carroll 2003, section 6.5); they replace the interval's kind.
         means
             Not used.
+        through
+            Where simultaneous limits are made; the interval's own need no other scale.
 
         Raises
         ------
         InputError
             If the interval is none of draws, or the adjustment is one of tests.
         """
-        self.resolve(adjust)
+        self.adjustment(adjust)
         low, high = interval.of_draws(values)
         if adjust == "none" or values.shape[1] < 2 or len(values) < 2:
             return low, high
-        mean, sd = values.mean(axis=0), values.std(axis=0, ddof=1)
+        on = through or Through(values, _same)
+        mean, sd = on.inner.mean(axis=0), on.inner.std(axis=0, ddof=1)
         moving = sd > 0
-        most = (np.abs(values - mean)[:, moving] / sd[moving]).max(axis=1, initial=0.0)
+        most = (np.abs(on.inner - mean)[:, moving] / sd[moving]).max(axis=1, initial=0.0)
         c = np.quantile(most, interval.probability)
-        return mean - c * sd, mean + c * sd
+        return on.back(mean - c * sd), on.back(mean + c * sd)
 
-    def resolve(self, adjust: str) -> str:
-        """Return an adjustment that draws have, or refuse it."""
-        if adjust not in ("none", "mvt"):
+    def tests(self, values: Array, *, adjust: str = "none", means: int | None = None) -> dict[str, Array]:
+        """Return ``pd``, the share of draws on the larger side of zero, of each quantity, shape ``(k,)``."""
+        return {"pd": np.maximum((values > 0).mean(axis=0), (values < 0).mean(axis=0))}
+
+    def adjustment(self, asked: str | None, default: str = "none") -> str:
+        """Return the adjustment that was asked for, by default none, or refuse one that draws do not have."""
+        if asked not in (None, "none", "mvt"):
             raise InputError(
-                f"the adjustment '{adjust}' is of p-values, which draws do not have; allowed are none and mvt "
+                f"the adjustment '{asked}' is of p-values, which draws do not have; allowed are none and mvt "
                 "(simultaneous limits)."
             )
-        return adjust
+        return asked or "none"
 
 
 @dataclass(frozen=True)
@@ -138,6 +158,7 @@ class Delta:
 
     step: float = STEP
     on_link: ClassVar[bool] = True
+    df: ClassVar[float] = np.inf
 
     def gradient(self, values: Array) -> Array:
         """Return the quantities' gradient along the columns of L, shape ``(m, k)``."""
@@ -191,48 +212,61 @@ class Delta:
         InputError
             If the interval is no Wald interval.
         """
-        inner = through or Through(values, lambda x: x)
-        low, high = self.limits(inner.values[:, np.newaxis], interval)
-        limits = float(inner.back(low)[0]), float(inner.back(high)[0])
-        return row_of(float(values[0]), float(self.sd(values[:, np.newaxis])[0]), limits, interval)
+        columns = values[:, np.newaxis]
+        inner = through and Through(through.inner[:, np.newaxis], through.back)
+        low, high = self.limits(columns, interval, through=inner)
+        return row_of(float(values[0]), float(self.sd(columns)[0]), (float(low[0]), float(high[0])), interval)
 
     def limits(
-        self, values: Array, interval: Interval, adjust: str = "none", means: int | None = None
+        self,
+        values: Array,
+        interval: Interval,
+        *,
+        adjust: str = "none",
+        means: int | None = None,
+        through: Through | None = None,
     ) -> tuple[Array, Array]:
         """Return Wald limits, each of shape ``(k,)``, adjusted for the family of all k quantities.
 
         Parameters
         ----------
         values
-            Shape ``(rows, k)``, on the scale where they are nearly normal.
+            Shape ``(rows, k)``.
         interval
             Of kind ``wald``.
         adjust, means
             See `psychostats.multiplicity.critical_value`.
+        through
+            Where the limits are made; by default on the quantities' own scale.
 
         Raises
         ------
         InputError
             If the interval is no Wald interval, or the adjustment is unknown.
         """
-        estimate, se = self.estimate(values), self.sd(values)
+        on = through or Through(values, _same)
+        estimate, se = self.estimate(on.inner), self.sd(on.inner)
         low, high = interval.of_estimate(estimate, se)
-        if adjust == "none":
-            return low, high
-        c = critical_value(adjust, interval.probability, self.correlation(values), means)
-        return estimate - c * se, estimate + c * se
+        if adjust != "none":
+            c = critical_value(adjust, interval.probability, self.correlation(on.inner), means)
+            low, high = estimate - c * se, estimate + c * se
+        return on.back(low), on.back(high)
 
-    def p_values(self, values: Array, null: float = 0.0, adjust: str = "none", means: int | None = None) -> Array:
-        """Return two-sided p-values of the quantities against `null`, shape ``(k,)``; NaN where nothing varies."""
-        return p_values(adjust, self.ratios(values, null), self.correlation(values), means)
+    def tests(self, values: Array, *, adjust: str = "none", means: int | None = None) -> dict[str, Array]:
+        """Return ``z_ratio`` and the two-sided ``p_value`` of each quantity against zero, shape ``(k,)``.
 
-    def ratios(self, values: Array, null: float = 0.0) -> Array:
-        """Return the z-ratios of the quantities against `null`, shape ``(k,)``; NaN where nothing varies."""
-        se = self.sd(values)
-        # Rounding leaves differences of the order of eps / step where a quantity is the same at all points.
-        constant = se <= 1e-9 * np.maximum(1.0, np.abs(self.estimate(values)))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(constant, np.nan, (self.estimate(values) - null) / se)
+        Both are NaN where nothing varies: rounding leaves differences of the order of eps / step, which are no errors.
+        """
+        estimate, se = self.estimate(values), self.sd(values)
+        constant = se <= 1e-9 * np.maximum(1.0, np.abs(values).max(axis=0))
+        z = np.where(constant, np.nan, estimate / np.where(constant, 1.0, se))
+        return {"z_ratio": z, "p_value": p_values(adjust, z, self.correlation(values), means)}
+
+    def adjustment(self, asked: str | None, default: str = "none") -> str:
+        """Return the adjustment that was asked for, or refuse one that is unknown."""
+        if asked is not None:
+            resolve_adjustment(asked, 1, None)
+        return asked or default
 
     def correlation(self, values: Array) -> Array:
         """Return the correlation of the quantities, shape ``(k, k)``; that of a constant with others is 0."""

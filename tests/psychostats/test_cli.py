@@ -194,7 +194,7 @@ def test_effects_print_means_contrasts_and_slopes(fitted, run):
 def test_talk_goes_to_stderr_and_quiet_silences_it(folder, run):
     new = ("--draws", "20", "--tune", "20", "--chains", "2", "--formula", FORMULA)
     answer = run("fit", folder / "trials.csv", *new, "--out", folder / "talk")
-    assert answer.err.startswith(f"fitting {FORMULA} to 480 rows (auto: the only engine of this version")
+    assert answer.err.startswith(f"fitting {FORMULA} to 480 rows (auto: the only engine that samples in this version")
     assert f"written to {folder / 'talk'}" in answer.err
     assert "fitting" not in answer.out and "written" not in answer.out
     for quiet in (
@@ -232,6 +232,30 @@ def test_practice_and_catch_trials_are_set_aside_and_blanks_are_counted(folder, 
     )  # all of the first one's are set aside
 
 
+def test_infinite_numbers_are_refused_or_dropped_and_counted(folder, run):
+    frame = table()
+    frame.loc[[3, 8], "depth"] = np.inf
+    frame.loc[[8, 20], "correct"] = None
+    frame.loc[30, "depth"] = None
+    frame.to_csv(folder / "endless.csv", index=False)
+    given = (folder / "endless.csv", "--formula", FORMULA)
+    short = ("--draws", "20", "--tune", "20", "--chains", "2", "--out", folder / "endless")
+    for command, words in (("check", ()), ("fit", short)):
+        refused = run(command, *given, *words)
+        assert refused.code == 2
+        said = refused.out + refused.err
+        assert "error: Column 'correct' is blank in row 10 (and 1 more row); fill it, or drop such rows" in said
+        assert "error: Column 'depth' is blank in row 32; fill it, or drop such rows" in said
+        assert "error: Column 'depth' is infinite in row 5 (and 1 more row); allowed are finite numbers from 0" in said
+    assert not (folder / "endless").exists()
+    both = "2 rows that lack a value and 2 rows with an infinite one"
+    answer = run("check", *given, "--missing", "drop")
+    assert answer.code == 0 and f"476 trials of 16 participants, {both} dropped, 0 errors" in answer.err
+    answer = run("fit", *given, *short, "--missing", "drop", "--json")
+    assert f"dropped: {both}\n" in answer.err
+    assert (answer.data["fit"]["n_trials"], answer.data["fit"]["n_dropped"]) == (476, 4)
+
+
 def test_columns_are_mapped(folder, run):
     table().rename(columns={"participant": "who", "correct": "hit"}).to_csv(folder / "mapped.csv", index=False)
     maps = ("--map", "participant=who", "--map", "correct = hit")
@@ -261,7 +285,7 @@ BAD = [
     (("fit", "trials.csv", *F, "--lapse", "estimate"), "a lapse rate cannot be estimated by this version"),
     (("fit", "trials.csv", *F, "--lapse", "1"), "the lapse rate 1 is outside [0, 1)"),
     (("fit", "trials.csv", *F, "--engine", "stan"), "the engine 'stan' is unknown"),
-    (("fit", "trials.csv", *F, "--engine", "laplace"), "is not part of this version; use --engine pymc"),
+    (("fit", "trials.csv", *F, "--engine", "nuts"), "is not part of this version; use --engine pymc"),
     (("fit", "trials.csv", *F, "--prior", "b normal(0, 1)"), "the prior 'b normal(0, 1)' cannot be read"),
     (("fit", "trials.csv", *F, "--prior", "sd_pair ~ normal(0, 1)"), "matches no parameter of the model"),
     (("fit", "trials.csv", *F, "--prior", "sd ~ lkj(2)"), "lkj in 'sd ~ lkj(2)' cannot serve sd"),

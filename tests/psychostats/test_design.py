@@ -1,6 +1,8 @@
 """Design matrices against R's model.matrix and lme4's fits, and the coding as something learned once."""
 
+import decimal
 import json
+import operator
 import os
 import re
 import time
@@ -309,27 +311,130 @@ def test_a_term_twice_in_one_group_is_refused(trials):
 
 
 @pytest.mark.parametrize(
-    ("text", "lost"),
+    ("text", "why"),
     [
-        ("correct ~ depth + twice", "twice"),
-        ("correct ~ twice + depth", "depth"),
-        ("correct ~ one + depth", "one"),
-        ("correct ~ batch + copy", "copyB"),
-        ("correct ~ batch * holes", "batchB:holesv"),
-        ("correct ~ depth + twice + one + size", "twice, one"),
-        ("correct ~ depth * nought", "nought, depth:nought"),
+        ("depth + twice", "twice follows from Intercept, depth; leave it"),
+        ("twice + depth", "depth follows from Intercept, twice; leave it"),
+        ("depth + size + I(depth - 3 * size)", r"I\(depth - 3 \* size\) follows from depth, size; leave it"),
+        ("one + depth", "one is 5 in every trial; leave it"),
+        ("depth * nought", "nought is 0 in every trial; depth:nought is 0 in every trial; leave them"),
+        ("depth + twice + one + size", "twice follows from Intercept, depth; one is 5 in every trial; leave them"),
+        ("batch + copy", "copyB follows from batchB; leave it"),
+        ("0 + batch + one", "one follows from batchA, batchB; leave it"),
+        ("depth + flag:I(one - 5)", r"flagFalse:I\(one - 5\) is 0 in every trial; flagTrue:.* leave them"),
     ],
 )
-def test_dependent_columns_are_refused_by_name(trials, text, lost):
+def test_dependent_columns_are_refused_with_what_they_follow_from(trials, text, why):
     data = trials.assign(twice=3 - 2 * trials["depth"], one=5.0, copy=trials["batch"], nought=0.0)
+    with pytest.raises(FormulaError, match=f"^these trials cannot tell all fixed effects apart: {why} .*out of the"):
+        learn(f"correct ~ {text}", data)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("batch * holes", "batch x holes has no trials in the cell batch B, holes v, so batchB:holesv cannot be "),
+        ("holes * batch", "holes x batch has no trials in the cell holes v, batch B, so holesv:batchB cannot be "),
+        ("0 + batch:holes", "batch x holes has no trials in the cell batch B, holes v, so batchB:holesv cannot be "),
+        ("C(batch, sum) * holes", r"batch x holes has no trials in the cell batch B, holes v, so C\(batch, sum\)1:h"),
+        ("depth * batch * holes", "batch x holes .* so batchB:holesv, depth:batchB:holesv cannot be estimated; leave "),
+        (
+            "batch * flag * holes",
+            "batch x holes has no trials in the cell batch B, holes v, so batchB:holesv, batchB:flagTrue",
+        ),
+        ("C(kind) * holes", "kind x holes has no trials in the cells kind 2, holes v | kind 4, holes u, so C"),
+        (
+            "C(row) * C(twin)",
+            r"row x twin has no trials in the cells (row 0, twin \d+ \| ){4}row 0, twin 5 and 85 more",
+        ),
+    ],
+)
+def test_empty_cells_are_named(trials, text, why):
+    n = len(trials)
+    data = trials.assign(kind=np.tile([1, 2, 3, 4], n // 4), row=np.arange(n) % 10)
+    data["twin"] = data["row"]
     data["holes"] = np.where((data["batch"] == "A") & data["flag"], "v", "u")  # no 'v' in batch B
-    with pytest.raises(FormulaError, match=f"apart: {lost} follows from"):
-        learn(text, data)
+    if "kind" in text:
+        data["holes"] = np.where(data["kind"] == 4, "v", np.where((data["kind"] == 2) | data["flag"], "u", "v"))
+    why = why if "\\" in why else why.replace("|", "[|]")
+    with pytest.raises(FormulaError, match=why) as caught:
+        learn(f"correct ~ {text}", data)
+    assert "\n" not in str(caught.value)
+    learn("correct ~ batch + holes + depth", data)  # a sum needs no cell
+
+
+def test_a_group_effect_of_a_constant_is_refused(trials):
+    data = trials.assign(one=5.0)
+    for bar, name in (
+        ("(one | participant)", "one"),
+        ("(depth + I(one - 5) || participant)", r"I\(one - 5\)"),
+        ("(0 + I(0 * one) | participant)", r"I\(0 \* one\)"),
+    ):
+        with pytest.raises(FormulaError, match=f"asks for an effect of '{name}', which is [05] in every trial; leave"):
+            learn(f"correct ~ depth + {bar}", data)
+    assert learn("correct ~ depth + (0 + one | participant)", data).random(data)[0].terms == ("one",)
 
 
 def test_more_columns_than_trials_are_refused(trials):
-    with pytest.raises(FormulaError, match="cannot tell all fixed effects apart"):
+    with pytest.raises(FormulaError, match="apart: 4 are fewer than the 6 fixed effects; leave them out"):
         learn("correct ~ poly(size, 2) * depth", trials.iloc[:4])
+    many = pd.DataFrame({"y": [0, 1] * 50, "a": np.arange(100), "b": np.arange(100)})
+    start = time.perf_counter()
+    with pytest.raises(FormulaError, match="10,000 columns or more for 100 trials; ask for fewer"):
+        learn("y ~ C(a) * C(b)", many)
+    assert time.perf_counter() - start < 1
+
+
+def exactly(x, degree):
+    """Centre, standardise and orthogonalise in 60 digits, as `center`, `scale` and `poly` should."""
+    with decimal.localcontext(prec=60):
+        values = [decimal.Decimal(float(one)) for one in x]
+        mean = sum(values) / len(values)
+        centred = [one - mean for one in values]
+        sd = (sum(one * one for one in centred) / (len(values) - 1)).sqrt()
+        basis = [[decimal.Decimal(1)] * len(values)]
+        for power in range(1, degree + 1):
+            column = [one**power for one in centred]
+            for other in basis:
+                share = sum(map(operator.mul, column, other)) / sum(one * one for one in other)
+                column = [one - share * two for one, two in zip(column, other, strict=True)]
+            basis.append(column)
+        lengths = [sum(one * one for one in column).sqrt() for column in basis]
+        poly = [[float(one / size) for one in column] for column, size in zip(basis, lengths, strict=True)][1:]
+        return np.array([[*map(float, centred)], [float(one / sd) for one in centred], *poly]).T
+
+
+@pytest.mark.parametrize(
+    ("factor", "shift", "right"),
+    [(1e12, 0, 1e-13), (1e-12, 0, 1e-13), (1e12, 1e12, 1e-13), (1, 1e6, 1e-9), (1, 1e8, 1e-7), (1e29, 0, 1e-13)],
+)
+def test_calls_are_right_for_numbers_of_any_size(factor, shift, right):
+    x = np.random.default_rng(3).normal(size=50) * factor + shift
+    data = pd.DataFrame({"y": [0, 1] * 25, "x": x})
+    coding = learn("y ~ center(x)", data), learn("y ~ scale(x) + I(scale(x)^2)", data), learn("y ~ poly(x, 2)", data)
+    made = np.column_stack([coding[0].fixed(data)[:, 1], coding[1].fixed(data)[:, 1], coding[2].fixed(data)[:, 1:]])
+    expected = exactly(x, 2)
+    np.testing.assert_allclose(made / np.abs(expected).max(axis=0), expected / np.abs(expected).max(axis=0), atol=right)
+    np.testing.assert_array_equal(learn("y ~ x", data).fixed(data)[:, 1], x)
+
+
+@pytest.mark.parametrize("call", ["x", "scale(x)", "center(x)", "poly(x, 2)", "bs(x)", "I(x - 1)", "offset(x)"])
+def test_numbers_whose_digits_are_spent_are_refused(call):
+    x = np.random.default_rng(3).normal(size=50)
+    for values, why in (
+        (x + 1e12, r"column 'x' varies by 6\.\d+ around 1e\+12, which leaves too few of the 16 digits"),
+        (-1e16 + 3 * x, "column 'x' varies by"),
+        (x * 1e200, r"column 'x' reaches 3\.\d+e\+200; sizes from 1e-30 to 1e\+30 can be analysed, so rescale"),
+        (x * 1e-200, "column 'x' reaches 3.*e-200"),
+        (np.where(x > 0, np.inf, x), "'x' takes finite numbers"),
+    ):
+        with pytest.raises(InputError, match=why):
+            learn(f"y ~ 1 + {call}", pd.DataFrame({"y": [0, 1] * 25, "x": values}))
+
+
+def test_large_squares_are_no_constant():
+    x = np.random.default_rng(3).normal(size=50) * 1e25  # the square of the power is no number
+    assert learn("y ~ x + I(x^8)", pd.DataFrame({"y": [0, 1] * 25, "x": x})).names == ("Intercept", "x", "I(x^8)")
 
 
 @pytest.mark.parametrize("n", [40, 100_000])
@@ -361,7 +466,14 @@ def test_a_narrow_predictor_far_from_zero_is_no_constant(n):
         ("correct ~ 0 + (1 | batch)", "leaves no column"),
         ("correct ~ depth + (0 | batch)", "leaves no column"),
         ("correct ~ Intercept", "two columns .* would both be called 'Intercept'"),
-        ("correct ~ bs(depth, df = 2)", "cannot be coded"),
+        ("correct ~ 0 + poly(depth, 4)", r"poly\(\) needs more values than its degree, and there are only 4 of depth"),
+        ("correct ~ 1 + (poly(log(size), 80) | batch)", "there are only 80 of size"),
+        ("correct ~ poly(batch)", r"a factor stands where a number is needed \('batch'\)"),
+        ("correct ~ 1 + (bs(flag) | batch)", r"a factor stands where a number is needed \('flag'\)"),
+        ("correct ~ I(size + 1 / 0)", r"'I\(size \+ 1/0\)' in .* cannot be coded: a number is divided by zero\.$"),
+        ("correct ~ I(size + 9^9^9^9)", r"'I\(size \+ 9\^9\^9\^9\)' in .* cannot be coded: a number in it is too"),
+        ("correct ~ bs(center(log(-size)))", "is not finite in 80 of 80 trials"),
+        ("correct ~ log(depth)", "is not finite in 20 of 80 trials"),
     ],
 )
 def test_a_formula_that_does_not_fit_its_trials_is_refused(trials, text, message):
@@ -395,7 +507,7 @@ def test_new_rows_that_cannot_be_coded_are_refused(trials):
     for wrong in (["a", "b", "c"], [0.0, np.inf, 1.0], [True, False, True]):
         with pytest.raises(InputError, match="'depth' takes finite numbers"):
             coding.fixed(new.assign(depth=wrong))
-    with pytest.raises(InputError, match="these rows cannot be coded"):
+    with pytest.raises(InputError, match=r"a spline reaches no further than the trials .* \(depth from 0 to 1\)\.$"):
         coding.fixed(new.assign(depth=[0.0, 0.5, 1.01]))  # beyond the splines' boundary knots
 
 

@@ -13,8 +13,8 @@ import pytest
 from scipy import stats
 from studies import known_fit
 
-from psychostats.design import Block, Design
 from psychostats import netcdf
+from psychostats.design import Block, Design
 from psychostats.draws import TERM_COLUMNS, Draws, diagnose, label
 from psychostats.errors import FitError
 from psychostats.fit import Fit

@@ -15,8 +15,8 @@ import pytest
 
 from psychostats.columns import order_levels
 from psychostats.design import code
-from psychostats.errors import FitError, InputError
 from psychostats.engines import resolve_engine
+from psychostats.errors import FitError, InputError
 from psychostats.fit import Fit, load_fit, plain, select_rows
 from psychostats.intervals import Interval
 from psychostats.spec import specify
@@ -162,7 +162,12 @@ def test_rows_with_missing_values_are_refused_or_dropped_and_counted(
     holes.loc[[3, 11], "contrast"] = np.nan
     holes.loc[[11, 20], "observer"] = None
     holes.loc[30, "right"] = np.nan
-    with pytest.raises(InputError, match=r"^4 rows lack a value .* column 'right', row 30; .*--missing drop"):
+    with pytest.raises(
+        InputError,
+        match=r"^4 rows lack a finite value .*: 'right' is missing in row 30, "
+        r"'contrast' is missing in 2 rows, the first row 3, 'observer' is missing in 2 rows, the first row 11; .*"
+        r"--missing drop",
+    ):
         quick(trials=holes)
     made = quick(trials=holes, missing="drop", out=tmp_path / "fit")
     assert len(made.data) == 56 and made.summary()["fit"]["n_dropped"] == 4

@@ -2,6 +2,7 @@
 
 import builtins
 import string
+import time
 
 import pandas as pd
 import pytest
@@ -139,7 +140,14 @@ FAULTS = {
     "y ~ poly(x, 0)": "poly",
     "y ~ bs(x, df = 4, df = 4)": "bs",
     "y ~ bs(x, knots = 4)": "bs",
+    "y ~ bs(x, 2)": "bs",
+    "y ~ bs(x, df = 4, degree = 5)": "bs",
     "y ~ scale(poly(x, 2))": "poly",
+    "y ~ x * 1": "1",
+    "y ~ 1:x": "1:x",
+    "y ~ (1 + x) * z": "1 + x",
+    "y ~ 0 * x": "0 * x",
+    "y ~ z + (1 * x | g)": "1 * x",
     "y ~ log(C(f))": "C(f)",
     "y ~ C(log(x))": "C(log",
     "y ~ C(x, helmert)": "helmert",
@@ -314,6 +322,29 @@ def test_parentheses_within_a_bar_are_opened_too():
 def test_nothing_can_be_removed_within_parentheses_that_are_multiplied(text):
     with pytest.raises(FormulaError, match="can be removed only outside parentheses"):
         parse_formula(text)
+
+
+def test_products_that_would_run_for_hours_are_refused_at_once():
+    names = [f"x{i}" for i in range(20)]
+    start = time.perf_counter()
+    for right in (
+        "*".join(names),
+        f"({'+'.join(names[:5])})^9",
+        f"({'+'.join(names)})^2 * ({'+'.join(names)})^2",
+        "(" * 12 + "a + b" + ")^9" * 12,
+        f"1 + ({'*'.join(names)} | g)",
+        f"({'+'.join(names)}):({'+'.join(names)}):({'+'.join(names)})",
+    ):
+        with pytest.raises(FormulaError, match=r"multiplied out, .* has more than 2,000 terms; ask for fewer"):
+            parse_formula(f"y ~ {right}")
+    assert time.perf_counter() - start < 1
+    for right in ("*".join(names[:10]), f"({'+'.join(names)})^2", "(a + b)^9", "a^9^9^9", "a/b/c + (a*b*c | g)"):
+        parse_formula(f"y ~ {right}")
+
+
+def test_messages_write_a_formula_as_its_user_did():
+    (bar,) = parse_formula("y ~ 1 + (C(f, sum) + I(x^2) + (a + b)^2 | g)").bars
+    assert str(bar) == "(C(f, sum) + I(x^2) + (a + b)^2 | g)"
 
 
 def test_formulas_that_no_parser_survives_are_refused():

@@ -122,7 +122,7 @@ def test_dates_and_lists_in_parquet_are_kept_as_text(tmp_path: Path) -> None:
     [
         ("conv10,True", "conv10,2", "correct", "'2' in row 3; allowed are 0 and 1"),
         ("conv9,1,0.5", "conv9,1,fast", "rt", "'fast' in row 2; allowed are finite numbers (seconds)"),
-        ("conv9,1,0.5", "conv9,1,inf", "rt", "'inf' in row 2; allowed are finite numbers"),
+        ("conv9,1,0.5", "conv9,1,inf", "rt", "is infinite in row 2; allowed are finite numbers (seconds)"),
         ("conv9,1,0.5", "conv9,1,1_0", "rt", "'1_0' in row 2"),
         ("1,1,local,0", "1,1,local,zero", "depth", "'zero' in row 2"),
         ("1,2,dist", "1,2.5,dist", "trial", "'2.5' in row 3; allowed are whole numbers from 1"),
@@ -288,6 +288,57 @@ def test_blank_cells_are_errors_dropped_or_left_to_an_exclusion_rule(tmp_path: P
     assert frame["correct"].isna().tolist() == [False, True, False, False]
     blank = write(tmp_path, "participant,correct\np1,\np2,NA\n")
     assert "No trial is left" in only(blank, needed=["correct"], missing="drop")
+
+
+@pytest.mark.parametrize("stored", ["csv", "frame", "words"])
+def test_infinite_cells_are_errors_or_dropped_and_never_make_text_of_a_column(tmp_path: Path, stored: str) -> None:
+    text = "participant,phase,correct,x,spare\n" + "".join(
+        f"p{row},{'practice' if row == 2 else 'main'},1,{x},{spare}\n"
+        for row, (x, spare) in enumerate(
+            [("-inf", 1), (0.5, "Infinity"), ("inf", 2), ("", 3), ("1e999", 4), (1.5, 5), ("-Inf", 6), (2.5, 7)], 2
+        )
+    )
+    source: Any = write(tmp_path, text)
+    if stored != "csv":
+        source = pd.read_csv(source, dtype={"x": str} if stored == "words" else None)
+        source.index = pd.RangeIndex(2, 10, name="row")
+    said = [(fault.severity, fault.row, fault.message) for fault in check_trials(source, needed=["correct", "x"])]
+    advice = "or drop such rows with --missing drop."
+    assert said == [
+        ("error", 5, f"Column 'x' is blank in row 5; fill it, {advice}"),
+        (
+            "error",
+            4,
+            f"Column 'x' is infinite in row 4 (and 2 more rows); allowed are finite numbers; correct it, {advice}",
+        ),
+        (
+            "warning",
+            3,
+            "Column 'spare' is infinite in row 3, read as missing as nothing needs it; allowed are finite numbers.",
+        ),
+    ]
+    table = examine_trials(source, needed=["correct", "x"], missing="drop")
+    assert table.errors == ()
+    assert (table.n_dropped, table.n_infinite) == (4, 3)
+    assert table.frame.index.tolist() == [2, 3, 7, 9]  # the practice trial may have anything
+    assert table.frame["x"].isna().tolist() == [True, False, False, False]
+    assert table.frame["x"].tolist()[1:] == (["0.5", "1.5", "2.5"] if stored == "words" else [0.5, 1.5, 2.5])
+
+
+def test_an_infinite_answer_is_not_an_unanswered_trial(tmp_path: Path) -> None:
+    path = write(tmp_path, "participant,correct,rt\np1,inf,1\np1,,inf\np1,1,1\n")
+    options: Any = {"needed": ["correct", "rt"], "unanswered": "keep"}
+    assert messages(path, **options) == [
+        "Column 'correct' is infinite in row 2; allowed are 0 and 1 (or False and True); correct it, or drop such rows "
+        "with --missing drop."
+    ]  # the rule that removes row 3 removes its response time too
+
+
+def test_a_word_that_looks_infinite_is_a_level_where_levels_are_words(tmp_path: Path) -> None:
+    path = write(tmp_path, "participant,correct,duration,kind\np1,1,50,inf\np1,0,inf,sup\np1,1,100,inf\n")
+    frame = read_trials(path, needed=["duration", "kind"], levels={"duration": ["50", "100", "inf"]})
+    assert frame["duration"].tolist() == ["50", "inf", "100"]
+    assert frame["kind"].tolist() == ["inf", "sup", "inf"]
 
 
 def test_duplicated_trials_are_named_by_participant_experiment_phase_and_block(tmp_path: Path) -> None:

@@ -190,12 +190,12 @@ def test_simultaneous_limits_hold_their_share_of_draws_together():
     rng = np.random.default_rng(5)
     D, _ = pairwise(3)
     draws = rng.normal(size=(40_000, 3)) @ D.T + 1.0
-    low, high = Sampled().limits(draws, Interval("eti", 0.95), "mvt")
+    low, high = Sampled().limits(draws, Interval("eti", 0.95), adjust="mvt")
     assert ((draws >= low) & (draws <= high)).all(axis=1).mean() == pytest.approx(0.95, abs=1e-4)
     np.testing.assert_allclose((high - low) / 2 / draws.std(axis=0), 2.3437, atol=0.03)
     np.testing.assert_allclose(Sampled().limits(draws, Interval())[0], np.quantile(draws, 0.025, axis=0))
     with pytest.raises(InputError, match="allowed are none and mvt"):
-        Sampled().limits(draws, Interval(), "tukey")
+        Sampled().limits(draws, Interval(), adjust="tukey")
 
 
 # --- Effects at a maximum ---------------------------------------------------------------------------------------------

@@ -1,0 +1,199 @@
+"""Several maxima of the likelihood side by side: AIC, BIC and likelihood-ratio tests, as R's ``anova`` has them.
+
+In: fits by name.  Out: one table, or a sentence that says why the fits cannot be compared.  Knows nothing of how a fit
+was made, nor of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from psychostats.design import Block
+from psychostats.errors import InputError
+from psychostats.fit import Fit
+from psychostats.maximum import Method
+
+Array: TypeAlias = npt.NDArray[np.float64]
+
+COMPARISON_COLUMNS = (
+    "model",
+    "formula",
+    "family",
+    "df",
+    "logLik",
+    "AIC",
+    "BIC",
+    "delta_AIC",
+    "weight_AIC",
+    "against",
+    "chisq",
+    "chisq_df",
+    "p_value",
+    "boundary",
+    "p_boundary",
+)
+
+
+def compare(fits: Mapping[str, Fit]) -> pd.DataFrame:
+    """Compare fits of the same trials.
+
+    Parameters
+    ----------
+    fits
+        Maxima of the likelihood (engine laplace) by name, two or more.
+
+    Returns
+    -------
+    DataFrame
+        Columns `COMPARISON_COLUMNS`, the model with the fewest parameters first. ``delta_AIC`` is to the smallest AIC,
+        ``weight_AIC`` exp(-delta / 2) as a share of the sum (Akaike weights). A model that holds the one before as a
+        special case is tested ``against`` it: ``chisq`` is twice the difference in log-likelihood, ``p_value`` its
+        chi-squared tail with ``chisq_df`` degrees of freedom. Where the smaller model fixes an SD at zero, ``boundary``
+        names it: zero is the end of its range, so ``p_value`` is too large; ``p_boundary`` is the tail of the equal
+        mixture of chi-squared laws with ``chisq_df - 1`` and ``chisq_df`` degrees, which holds where one term was added
+        (Stram and Lee 1994), else NaN.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two fits, or they do not compare: draws, other rows, trials beside counts, a measurement
+        beside answers, REML beside ML or with other fixed parts, Laplace's approximation beside quadrature.
+    """
+    if len(fits) < 2:
+        raise InputError("a comparison needs two fits at least.")
+    _refuse_draws(fits)
+    (first, one), *others = fits.items()
+    for name, other in others:
+        reason = _incomparable(one, other)
+        if reason:
+            raise InputError(f"{first} and {name} cannot be compared: {reason}.")
+    rows: list[dict[str, Any]] = []
+    for name, fit in sorted(fits.items(), key=lambda item: (item[1].likelihood["df"], -item[1].likelihood["logLik"])):
+        rows.append({"model": name, "formula": fit.spec.formula.text, "family": fit.spec.family.describe()})
+        rows[-1] |= {key: fit.likelihood[key] for key in ("df", "logLik", "AIC", "BIC")}
+    for smaller, larger in pairwise(rows):
+        larger |= _test(smaller, larger, fits[smaller["model"]], fits[larger["model"]])
+    table = pd.DataFrame(rows)
+    delta = table["AIC"] - table["AIC"].min()
+    weight = np.exp(-0.5 * delta)
+    table = table.assign(delta_AIC=delta, weight_AIC=weight / weight.sum())
+    return table.reindex(columns=list(COMPARISON_COLUMNS))
+
+
+def _refuse_draws(fits: Mapping[str, Fit]) -> None:
+    drawn = [name for name, fit in fits.items() if not fit.is_maximum]
+    if drawn and len(drawn) < len(fits):
+        maximum = next(name for name in fits if name not in drawn)
+        raise InputError(
+            f"{drawn[0]} holds draws from a posterior and {maximum} a maximum of the likelihood: LOO of the one and "
+            "AIC of the other are on different scales; fit both with the same engine."
+        )
+    if drawn:
+        raise InputError(
+            "fits that hold draws cannot be compared in this version (LOO); fit the models with --engine laplace to "
+            "compare their AIC."
+        )
+
+
+def _incomparable(one: Fit, other: Fit) -> str:
+    """Return why two maxima cannot be compared; empty where they can."""
+    a, b = one.spec.formula.response, other.spec.formula.response
+    if a.counts != b.counts:
+        return "one models single trials and the other counts, whose likelihoods differ by a constant"
+    if a != b:
+        return f"they model other responses, {', '.join(a.columns)} and {', '.join(b.columns)}"
+    if one.spec.family.binary != other.spec.family.binary:
+        return "one models answers and the other measurements"
+    if len(one.data) != len(other.data):
+        return f"they were fitted to {len(one.data):,} and {len(other.data):,} rows; AIC is for the same trials"
+    shared = [name for name in one.data.columns if name in other.data.columns]
+    if not _same_rows(one.data[shared], other.data[shared]):
+        return f"they were fitted to other trials (their columns {', '.join(shared)} differ)"
+    how, what = one.settings, other.settings
+    assert isinstance(how, Method) and isinstance(what, Method)
+    if how.reml != what.reml:
+        return "one was fitted by REML and the other by maximum likelihood"
+    if how.reml and not (one.design.names == other.design.names and np.allclose(one.design.X, other.design.X)):
+        return "their fixed parts differ, and REML likelihoods are of other data then; fit both without --reml"
+    if how.quadrature != what.quadrature:
+        return f"one likelihood was taken with {how.quadrature} nodes and the other with {what.quadrature}"
+    return ""
+
+
+def _same_rows(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether two tables hold the same rows, in any order."""
+    if _in_one_order(one, other):
+        return True
+    names = list(one.columns)
+    a, b = (table.astype(str).sort_values(names, ignore_index=True) for table in (one, other))
+    return a.equals(b)
+
+
+def _in_one_order(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    return all(np.array_equal(one[name].to_numpy(), other[name].to_numpy()) for name in one.columns)
+
+
+def _test(smaller: Mapping[str, object], larger: Mapping[str, object], one: Fit, other: Fit) -> dict[str, object]:
+    """Return the likelihood-ratio test of a model against a smaller one; nothing where they are not nested."""
+    extra = one.likelihood["df"], other.likelihood["df"]
+    shared = [name for name in one.data.columns if name in other.data.columns]
+    if extra[0] >= extra[1] or not _in_one_order(one.data[shared], other.data[shared]) or not _nested(one, other):
+        return {}
+    df = int(extra[1] - extra[0])
+    # A larger model fits no worse; what falls short is the optimiser's tolerance.
+    chisq = max(0.0, 2.0 * (other.likelihood["logLik"] - one.likelihood["logLik"]))
+    found: dict[str, object] = {
+        "against": smaller["model"],
+        "chisq": chisq,
+        "chisq_df": df,
+        "p_value": float(stats.chi2.sf(chisq, df)),
+    }
+    added = sorted(_sds(other.design.blocks) - _sds(one.design.blocks))
+    if added:
+        found["boundary"] = ", ".join(added)
+        if len(added) == 1 and len(one.design.names) == len(other.design.names):
+            below = stats.chi2.sf(chisq, df - 1) if df > 1 else float(chisq <= 0)
+            found["p_boundary"] = float(0.5 * below + 0.5 * stats.chi2.sf(chisq, df))
+    return found
+
+
+def _sds(blocks: Iterable[Block]) -> set[str]:
+    return {f"sd_{block.group}__{term}" for block in blocks for term in block.terms}
+
+
+def _nested(one: Fit, other: Fit) -> bool:
+    """Whether the first model is a special case of the second."""
+    if one.spec.family != other.spec.family or not np.allclose(one.design.offset, other.design.offset):
+        return False
+    return _spans(other.design.X, one.design.X) and all(
+        _holds(other.design.blocks, block) for block in one.design.blocks
+    )
+
+
+def _holds(blocks: Iterable[Block], part: Block) -> bool:
+    """Whether some block leaves a smaller one's covariance free."""
+    for block in blocks:
+        same = block.group == part.group and np.array_equal(block.index, part.index)
+        if not same or not _spans(block.Z, part.Z):
+            continue
+        if block.structure == "correlated" or len(part.terms) == 1 == len(block.terms):
+            return True
+        if part.structure != "correlated" and all(
+            any(_spans(wide[:, np.newaxis], narrow[:, np.newaxis]) for wide in block.Z.T) for narrow in part.Z.T
+        ):
+            return True
+    return False
+
+
+def _spans(wide: Array, narrow: Array) -> bool:
+    """Whether every column of `narrow` is a combination of those of `wide`."""
+    size = np.maximum(np.linalg.norm(wide, axis=0), np.finfo(float).tiny)
+    left = narrow - wide / size @ np.linalg.lstsq(wide / size, narrow, rcond=None)[0]
+    return bool(np.all(np.linalg.norm(left, axis=0) <= 1e-8 * np.linalg.norm(narrow, axis=0)))

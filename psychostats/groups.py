@@ -1,0 +1,79 @@
+"""What is wrong with group effects before anything is fitted: too many of them, or one observation for each.
+
+In: a `Design`.  Out: sentences with their severity.  Fits nothing.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from psychostats.design import Block, Design
+
+Severity: TypeAlias = Literal["error", "warning"]
+
+
+def group_faults(design: Design, *, continuous: bool = False) -> list[tuple[Severity, str]]:
+    """Say which group effects the trials cannot tell from the chance of single trials.
+
+    Parameters
+    ----------
+    design
+        Of the trials that are to be fitted.
+    continuous
+        Whether the response is a measurement, so that a level of one row cannot be told from the residual.
+
+    Returns
+    -------
+    list
+        A severity and a sentence for each block at fault, at most one a block, in the design's order.
+    """
+    found: list[tuple[Severity, str]] = []
+    trials = int(design.trials.sum())
+    for block in design.blocks:
+        effects = len(block.levels) * len(block.terms)
+        if effects > trials:
+            size = f"{len(block.levels):,} levels x {len(block.terms)} term{'s' * (len(block.terms) > 1)}"
+            found.append(
+                (
+                    "error",
+                    f"group '{block.group}' has more random effects than observations: {size} = {effects:,}, and "
+                    f"{trials:,} {'rows' if continuous else 'trials'}; leave out slopes, or the group.",
+                )
+            )
+        elif single_rows(block):
+            which = "the residual" if continuous else "overdispersion of counts, or the chance of a single trial"
+            found.append(
+                (
+                    "error" if continuous else "warning",
+                    f"every level of {block.group} has one observation only, so that its effect is {which}; "
+                    f"{'leave the group out' if continuous else 'read it as that, or leave the group out'}.",
+                )
+            )
+    for one, other in combinations(design.blocks, 2):
+        if one.group != other.group and _alike(one, other):
+            found.append(
+                (
+                    "error",
+                    f"{one.group} and {other.group} divide the trials alike, so that their SDs cannot be told apart; "
+                    f"leave out ({' + '.join(other.terms)} | {other.group})".replace("Intercept", "1")
+                    + ".",
+                )
+            )
+    return found
+
+
+def _alike(one: Block, other: Block) -> bool:
+    """Whether two groups have the same rows in their levels, and a column in common."""
+    if len(one.levels) != len(other.levels):
+        return False
+    if not any(np.array_equal(a, b) for a in one.Z.T for b in other.Z.T):
+        return False
+    return len(np.unique(one.index * len(other.levels) + other.index)) == len(one.levels)
+
+
+def single_rows(block: Block) -> bool:
+    """Whether every level of a group has one row only."""
+    return bool((np.bincount(block.index[block.index >= 0], minlength=len(block.levels)) == 1).all())
