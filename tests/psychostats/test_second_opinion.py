@@ -141,7 +141,9 @@ def test_outcomes_that_nearly_separate_have_an_estimate():
     np.testing.assert_allclose(made.b, glm_by_hand("y ~ x", near).params, rtol=1e-5)
     assert np.abs(made.b[0] + made.b[1] * near["x"]).max() > 10
     near.loc[near["x"].sub(0.1).abs() < 0.18, "y"] ^= 1  # so far that the library finds an estimate without errors
-    with pytest.raises(InputError, match=r"\(cluster-robust\) found no estimate for 1,200 trials: its standard errors are"):
+    with pytest.raises(
+        InputError, match=r"\(cluster-robust\) found no estimate for 1,200 trials: its standard errors are"
+    ):
         fit_robust(design("y ~ x + (1 | g)", near), "g")
 
 
