@@ -192,6 +192,17 @@ def kept(row: dict[str, Any]) -> bool:
     return not slow and row["peak_mb"] * 1e6 <= size.memory
 
 
+def _record(table: pd.DataFrame) -> None:
+    """Write the sizes that were timed, beside those that the file has already."""
+    table = table.assign(data="simulated")
+    if OUT.exists():
+        held = pd.read_csv(OUT)
+        held = held[~held["size"].isin(table["size"])]
+        table = pd.concat([held, table]) if len(held) else table
+    table = table.sort_values("size", key=lambda names: names.map(list(SIZES).index))
+    table.round(4).to_csv(OUT, index=False)
+
+
 def _output(command: list[str], environment: dict[str, str]) -> str:
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout.strip().splitlines()[-1]
@@ -222,14 +233,8 @@ def main() -> int:
         rows.append(compare(name, asked.runs or SIZES[name].runs, with_glmer=with_glmer))
         print(f"{name} done", file=sys.stderr, flush=True)
     table = pd.DataFrame(rows)
-    # Sizes not asked for keep their lines; without glmer nothing is written, since the comparison is the file's point.
-    if with_glmer or set(asked.sizes) == {"huge"}:
-        held = pd.read_csv(OUT) if OUT.exists() else table.head(0)
-        held = held[~held["size"].isin(asked.sizes)]
-        every = pd.concat([held, table]) if len(held) else table
-        every.assign(data="simulated").set_index("size").loc[[n for n in SIZES if n in set(every["size"])]].round(
-            4
-        ).to_csv(OUT)
+    if with_glmer or set(asked.sizes) == {"huge"}:  # the comparison is the file's point
+        _record(table)
     print("SIMULATED trials; seconds are medians by the wall, _cpu of the processor.")
     print(table.round(3).set_index("size").T.to_string())
     return int(not all(map(kept, rows)))
