@@ -152,7 +152,7 @@ class Arrow:
         D = _mirrored(flat[:size_d].reshape(self._d))
         C = flat[size_d : size_d + size_c].reshape(self._c)
         S = _mirrored(flat[size_d + size_c :].reshape(self.rest, self.rest))
-        if not fixed:
+        if not fixed or not self.X.shape[1]:
             return Cross(D, C, S)
         weighted = self.X * weights[:, np.newaxis]
         own = [self.first.collect(column) for column in weighted.T]

@@ -7,7 +7,7 @@ was made, nor of files.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -69,8 +69,7 @@ def compare(fits: Mapping[str, Fit]) -> pd.DataFrame:
     if len(fits) < 2:
         raise InputError("a comparison needs two fits at least.")
     _refuse_draws(fits)
-    (first, one), *others = fits.items()
-    for name, other in others:
+    for (first, one), (name, other) in combinations(fits.items(), 2):
         reason = _incomparable(one, other)
         if reason:
             raise InputError(f"{first} and {name} cannot be compared: {reason}.")
@@ -123,7 +122,11 @@ def _incomparable(one: Fit, other: Fit) -> str:
     if how.reml and not (one.design.names == other.design.names and np.allclose(one.design.X, other.design.X)):
         return "their fixed parts differ, and REML likelihoods are of other data then; fit both without --reml"
     if how.quadrature != what.quadrature:
-        return f"one likelihood was taken with {how.quadrature} nodes and the other with {what.quadrature}"
+        ways = [
+            f"{n} nodes of quadrature" if n > 1 else "Laplace's approximation"
+            for n in (how.quadrature, what.quadrature)
+        ]
+        return f"one likelihood was taken by {ways[0]} and the other by {ways[1]}"
     return ""
 
 
@@ -143,8 +146,7 @@ def _in_one_order(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 def _test(smaller: Mapping[str, object], larger: Mapping[str, object], one: Fit, other: Fit) -> dict[str, object]:
     """Return the likelihood-ratio test of a model against a smaller one; nothing where they are not nested."""
     extra = one.likelihood["df"], other.likelihood["df"]
-    shared = [name for name in one.data.columns if name in other.data.columns]
-    if extra[0] >= extra[1] or not _in_one_order(one.data[shared], other.data[shared]) or not _nested(one, other):
+    if extra[0] >= extra[1] or not _nested(one, other):
         return {}
     df = int(extra[1] - extra[0])
     # A larger model fits no worse; what falls short is the optimiser's tolerance.
@@ -170,11 +172,15 @@ def _sds(blocks: Iterable[Block]) -> set[str]:
 
 def _nested(one: Fit, other: Fit) -> bool:
     """Whether the first model is a special case of the second."""
-    if one.spec.family != other.spec.family or not np.allclose(one.design.offset, other.design.offset):
+    design, shared = one.design, [name for name in one.data.columns if name in other.data.columns]
+    if not _in_one_order(one.data[shared], other.data[shared]):
+        # The same rows in another order: the smaller model is coded anew on those of the larger, where they suffice.
+        if len(shared) < len(one.data.columns):
+            return False
+        design = one.coding.design(other.data, continuous=not other.spec.family.binary)
+    if one.spec.family != other.spec.family or not np.allclose(design.offset, other.design.offset):
         return False
-    return _spans(other.design.X, one.design.X) and all(
-        _holds(other.design.blocks, block) for block in one.design.blocks
-    )
+    return _spans(other.design.X, design.X) and all(_holds(other.design.blocks, block) for block in design.blocks)
 
 
 def _holds(blocks: Iterable[Block], part: Block) -> bool:

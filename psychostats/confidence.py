@@ -10,6 +10,7 @@ quantile of the estimates from data simulated by the fitted model.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal, TypeAlias
@@ -108,7 +109,9 @@ def confidence_intervals(
 def _profile(fit: Fit, term: str, probability: float) -> tuple[float, float]:
     if term.startswith("b_"):
         return _FixedEffect(fit, term[2:]).limits(probability)
-    return _Spread(fit, term).limits(probability)
+    profile = _Spread(fit, term)
+    # A correlation with an SD of zero does not exist: the data say nothing of it.
+    return (-1.0, 1.0) if np.isnan(profile.estimate) else profile.limits(probability)
 
 
 class _Profile:
@@ -244,8 +247,8 @@ class _Spread(_Profile):
             own[row] = value / sigma * (own[row] / size if size > 0 else np.eye(len(row))[-1])
         else:
             one, two = self._rows
-            along = np.zeros(len(two))
-            along[: len(one)] = own[one] / np.linalg.norm(own[one])
+            along, first = np.zeros(len(two)), float(np.linalg.norm(own[one]))
+            along[: len(one)] = own[one] / first if first > 0 else np.eye(len(one))[-1]
             across = own[two] - (own[two] @ along) * along
             size = float(np.linalg.norm(across))
             # A correlation of -1 or 1 has lost its direction across: any will do to leave it.
@@ -287,8 +290,10 @@ def _bootstrap(
     names = list(fit.estimates.terms(Interval("wald"))["term"])
     places = [names.index(term) for term in table["term"]]
     tail = (1.0 - interval.probability) / 2.0
-    low, high = np.nanquantile(every[:, places], [tail, 1.0 - tail], axis=0)
-    sd = np.nanstd(every[:, places], axis=0, ddof=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a correlation that exists in no replicate stays NaN
+        low, high = np.nanquantile(every[:, places], [tail, 1.0 - tail], axis=0)
+        sd = np.nanstd(every[:, places], axis=0, ddof=1)
     made = table.assign(sd=sd, conf_low=low, conf_high=high, interval=interval.kind)
     made.attrs["failed"] = failed
     return made

@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from commands import Answer, call
 
 from psychostats.fit import Fit, fit
 
@@ -85,6 +86,12 @@ def quick(trials: Callable[[str], pd.DataFrame], model: Callable[[str], dict[str
         return fit(**({"trials": trials("counts")} | model("counts") | short | changed))
 
     return make
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
+    """Give a function that runs a command and returns its `Answer`."""
+    return lambda *arguments: call(capsys, monkeypatch, *arguments)
 
 
 @pytest.fixture(scope="session")

@@ -1,55 +1,19 @@
 """The command line: data on stdout, talk on stderr, an exit code, and one clear sentence for whatever is wrong."""
 
-import json
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pytest
 from studies import ODD, ROOT, SMALL, contents, odd_report
 
-from psychostats import __version__, cli
+from psychostats import __version__
 
 FORMULA = "correct ~ representation + depth + (1 | participant)"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self):
-        """The JSON on stdout; NaN and Infinity are no JSON."""
-
-        def refuse(name):
-            raise AssertionError(f"{name} in JSON")
-
-        return json.loads(self.out, parse_constant=refuse)
-
-
-def call(capsys, monkeypatch, *arguments):
-    """Run a command in this process, where models are compiled once."""
-    monkeypatch.setattr(sys, "argv", ["psychostats", *map(str, arguments)])
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    out, err = capsys.readouterr()
-    return Answer(int(stopped.value.code or 0), out, err)
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Give a function that runs a command and returns its `Answer`."""
-    return lambda *arguments: call(capsys, monkeypatch, *arguments)
 
 
 def table(rows=480, people=16):
