@@ -9,7 +9,10 @@
 
 from importlib.metadata import version
 
+from psychostats.agreement import second_opinions
 from psychostats.checks import predictive_accuracy, prior_predictive_accuracy
+from psychostats.compare import compare
+from psychostats.confidence import confidence_intervals
 from psychostats.effects import contrasts, interactions, marginal_means, slopes
 from psychostats.emmeans import contrast, emmeans, emtrends, pairs
 from psychostats.errors import (
@@ -18,6 +21,7 @@ from psychostats.errors import (
     FitError,
     FormulaError,
     InputError,
+    NoMaximumError,
     PriorError,
     PsychostatsError,
     StudyError,
@@ -49,6 +53,7 @@ __all__ = [
     "InputError",
     "Interval",
     "ModelSpec",
+    "NoMaximumError",
     "PriorError",
     "PsychostatsError",
     "Study",
@@ -57,7 +62,9 @@ __all__ = [
     "apply_exclusions",
     "avg_slopes",
     "check_trials",
+    "compare",
     "comparisons",
+    "confidence_intervals",
     "contrast",
     "contrasts",
     "emmeans",
@@ -73,6 +80,7 @@ __all__ = [
     "prior_predictive_accuracy",
     "read_study",
     "read_trials",
+    "second_opinions",
     "simulate_trials",
     "slopes",
     "specify",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -49,12 +50,21 @@ class Group:
 
     def expand(self, r: Array) -> Array:
         """Return Z r by row, of effects of shape ``(levels, terms)``."""
-        return np.asarray(np.einsum("nq,nq->n", self.Z, r[self.index]))
+        return np.asarray(self._matrix @ r.ravel())
 
     def collect(self, values: Array) -> Array:
         """Return Z' values by level, shape ``(levels, terms)``."""
-        sums = [np.bincount(self.index, weights=column * values, minlength=self.levels) for column in self.Z.T]
-        return np.stack(sums, axis=1)
+        return np.asarray(self._transposed @ values).reshape(self.levels, self.terms)
+
+    @cached_property
+    def _matrix(self) -> sparse.csr_array:
+        """Z with a column for each effect: one pass over the rows, whatever the number of terms."""
+        return self._transposed.T
+
+    @cached_property
+    def _transposed(self) -> sparse.csc_array:
+        places = [self.index * self.terms + a for a in range(self.terms)]
+        return _columns(places, list(self.Z.T), (self.levels * self.terms, len(self.Z)))
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,7 @@ class Arrow:
         self.rest = sum(group.levels * group.terms for group in self.others)
         self._d = (first.levels, first.terms, first.terms)
         self._c = (first.levels, first.terms, self.rest)
-        self._random, self._mixed = self._scatter()
+        self._random = self._scatter()
 
     @property
     def effects(self) -> int:
@@ -114,10 +124,10 @@ class Arrow:
         none: list[Any] = [np.zeros((n, 0))]
         return np.concatenate(places or none, axis=1).astype(np.int64), np.concatenate(values or none, axis=1)
 
-    def _scatter(self) -> tuple[sparse.csc_array, sparse.csc_array]:
-        """Return the matrices that turn weights into the random, and the random-by-fixed, cross-products."""
+    def _scatter(self) -> sparse.csc_array:
+        """Return the matrix that turns weights into the cross-products of the random effects."""
         first, (place, value) = self.first, self._positions()
-        q, k, p = first.terms, place.shape[1], self.X.shape[1]
+        q, k = first.terms, place.shape[1]
         in_c, in_s = int(np.prod(self._d)), int(np.prod(self._d)) + int(np.prod(self._c))
         own = first.index[:, np.newaxis] * q + np.arange(q)  # row of each column of the first group among its effects
         at: list[Index] = []
@@ -133,17 +143,7 @@ class Arrow:
             for j in range(i + 1):
                 at.append(in_s + place[:, i] * self.rest + place[:, j])
                 products.append(value[:, i] * value[:, j])
-        random = _columns(at, products, (in_s + self.rest**2, len(self.X)))
-        at, products = [], []
-        fixed_s = first.levels * q * p
-        for j in range(p):
-            for a in range(q):
-                at.append(own[:, a] * p + j)
-                products.append(first.Z[:, a] * self.X[:, j])
-            for i in range(k):
-                at.append(fixed_s + place[:, i] * p + j)
-                products.append(value[:, i] * self.X[:, j])
-        return random, _columns(at, products, (fixed_s + self.rest * p, len(self.X)))
+        return _columns(at, products, (in_s + self.rest**2, len(self.X)))
 
     def cross(self, weights: Array, *, fixed: bool) -> Cross:
         """Return the cross-products under weights of shape ``(rows,)``, with the fixed columns if `fixed`."""
@@ -152,28 +152,31 @@ class Arrow:
         D = _mirrored(flat[:size_d].reshape(self._d))
         C = flat[size_d : size_d + size_c].reshape(self._c)
         S = _mirrored(flat[size_d + size_c :].reshape(self.rest, self.rest))
-        if not fixed:
+        if not fixed or not self.X.shape[1]:
             return Cross(D, C, S)
-        p = self.X.shape[1]
-        mixed = self._mixed @ weights
-        split = self.first.levels * self.first.terms * p
-        corner = self.X.T @ (self.X * weights[:, np.newaxis])
-        below = mixed[split:].reshape(self.rest, p)
+        weighted = self.X * weights[:, np.newaxis]
+        own = [self.first.collect(column) for column in weighted.T]
+        below = np.concatenate(
+            [np.zeros((0, self.X.shape[1]))]
+            + [np.stack([group.collect(column).ravel() for column in weighted.T], axis=1) for group in self.others]
+        )
         return Cross(
             D,
-            np.concatenate([C, mixed[:split].reshape(*self._c[:2], p)], axis=2),
-            np.block([[S, below], [below.T, corner]]),
+            np.concatenate([C, np.stack(own, axis=2)], axis=2),
+            np.block([[S, below], [below.T, self.X.T @ weighted]]),
         )
 
     def leverage(self, factor: Factor) -> Array:
         """Return a' H^-1 a of each row, a = Lambda' z, shape ``(rows,)``; for a factor without the fixed columns."""
         inverse = factor.inverse
-        L, apply = factor.Lambda, factor.apply
-        D = L[0] @ inverse.D @ L[0].T if L else inverse.D
-        C = apply(L[0] @ inverse.C if L else inverse.C, transposed=True)
-        S = apply(apply(inverse.S, transposed=True).T, transposed=True)
-        # Off-diagonal products stand once in the pattern and count twice.
-        flat = np.concatenate([_doubled(D).ravel(), 2.0 * C.ravel(), _doubled(S).ravel()])
+        size_d, size_c = int(np.prod(self._d)), int(np.prod(self._c))
+        flat = np.empty(size_d + size_c + self.rest**2)
+        if factor.Lambda:
+            L = factor.Lambda[0]
+            flat[:size_d] = _doubled(L @ inverse.D @ L.T).ravel()
+            # Off-diagonal products stand once in the pattern and count twice.
+            np.matmul(-2.0 * L, inverse.Q, out=flat[size_d : size_d + size_c].reshape(self._c))
+        flat[size_d + size_c :] = _doubled(inverse.P).ravel()
         return np.asarray(self._random.T @ flat)
 
 
@@ -187,7 +190,8 @@ def _columns(at: list[Index], products: list[Array], shape: tuple[int, int]) -> 
     at.clear()
     products.clear()
     starts = np.arange(n + 1, dtype=kind) * k
-    matrix = sparse.csc_array((data.ravel(), indices.ravel(), starts), shape=shape, copy=False)
+    parts: Any = (data.ravel(), indices.ravel(), starts)
+    matrix = sparse.csc_array(parts, shape=shape, copy=False)
     matrix.eliminate_zeros()  # half of a dummy variable's products
     return matrix
 
@@ -210,6 +214,26 @@ def _doubled(full: Array) -> Array:
     return twice
 
 
+@dataclass(frozen=True)
+class Inverse:
+    """What of H^-1 rows and traces need; with Lambda of the rest, but not that of the first group, multiplied in.
+
+    Parameters
+    ----------
+    D
+        Of the first group with itself, shape ``(levels, terms, terms)``.
+    Q
+        Minus that of the first group with the rest, times Lambda' of the rest, shape ``(levels, terms, rest)``.
+    S, P
+        Of the rest with itself, and between Lambda and Lambda', shape ``(rest, rest)``.
+    """
+
+    D: Array
+    Q: Array
+    S: Array
+    P: Array
+
+
 class Factor:
     """Cholesky factor of H = Lambda' A'WA Lambda + I; fixed columns, where there, carry no penalty.
 
@@ -224,34 +248,36 @@ class Factor:
     ------
     numpy.linalg.LinAlgError
         If H is not positive definite.
+
+    Notes
+    -----
+    Lambda of the rest multiplies small matrices and vectors only, never the products of the first group with the rest,
+    which are by far the largest part.
     """
 
     def __init__(self, arrow: Arrow, cross: Cross, Lambda: Sequence[Array]):
         self.arrow, self.cross, self.Lambda = arrow, cross, tuple(Lambda)
         self.rest = arrow.rest
-        q = arrow.first.terms
         L = self.Lambda[0] if self.Lambda else np.zeros((0, 0))
-        D = L.T @ cross.D @ L + np.eye(q)
-        S = self.apply(self.apply(cross.S).T)
-        S[np.arange(self.rest), np.arange(self.rest)] += 1.0
         # Small triangles: their explicit inverse costs less than so many solutions, and H >= I keeps it accurate.
-        self.root = np.linalg.cholesky(D)
+        self.root = np.linalg.cholesky(L.T @ cross.D @ L + np.eye(len(L)))
         self.root_inverse = np.linalg.inv(self.root)
-        self.V = self.root_inverse @ (L.T @ self.apply(cross.C))
+        self.V = (self.root_inverse @ L.T) @ cross.C
         flat = _flat(self.V)
-        self.dense = linalg.cholesky(S - flat.T @ flat, lower=True, check_finite=False) if len(S) else S
+        self.left = cross.S - flat.T @ flat  # of the rest, the first group eliminated
+        S = self.apply(self.apply(self.left).T)
+        S[np.arange(self.rest), np.arange(self.rest)] += 1.0
+        self.dense = linalg.cholesky(S, lower=True, check_finite=False) if len(S) else S
 
     def apply(self, columns: Array, *, transposed: bool = False) -> Array:
         """Multiply the rest's columns, the last axis, by Lambda (or its transpose); fixed columns stay."""
-        if not self.rest:
-            return columns.copy()
-        parts, start = [], 0
+        out, start = columns.copy(), 0
         for group, L in zip(self.arrow.others, self.Lambda[1:], strict=True):
-            size = group.levels * group.terms
-            part = columns[..., start : start + size].reshape(-1, group.terms)
-            parts.append((part @ (L.T if transposed else L)).reshape(*columns.shape[:-1], size))
-            start += size
-        return np.concatenate([*parts, columns[..., start:]], axis=-1)
+            part = slice(start, start + group.levels * group.terms)
+            values = columns[..., part].reshape(-1, group.terms) @ (L.T if transposed else L)
+            out[..., part] = values.reshape(*columns.shape[:-1], -1)
+            start = part.stop
+        return out
 
     @property
     def log_determinant(self) -> float:
@@ -267,21 +293,22 @@ class Factor:
     def solve(self, first: Array, rest: Array) -> tuple[Array, Array]:
         """Solve H x = (first, rest), shapes ``(levels, terms)`` and ``(rest,)``."""
         y = np.einsum("pab,pb->pa", self.root_inverse, first)
-        z = rest - np.einsum("par,pa->r", self.V, y)
-        x = linalg.cho_solve((self.dense, True), z, check_finite=False) if len(z) else z
-        return np.einsum("pba,pb->pa", self.root_inverse, y - self.V @ x), x
+        if len(rest):
+            rest = rest - self.apply(y.ravel() @ _flat(self.V))
+            rest = linalg.cho_solve((self.dense, True), rest, check_finite=False)
+            y -= (_flat(self.V) @ self.apply(rest, transposed=True)).reshape(y.shape)
+        return np.einsum("pba,pb->pa", self.root_inverse, y), rest
 
-    @property
-    def inverse(self) -> Cross:
-        """H^-1 on the pattern of the arrowhead, in the same parts as the cross-products; computed once."""
-        if not hasattr(self, "_inverse"):
-            n = len(self.dense)
-            S = linalg.cho_solve((self.dense, True), np.eye(n), check_finite=False) if n else self.dense
-            U = np.swapaxes(self.root_inverse, 1, 2) @ self.V
-            C = -(_flat(U) @ S).reshape(U.shape)
-            D = np.swapaxes(self.root_inverse, 1, 2) @ self.root_inverse - C @ np.swapaxes(U, 1, 2)
-            self._inverse = Cross(D, C, S)
-        return self._inverse
+    @cached_property
+    def inverse(self) -> Inverse:
+        """Parts of H^-1; computed once."""
+        n = len(self.dense)
+        S = linalg.cho_solve((self.dense, True), np.eye(n), check_finite=False) if n else self.dense
+        P = self.apply(self.apply(S, transposed=True).T, transposed=True)
+        upper = np.swapaxes(self.root_inverse, 1, 2)
+        U = upper @ self.V
+        Q = (_flat(U) @ P).reshape(U.shape)
+        return Inverse(upper @ self.root_inverse + Q @ np.swapaxes(U, 1, 2), Q, S, P)
 
     def trace_gradients(self) -> tuple[Array, ...]:
         """Return for each group the derivative of half the log-determinant by its Lambda, weights fixed.
@@ -292,21 +319,11 @@ class Factor:
         if not self.Lambda:
             return ()
         G, inverse, L = self.cross, self.inverse, self.Lambda[0]
-        q = len(L)
-        C = self.apply(inverse.C, transposed=True)  # Lambda_rest H^-1, the rest by the first group
-        own = G.D.reshape(-1, q).T @ (L @ inverse.D).reshape(-1, q)
-        for a in range(q):
-            for b in range(q):
-                own[a, b] += np.einsum("pr,pr->", G.C[:, a], C[:, b])
-        gradients = [own]
-        C, S = L @ inverse.C, self.apply(inverse.S.T, transposed=True).T
-        start = 0
+        own = (G.D @ L @ inverse.D).sum(axis=0) - np.einsum("par,pbr->ab", G.C, inverse.Q)
+        gradients, start = [own], 0
+        rest = self.left @ self.apply(inverse.S, transposed=True).T
         for group in self.arrow.others:
-            part = slice(start, start + group.levels * group.terms)
-            k = group.terms
-            gradients.append(
-                G.C[..., part].reshape(-1, k).T @ C[..., part].reshape(-1, k)
-                + G.S[:, part].reshape(-1, k).T @ S[:, part].reshape(-1, k)
-            )
-            start = part.stop
+            at = np.arange(start, start + group.levels * group.terms).reshape(group.levels, group.terms)
+            gradients.append(rest[at[:, :, np.newaxis], at[:, np.newaxis, :]].sum(axis=0))
+            start += at.size
         return tuple(gradients)

@@ -6,15 +6,12 @@ maximum of the likelihood.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import io
-import json
 import os
 import shlex
 import signal
 import sys
-import tempfile
 import traceback
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +21,7 @@ import typer.core
 
 from psychostats.arguments import read_filters, read_mapping, read_values, spread
 from psychostats.errors import DataError, InputError, PsychostatsError
+from psychostats.terminal import count, find_cache, print_data, print_json, say
 
 NOT_CONVERGED = 3
 
@@ -35,7 +33,7 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _say("\ninterrupted; nothing half-written is left.")  # below whatever progress was shown
+            say("\ninterrupted; nothing half-written is left.")  # below whatever progress was shown
             raise typer.Exit(130) from None
 
 
@@ -70,7 +68,7 @@ Missing = Annotated[
 
 def _version(asked: bool) -> None:
     if asked:
-        _print(f"psychostats {importlib.metadata.version('psychostats')}")
+        print_data(f"psychostats {importlib.metadata.version('psychostats')}")
         raise typer.Exit
 
 
@@ -116,16 +114,14 @@ def check(
     errors, warnings = table.errors, table.warnings
     if as_json:
         found = [{"severity": f.severity, "column": f.column, "row": f.row, "message": f.message} for f in table.faults]
-        _print_json({"file": str(trials), "errors": len(errors), "warnings": len(warnings), "faults": found})
+        print_json({"file": str(trials), "errors": len(errors), "warnings": len(warnings), "faults": found})
     else:
         for fault in table.faults:
-            _print(f"{fault.severity}: {fault.message}")
-    people = (
-        f" of {_count(table.frame['participant'].nunique(), 'participant')}" if "participant" in table.frame else ""
-    )
-    held = f"{_count(len(table.frame), 'trial')}{people}, " if not errors else ""
+            print_data(f"{fault.severity}: {fault.message}")
+    people = f" of {count(table.frame['participant'].nunique(), 'participant')}" if "participant" in table.frame else ""
+    held = f"{count(len(table.frame), 'trial')}{people}, " if not errors else ""
     held += f"{_dropped(table)} dropped, " if table.n_dropped else ""
-    _say(f"{trials}: {held}{_count(len(errors), 'error')}, {_count(len(warnings), 'warning')}.", quiet)
+    say(f"{trials}: {held}{count(len(errors), 'error')}, {count(len(warnings), 'warning')}.", quiet)
     if errors:
         raise typer.Exit(2)
 
@@ -186,22 +182,22 @@ def fit(
     if table.errors:
         raise DataError(table.errors)
     for fault in table.faults:
-        _say(f"warning: {fault.message}", quiet)
+        say(f"warning: {fault.message}", quiet)
     rows = table.frame[analysed(table.frame)]
     if "experiment" in rows and rows["experiment"].nunique() > 1 and "experiment" not in spec.formula.variables:
         names = ", ".join(map(str, rows["experiment"].unique()))
         advice = "--filter experiment=NAME takes one, and 'psychostats report' fits each"
-        _say(f"warning: the trials of several experiments ({names}) are pooled; {advice}", quiet)
+        say(f"warning: the trials of several experiments ({names}) are pooled; {advice}", quiet)
     aside = len(table.frame) - len(rows)
     if aside:
-        _say(f"set aside: {_count(aside, 'practice, repeated or catch trial')}", quiet)
+        say(f"set aside: {count(aside, 'practice, repeated or catch trial')}", quiet)
     if table.n_dropped:
-        _say(f"dropped: {_dropped(table)}", quiet)
+        say(f"dropped: {_dropped(table)}", quiet)
 
     def begin() -> None:
-        what = f"fitting {spec.formula.text} to {_count(len(rows), 'row')}"
+        what = f"fitting {spec.formula.text} to {count(len(rows), 'row')}"
         how = "by maximum likelihood" if chosen == "laplace" else f"({reason}); the model is compiled first"
-        _say(f"{what} {how}", quiet)
+        say(f"{what} {how}", quiet)
 
     made = fit_model(
         spec,
@@ -220,12 +216,12 @@ def fit(
         source={"file": redact(trials.name), "command": _command(), "dropped": table.n_dropped},
         on_start=begin,
     )
-    _say(f"{out} already holds this fit; nothing was computed." if made.reused else f"written to {out}", quiet)
+    say(f"{out} already holds this fit; nothing was computed." if made.reused else f"written to {out}", quiet)
     _verdict(made, quiet, not as_json)
     if as_json:
-        _print_json(made.summary())
+        print_json(made.summary())
     else:
-        _print(describe_fit(made))
+        print_data(describe_fit(made))
     _exit(made.converged)
 
 
@@ -250,9 +246,9 @@ def summary(
     if interval is not None:
         made = _with_intervals(made, interval, replicates, seed, quiet)
     if as_json:
-        _print_json(made.summary(random=random))
+        print_json(made.summary(random=random))
     else:
-        _print(describe_fit(made, random=random))
+        print_data(describe_fit(made, random=random))
     _exit(made.converged)
 
 
@@ -303,9 +299,9 @@ def effects(
     table = pd.concat([part.astype({"contrast": object}) for part in parts], ignore_index=True)
     _verdict(made, quiet, not as_json)
     if as_json:
-        _print_json(plain(table.astype(object).where(table.notna(), None).to_dict(orient="records")))
+        print_json(plain(table.astype(object).where(table.notna(), None).to_dict(orient="records")))
     else:
-        _print(describe_effects(made, table, [factor, *at]))
+        print_data(describe_effects(made, table, [factor, *at]))
     _exit(made.converged)
 
 
@@ -330,11 +326,11 @@ def compare(
     table = compare_fits(fits)
     for name, made in fits.items():
         for line in made.warnings:
-            _say(f"{name}: {line}", quiet)
+            say(f"{name}: {line}", quiet)
     if as_json:
-        _print_json(plain(table.astype(object).where(table.notna(), None).to_dict(orient="records")))
+        print_json(plain(table.astype(object).where(table.notna(), None).to_dict(orient="records")))
     else:
-        _print(describe_comparison(table))
+        print_data(describe_comparison(table))
 
 
 @app.command()
@@ -353,9 +349,9 @@ def simulate(
     from psychostats.study import read_study
 
     rows, readme = write_simulation(read_study(study), out, seed=seed)
-    _say(f"{rows:,} simulated trials written to {out}, and what is true of them to {readme}", quiet)
+    say(f"{rows:,} simulated trials written to {out}, and what is true of them to {readme}", quiet)
     if as_json:
-        _print_json({"trials": str(out), "readme": str(readme), "rows": rows, "simulated": True})
+        print_json({"trials": str(out), "readme": str(readme), "rows": rows, "simulated": True})
 
 
 @app.command()
@@ -377,10 +373,10 @@ def report(
         out,
         command=_command(),
         progress=False if quiet else None,
-        say=lambda line: _say(line, quiet),
+        say=lambda line: say(line, quiet),
     )
     if as_json:
-        _print_json({"html": str(out / "report.html"), "pdf": str(out / "report.pdf"), "converged": good})
+        print_json({"html": str(out / "report.html"), "pdf": str(out / "report.pdf"), "converged": good})
     _exit(good)
 
 
@@ -389,25 +385,10 @@ def _stop(signal_number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _find_cache() -> None:
-    """Give the libraries below a place for their caches where the user's home cannot be written to: they would fail."""
-    home = Path("~").expanduser()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    above = next(path for path in (cache, *cache.parents) if path.exists())
-    if os.access(above, os.W_OK) and os.access(home, os.W_OK):
-        return
-    folder = tempfile.mkdtemp(prefix="psychostats-cache-")
-    os.environ["XDG_CACHE_HOME"] = folder
-    os.environ.setdefault("MPLCONFIGDIR", folder)
-    flags = os.environ.get("PYTENSOR_FLAGS", "")
-    if "base_compiledir" not in flags:
-        os.environ["PYTENSOR_FLAGS"] = ",".join([*filter(None, [flags]), f"base_compiledir={folder}/pytensor"])
-
-
 def main() -> None:
     """Run a command; every failure becomes a sentence and an exit code."""
     signal.signal(signal.SIGTERM, _stop)
-    _find_cache()
+    find_cache()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
@@ -416,33 +397,17 @@ def main() -> None:
     except PsychostatsError as error:
         # A line that begins with a blank belongs to the one before: a formula, and where in it the fault is.
         lines = str(error).splitlines()
-        _say("\n".join(line if line.startswith(" ") else f"error: {line}" for line in lines))
+        say("\n".join(line if line.startswith(" ") else f"error: {line}" for line in lines))
         sys.exit(error.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _say(f"error: {where}{error.strerror or error}.")
+        say(f"error: {where}{error.strerror or error}.")
         sys.exit(2)
     except Exception as error:
         if os.environ.get("PSYCHOSTATS_DEBUG"):
             traceback.print_exc()
-        _say(
-            f"internal error: {type(error).__name__}: {error} (set PSYCHOSTATS_DEBUG=1 to see where; please report it)"
-        )
+        say(f"internal error: {type(error).__name__}: {error} (set PSYCHOSTATS_DEBUG=1 to see where; please report it)")
         sys.exit(1)
-
-
-def _say(line: str, quiet: bool = False) -> None:
-    if not quiet:
-        with contextlib.suppress(BrokenPipeError):
-            print(line, file=sys.stderr, flush=True)
-
-
-def _print(text: str) -> None:
-    """Print data; a reader that has seen enough (``| head``) is no error."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _second_opinion(made: Any, factor: str, at: dict[str, list[Any]], as_json: bool, quiet: bool) -> None:
@@ -454,9 +419,9 @@ def _second_opinion(made: Any, factor: str, at: dict[str, list[Any]], as_json: b
     _verdict(made, quiet, not as_json)
     if as_json:
         rows = table.astype(object).where(table.notna(), None).to_dict(orient="records")
-        _print_json(plain({"rows": rows, "notes": table.attrs["notes"]}))
+        print_json(plain({"rows": rows, "notes": table.attrs["notes"]}))
     else:
-        _print(describe_opinions(made, table))
+        print_data(describe_opinions(made, table))
     _exit(made.converged)
 
 
@@ -477,24 +442,16 @@ def _with_intervals(made: Any, kind: str, replicates: int, seed: int, quiet: boo
 
     table = confidence_intervals(made, asked, replicates=replicates, seed=seed, progress=progress)
     if table.attrs.get("failed"):
-        _say(f"{table.attrs['failed']} of {replicates} replicates had no maximum and are left out", quiet)
+        say(f"{table.attrs['failed']} of {replicates} replicates had no maximum and are left out", quiet)
     return made.with_interval(Interval(asked), table)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _dropped(table: Any) -> str:
     lacking = table.n_dropped - table.n_infinite
-    parts = [f"{_count(lacking, 'row')} that lack{'s' * (lacking == 1)} a value"] if lacking else []
+    parts = [f"{count(lacking, 'row')} that lack{'s' * (lacking == 1)} a value"] if lacking else []
     if table.n_infinite:
-        parts.append(f"{_count(table.n_infinite, 'row')} with an infinite one")
+        parts.append(f"{count(table.n_infinite, 'row')} with an infinite one")
     return " and ".join(parts)
-
-
-def _print_json(value: Any) -> None:
-    _print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _verdict(made: Any, quiet: bool, printed: bool) -> None:
@@ -502,7 +459,7 @@ def _verdict(made: Any, quiet: bool, printed: bool) -> None:
     if printed and sys.stdout.isatty():
         return
     for line in made.warnings:
-        _say(line if made.converged else f"NOT CONVERGED: {line}", quiet and made.converged)
+        say(line if made.converged else f"NOT CONVERGED: {line}", quiet and made.converged)
 
 
 def _exit(good: bool) -> None:

@@ -6,6 +6,8 @@ it is decided what runs; knows no directory.
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -24,6 +26,8 @@ from psychostats.sampler import Settings, sample
 from psychostats.spec import ModelSpec
 
 ENGINES = ("auto", "pymc", "nuts", "laplace")
+# Libraries whose version can change a number of a fit.
+_LIBRARIES = ("psychostats", "pymc", "pytensor", "nutpie", "numba", "arviz", "formulaic", "numpy", "scipy", "pandas")
 Result: TypeAlias = Draws | Estimates
 How: TypeAlias = Settings | Method
 
@@ -126,3 +130,12 @@ def check(result: Result, how: How) -> tuple[Check, ...]:
         int(stats["maxdepth_reached"].sum()),
         how.draws * how.chains,
     )
+
+
+def library_versions() -> dict[str, str]:
+    """Return versions of the libraries that can change a number."""
+    found = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

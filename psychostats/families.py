@@ -160,7 +160,9 @@ class Family:
             k1 = -k * F
             k2 = k1 * (k - F)
         else:
-            k = np.exp(-0.5 * eta**2 - 0.5 * np.log(2.0 * np.pi) - special.log_ndtr(eta))
+            k = np.sqrt(2.0 / np.pi) / special.erfcx(
+                -eta / np.sqrt(2.0)
+            )  # Mills' ratio, with all its digits at -1e4 too
             k1 = -k * (eta + k)
             k2 = -k1 * (eta + k) - k * (1.0 + k1)
         if not floor:

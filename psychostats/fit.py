@@ -6,8 +6,6 @@ when it is loaded.  Knows nothing of effects or reports, nor how its directory i
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +22,7 @@ from psychostats.columns import order_levels
 from psychostats.convergence import Check, converged, explain
 from psychostats.design import Coding, Design, code
 from psychostats.draws import Draws
-from psychostats.engines import How, Result, check, resolve_engine, run
+from psychostats.engines import How, Result, check, library_versions, resolve_engine, run
 from psychostats.errors import FitError, InputError
 from psychostats.estimates import Estimates
 from psychostats.identity import data_hash, pseudonymize
@@ -39,9 +37,6 @@ from psychostats.store import SCHEMA
 from psychostats.store import plain as plain
 from psychostats.timing import Stopwatch
 from psychostats.uncertainty import Delta, Sampled
-
-# Libraries whose version can change a number of a fit.
-_LIBRARIES = ("psychostats", "pymc", "pytensor", "nutpie", "numba", "arviz", "formulaic", "numpy", "scipy", "pandas")
 
 #: What `Fit.likelihood` holds.
 LIKELIHOOD = ("logLik", "df", "nobs", "AIC", "BIC", "REML", "singular", "singular_terms")
@@ -352,7 +347,7 @@ def fit(
             "levels": coding.levels,
             "group_levels": {block.group: block.levels for block in design.blocks},
             "spec": spec.to_table(),
-            "how": asdict(how),
+            "sampling": asdict(how),
             "engine": engine,
             "versions": versions,
         }
@@ -389,7 +384,7 @@ def fit(
             **(source or {}),
         },
         "priors": [prior.row() for prior in in_use],
-        "log_likelihood": recompute(spec, design, result, how),
+        _recorded(how): recompute(spec, design, result, how),
         "versions": versions | {"python": platform.python_version()},
     }
     rows = rows.reset_index(drop=True)
@@ -428,7 +423,7 @@ def load_fit(path: str | Path) -> Fit:
         how, result = Method(**stored.spec["likelihood"]), Estimates.of(stored.groups, design, rows, path)
     else:
         how, result = Settings(**stored.spec["sampling"]), Draws.of(stored.groups, path)
-    recorded = provenance["log_likelihood"]
+    recorded = provenance[_recorded(how)]
     try:
         again = recompute(spec, design, result, how)
     except KeyError as error:
@@ -469,13 +464,9 @@ def recompute(spec: ModelSpec, design: Design, result: Result, how: How) -> floa
     return float(np.sum(spec.family.log_density(design.successes, design.trials, eta)))
 
 
-def library_versions() -> dict[str, str]:
-    """Return versions of the libraries that can change a number."""
-    found = {}
-    for name in _LIBRARIES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+def _recorded(how: How) -> str:
+    """Return what provenance calls the number that a fit is verified by."""
+    return "log_likelihood_at_mean" if isinstance(how, Settings) else "log_likelihood"
 
 
 def _answer(path: Path, key: str, overwrite: bool) -> Fit | None:

@@ -27,6 +27,8 @@ _STEPS, _HALVINGS = 200, 40
 # Square of the last Newton step, in units of each effect's conditional SD, below which the mode is found; convergence
 # is quadratic, so the mode itself is then far closer.
 _TOLERANCE = 1e-22
+# What a step by the factor of another mode must leave of that square, or it is time for a new factor.
+_GAIN = 1e-2
 
 
 class NoMode(ArithmeticError):
@@ -81,6 +83,7 @@ class Laplace:
     def __init__(self, mixed: Mixed, family: Family):
         self.mixed, self.family = mixed, family
         self._u: tuple[Array, ...] = tuple(np.zeros((group.levels, group.terms)) for group in mixed.groups)
+        self._held: Factor | None = None
 
     def split(self, phi: Array) -> tuple[Array, Array]:
         """Return theta and beta."""
@@ -103,9 +106,11 @@ class Laplace:
         height = found.value.sum() - 0.5 * _squares(u)
         if not np.isfinite(height):
             raise NoMode
-        observed = True
+        observed, last = True, np.inf
+        # Steps by the factor of the mode before cost no new one; close by they lead nearly as far.
+        held = None if joint else self._held
         for _ in range(_STEPS):
-            factor = self._factor(found.information if observed else found.expected, Lambda, joint=joint)
+            factor = held or self._factor(found.information if observed else found.expected, Lambda, joint=joint)
             if factor is None:
                 if not observed:
                     raise NoMode
@@ -115,17 +120,19 @@ class Laplace:
             step = factor.solve(*gradient)
             decrement = float(np.sum(gradient[0] * step[0]) + gradient[1] @ step[1])
             if decrement < _TOLERANCE * max(1, mixed.arrow.effects):
-                if not observed:
+                if held is not None or not observed:
                     # Near a maximum the observed information is positive, whatever it was on the way.
-                    observed = True
-                    last = self._factor(found.information, Lambda, joint=joint)
-                    if last is None:
+                    here = self._factor(found.information, Lambda, joint=joint)
+                    if here is None:
                         raise NoMode
-                    factor = last
-                self._u = u
+                    factor = here
+                self._u, self._held = u, None if joint else factor
                 return Mode(u, beta, eta, found, factor)
+            if held is not None and decrement > _GAIN * last:
+                held = None
+                continue
             direction, slope = self._directions(step, joint=joint)
-            for halving in range(_HALVINGS):
+            for halving in range(1 if held is not None else _HALVINGS):
                 size = 0.5**halving
                 new_u = tuple(a + size * d for a, d in zip(u, direction, strict=True))
                 new_beta = beta + size * slope if joint else beta
@@ -136,13 +143,16 @@ class Laplace:
                 if new_height >= height - 1e-12 * abs(height):
                     break
             else:
+                if held is not None:
+                    held = None
+                    continue
                 if observed and not family.canonical:
                     observed = False
                     continue
                 raise NoMode
             # Expected weights converge but linearly: once a whole step climbs, try the observed ones.
             observed = observed or halving == 0
-            u, beta, eta, found, height = new_u, new_beta, new_eta, new_found, new_height
+            u, beta, eta, found, height, last = new_u, new_beta, new_eta, new_found, new_height, decrement
         raise NoMode
 
     def value(self, phi: Array) -> float:

@@ -157,7 +157,10 @@ def _maximise_binary(mixed: Mixed, design: Design, family: Family, method: Metho
     level = not best.curved(slice(len(theta), None))
     if not best.converged or level or (far and separated(design)):
         raise _no_maximum(design, best, mixed)
-    mode = function.mode(theta, beta)
+    try:
+        mode = function.mode(theta, beta)
+    except NoMode as error:
+        raise _no_maximum(design, best, mixed) from error
     k, p = len(theta), len(beta)
     back = np.zeros((k + p, k + p))
     back[:p, k:] = _inverse_root(mixed)

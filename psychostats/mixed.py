@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -166,7 +166,7 @@ def _cells(design: Design, blocks: Sequence[Block]) -> tuple[Index, Index]:
     last digit.
     """
     code = np.zeros(len(design.X), dtype=np.int64)
-    columns = [block.index for block in blocks]
+    columns: list[npt.NDArray[Any]] = [block.index for block in blocks]
     columns += [column for block in design.blocks for column in block.Z.T]
     columns += [*design.X.T, design.offset]
     size = 1
@@ -208,7 +208,7 @@ def _block_root(block: Block) -> Array:
     """
     scale = _rms(block.Z)
     if block.structure == "correlated" and len(block.terms) > 1:
-        R = np.linalg.qr((block.Z / scale)[:, ::-1], mode="r")[::-1, ::-1]
+        R = np.asarray(np.linalg.qr((block.Z / scale)[:, ::-1], mode="r"))[::-1, ::-1]
         if R.shape[0] == R.shape[1] and np.abs(np.diag(R)).min() > 1e-7 * np.abs(R).max():
             signs = np.where(np.diag(R) < 0, -1.0, 1.0)
             return np.asarray(signs[:, np.newaxis] * R * scale / np.sqrt(len(block.Z)))

@@ -26,6 +26,8 @@ _NEAR = 1e-9
 # Parameters are of order one, so a curvature below the first, or a share of it below the second, is none: rounding
 # in the differences leaves some 1e-7.
 _CURVED, _FLAT = 1e-2, 1e-5
+# A slope along a flat direction that is rounding: a step of one unit would gain as much.
+_LEVEL = 1e-5
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ def descend(
 ) -> tuple[Array, float, Array, Array]:
     """Walk down by BFGS until the decrement is small or no step helps."""
     for _ in range(_STEPS):
+        if np.diag(hessian).min() < _FLAT * _FLAT:  # down a slope that never bends
+            break
         step = -np.linalg.solve(hessian, gradient)
         decrement = -float(gradient @ step)
         if not decrement > _NEAR:
@@ -170,7 +174,7 @@ def _polish(
         # The Hessian must be the minimum's own: of where the steps began, if they led no further than 1 % of an SE.
         moved = x - begin
         if decrement < _DECREMENT:
-            near = float(moved @ hessian @ moved) < 1e-4
+            near = float(moved @ hessian @ moved) < 1e-4 and not _slopes(vectors[:, ~kept], hessian, gradient)
             last_value, last_gradient = function(x + step)  # the last step costs little and squares the distance
             if last_value <= value + 1e-12 * abs(value):
                 x, value, gradient = x + step, last_value, last_gradient
@@ -178,10 +182,15 @@ def _polish(
         if decrement > 0.5 * last:
             break
         new_value, new_gradient = function(x + step)
-        if not np.isfinite(new_value):
+        if not new_value <= value + 1e-7:  # far from quadratic
             break
         x, value, gradient, last = x + step, new_value, new_gradient, decrement
     return x, value, gradient, False
+
+
+def _slopes(flat: Array, hessian: Array, gradient: Array) -> bool:
+    """Whether the function still falls along directions in which it has no curvature."""
+    return bool((np.abs(flat.T @ (_scale(hessian) * gradient)) > _LEVEL).any())
 
 
 def _leave(function: Function, x: Array, value: float, direction: Array) -> tuple[Array, float, Array] | None:

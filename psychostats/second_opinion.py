@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import statsmodels.api as sm
-from statsmodels.genmod.cov_struct import Exchangeable
 
 from psychostats.design import Array, Design
 from psychostats.errors import InputError, nearest
@@ -90,8 +88,10 @@ def fit_gee(design: Design, group: str, clusters: npt.ArrayLike | None = None) -
         raise InputError(f"every level of {group} has one trial only, so that no correlation within it can be seen.")
 
     def run(X: Array) -> Any:
+        import statsmodels.api as sm  # here, since it takes a second to import and few ask for it
+
         model = sm.GEE(
-            trials.outcomes, X, trials.clusters, family=sm.families.Binomial(), cov_struct=Exchangeable(),
+            trials.outcomes, X, trials.clusters, family=sm.families.Binomial(), cov_struct=sm.cov_struct.Exchangeable(),
             offset=trials.offset,
         )  # fmt: skip
         return model.fit(maxiter=_ITERATIONS)
@@ -109,6 +109,8 @@ def fit_robust(design: Design, group: str, clusters: npt.ArrayLike | None = None
     trials = _expand(design, group, clusters)
 
     def run(X: Array) -> Any:
+        import statsmodels.api as sm
+
         model = sm.GLM(trials.outcomes, X, family=sm.families.Binomial(), offset=trials.offset)
         return model.fit(maxiter=_ITERATIONS, cov_type="cluster", cov_kwds={"groups": trials.clusters})
 

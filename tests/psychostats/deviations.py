@@ -123,7 +123,8 @@ def compare(golden: Golden) -> dict[str, float]:
         ]
         own, own_sd, other, other_sd = np.array(pairs).T
         found["modes"] = _largest((own - other) / np.where(other_sd > 0, other_sd, 1.0))
-        found["mode SDs"] = _largest((own_sd - other_sd) / np.where(other_sd > 0, other_sd, 1.0))
+        if all(numbers["mode_sd"].values()):
+            found["mode SDs"] = _largest((own_sd - other_sd) / np.where(other_sd > 0, other_sd, 1.0))
     return {kind: found.get(kind, math.nan) for kind in KINDS}
 
 
@@ -189,6 +190,7 @@ def _six_digits(block: Mapping[str, Any]) -> dict[str, Any]:
     for where, key in (("modes", "mode"), ("mode_sd", "cond_sd")):
         modes[where] = {}
         for group, part in block.get("ranef", {}).items():
+            modes[where][group] = {}
             for term, levels in (part[key] or {}).items():  # no conditional SDs of `||` in the reference
                 for level, value in levels.items():
                     modes[where].setdefault(group, {}).setdefault(level, {})[term] = value

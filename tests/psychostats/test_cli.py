@@ -158,7 +158,7 @@ def test_effects_print_means_contrasts_and_slopes(fitted, run):
 def test_talk_goes_to_stderr_and_quiet_silences_it(folder, run):
     new = ("--draws", "20", "--tune", "20", "--chains", "2", "--formula", FORMULA)
     answer = run("fit", folder / "trials.csv", *new, "--out", folder / "talk")
-    assert answer.err.startswith(f"fitting {FORMULA} to 480 rows (auto: the only engine of this version")
+    assert answer.err.startswith(f"fitting {FORMULA} to 480 rows (auto: the only engine that samples in this version")
     assert f"written to {folder / 'talk'}" in answer.err
     assert "fitting" not in answer.out and "written" not in answer.out
     for quiet in (

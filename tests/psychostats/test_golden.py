@@ -1,4 +1,4 @@
-"""Maximum likelihood against R's numbers: lme4, glmmTMB, TMB, approximations written out; see tests/golden/README.md.
+"""Maximum likelihood against R's numbers: lme4, glmmTMB, TMB and by hand (tests/golden/README.md).
 
 Where R's packages are known to say something else, that is a test too: it fails if they come to agree.
 """

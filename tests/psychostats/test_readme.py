@@ -47,4 +47,4 @@ def test_every_command_and_option_it_prints_exists():
     assert len(printed) >= 5
     for name, rest in printed:
         known = {option for parameter in commands[name].params for option in parameter.opts}
-        assert set(re.findall(r"--[a-z]+", rest)) <= known, name
+        assert set(re.findall(r"--[a-z-]+", rest)) <= known, name
