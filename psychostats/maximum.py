@@ -34,6 +34,8 @@ SINGULAR = 1e-4
 _START = 0.5
 # Of central differences in theta.
 _STEP = 1e-4
+# Rounds of the EM algorithm before the walk down, and the relative SD that counts where one is smaller.
+_ROUNDS, _SMALL = 2, 0.2
 # A linear predictor beyond which a maximum, if it is one, deserves a second look.
 _FAR = 9.0
 
@@ -148,14 +150,14 @@ def _maximise_binary(mixed: Mixed, design: Design, family: Family, method: Metho
     if start is not None:
         theta, beta = theta_of(mixed, design, start), mixed.root @ start.b
     try:
-        best = _settle(function.gradient, minimise(function.gradient, *_begin(function, theta, beta)), mixed)
+        begin = _begin(function, theta, beta, _ROUNDS if start is None else 0)
+        best = _settle(function.gradient, minimise(function.gradient, *begin), mixed)
     except (NoMode, np.linalg.LinAlgError) as error:
         raise _no_maximum(design, None, mixed) from error
     theta, beta = function.split(best.x)
     far = float(np.abs(mixed.X @ beta).max(initial=0.0)) > _FAR or float(np.abs(theta).max(initial=0.0)) > _FAR
     # Far below the guess rate the likelihood is level, which is no maximum.
-    level = not best.curved(slice(len(theta), None))
-    if not best.converged or level or (far and separated(design)):
+    if not best.converged or not best.curved(slice(len(theta), None)) or (far and separated(design)):
         raise _no_maximum(design, best, mixed)
     try:
         mode = function.mode(theta, beta)
@@ -270,20 +272,50 @@ def _inverse_root(mixed: Mixed) -> Array:
     return np.asarray(linalg.solve_triangular(mixed.root, np.eye(len(mixed.root)), check_finite=False))
 
 
-def _begin(laplace: Laplace, theta: Array, beta: Array) -> tuple[Array, Array]:
-    """Return the start with beta at its joint mode, and the Hessian there as far as it is known without differences."""
-    mixed = laplace.mixed
+def _begin(laplace: Laplace, theta: Array, beta: Array, rounds: int) -> tuple[Array, Array]:
+    """Return the start with beta at its joint mode, and the Hessian there as far as it is known without differences.
+
+    A few rounds of the EM algorithm come first: slow near the maximum, they cover most of a long way to it cheaply.
+    """
+    mixed, k = laplace.mixed, len(theta)
     mode = laplace.mode(theta, beta, joint=True)
+    levels = _level_blocks(mixed, mode.factor)
+    for _ in range(rounds):
+        # Each covariance becomes the mean over levels of what is expected of r r', as far as it is free.
+        moments = [u.T @ u + block.sum(axis=0) for u, block in zip(mode.u, levels, strict=True)]
+        covariances = [L @ m @ L.T / len(u) for L, m, u in zip(mode.factor.Lambda, moments, mode.u, strict=True)]
+        lower = mixed.factors(mixed.pick(covariances))
+        # Cholesky's factor is read from the lower triangle alone.
+        theta = mixed.pick([np.asarray(np.linalg.cholesky(S), dtype=float) for S in lower])
+        mode = laplace.mode(theta, mode.beta, joint=True)
+        levels = _level_blocks(mixed, mode.factor)
     root = mode.factor.fixed_root
-    k = len(theta)
     hessian = np.zeros((k + len(beta), k + len(beta)))
     hessian[k:, k:] = root @ root.T
-    # Each level tells of its SD by how well its effect is known: 2 reliability^2 / SD^2, summed over levels.
-    known = [1.0 - np.diagonal(block, axis1=1, axis2=2) for block in _level_blocks(mixed, mode.factor)]
-    for i, e in enumerate(mixed.elements):
-        share = float((known[e.group][:, e.row] * known[e.group][:, e.column]).sum())
-        hessian[i, i] = max(2.0 * share / max(abs(theta[i]), _START) ** 2, 0.1)
+    hessian[:k, :k] = _information(mixed, mode.factor.Lambda, levels)
     return np.concatenate([theta, mode.beta]), hessian
+
+
+def _information(mixed: Mixed, Lambda: Sequence[Array], levels: Sequence[Array]) -> Array:
+    """Return Fisher's information on theta, but for what levels have in common: the sum of tr(K S K S') / 2.
+
+    K is what is known of a level's spherical effects, the identity less its part of H^-1; S is how an element of theta
+    changes their covariance, as seen from the present one.
+    """
+    known = [np.eye(block.shape[1]) - block for block in levels]
+    inverse = [np.linalg.inv(L + np.diag(np.maximum(_SMALL - np.abs(np.diag(L)), 0.0))) for L in Lambda]
+    parts = []
+    for e in mixed.elements:
+        change = np.zeros(Lambda[e.group].shape)
+        change[:, e.column] = inverse[e.group][:, e.row]
+        parts.append(known[e.group] @ (change + change.T))
+    k = len(parts)
+    information = 0.1 * np.eye(k)  # where the levels know nothing
+    for i in range(k):
+        for j in range(k):
+            if mixed.elements[i].group == mixed.elements[j].group:
+                information[i, j] += 0.5 * np.einsum("lab,lba->", parts[i], parts[j])
+    return information
 
 
 def _settle(function: Function, best: Optimum, mixed: Mixed) -> Optimum:
