@@ -54,11 +54,11 @@ def read_values(by: list[str], coding: Coding) -> dict[str, list[Any]]:
     at: dict[str, list[Any]] = {}
     for text in by:
         name, found, values = (part.strip() for part in text.partition("="))
+        if name in at:
+            raise InputError(f"--by names '{name}' twice; give its values once, for example --by {name}=a,b.")
         if not found and name in coding.levels:
             at[name] = list(coding.levels[name])
             continue
-        if name in at:
-            raise InputError(f"--by names '{name}' twice; give its values once, for example --by {name}=a,b.")
         if not name or not values:
             raise InputError(f"--by '{text}' cannot be read; write name=value,value, for example --by depth=0,0.5,1.")
         parts = [part.strip() for part in values.split(",")]

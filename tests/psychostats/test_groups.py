@@ -2,14 +2,18 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
+import psychostats as ps
 from psychostats.design import code
+from psychostats.errors import InputError
 from psychostats.formula import parse_formula
 from psychostats.groups import group_faults
 
 
-def faults(text, data):
-    return group_faults(code(parse_formula(text), data).design(data))
+def faults(text, data, continuous=False):
+    design = code(parse_formula(text), data).design(data, continuous=continuous)
+    return group_faults(design, continuous=continuous)
 
 
 def trials(n=40):
@@ -45,23 +49,50 @@ def test_more_random_effects_than_observations_are_an_error_with_their_number():
     assert faults("cbind(y, n) ~ x + (x + z | pair)", trials()) == []  # a row of counts is many observations
 
 
-def test_one_observation_a_level_is_a_warning_for_answers_and_an_error_for_measurements():
-    text = "every level of item has one observation only, so that its effect is "
-    answers = (
-        text + "overdispersion of counts, or the chance of a single trial; read it as that, or leave the group out."
+def test_one_row_a_level_is_a_warning_for_answers_and_an_error_for_measurements():
+    data = trials()
+    read = (
+        "every level of item has one observation only, so that its effect is overdispersion of counts, or the chance "
+        "of a single trial; read it as that, or leave the group out."
     )
-    assert faults("y ~ x + (1 | person) + (1 | item)", trials()) == [("warning", answers)]
-    assert faults("y | trials(n) ~ x + (1 | item)", trials()) == [("warning", answers)]
-    design = code(parse_formula("y ~ x + (1 | item)"), trials()).design(trials())
-    assert group_faults(design, continuous=True) == [("error", text + "the residual; leave the group out.")]
-    assert faults("y ~ x + (1 | item)", pd.concat([trials(), trials().iloc[:1]])) == []
-    ((severity, sentence),) = faults("y ~ x + (1 | person / item)", trials())
+    assert faults("y ~ x + (1 | person) + (1 | item)", data) == [("warning", read)]
+    assert faults("y | trials(n) ~ x + (1 | item)", data) == [("warning", read)]
+    assert faults("z ~ x + (1 | person) + (1 | item)", data, continuous=True) == [
+        (
+            "error",
+            "every level of item has one observation only, so that its effect is the residual; leave the group out.",
+        )
+    ]
+    again = pd.concat([data, data.iloc[:1]])
+    assert faults("y ~ x + (1 | item)", again) == faults("z ~ x + (1 | item)", again, continuous=True) == []
+    ((severity, sentence),) = faults("y ~ x + (1 | person / item)", data)
     assert severity == "warning" and "person:item" in sentence
 
 
-def test_two_groups_that_divide_the_trials_alike_are_an_error():
-    data = trials().assign(same=lambda rows: "s" + rows["pair"].astype(str))
-    ((severity, sentence),) = faults("y ~ x + (1 | pair) + (1 + x | same)", data)
-    assert severity == "error" and sentence.startswith("pair and same divide the trials alike")
-    assert sentence.endswith("leave out (1 + x | same).")
-    assert faults("y ~ x + (1 | pair) + (0 + x | same)", data) == []
+def test_more_effects_than_rows_are_counted_in_rows_where_there_are_no_trials():
+    ((severity, sentence),) = faults("z ~ x + (x | item)", trials(), continuous=True)
+    assert severity == "error" and "40 levels x 2 terms = 80, and 40 rows" in sentence
+
+
+def test_groups_that_divide_the_trials_alike_are_an_error():
+    data = trials().assign(seat=lambda d: "s" + d["person"].astype(str))
+    ((severity, sentence),) = faults("y ~ x + (1 | person) + (1 | seat)", data)
+    assert severity == "error"
+    assert sentence == (
+        "person and seat divide the trials alike, so that their SDs cannot be told apart; leave out (1 | seat)."
+    )
+    ((_, sentence),) = faults("y ~ x + (1 | person) + (1 + x | seat)", data)
+    assert sentence.endswith("leave out (1 + x | seat).")
+    # Alike they are only where every row agrees, and where a column is shared.
+    data.loc[0, "seat"] = "s1"
+    assert faults("y ~ x + (1 | person) + (1 | seat)", data) == []
+    assert faults("y ~ x + (1 | person) + (0 + x | person)", trials()) == []
+    assert faults("y ~ x + (1 | person) + (0 + x | seat)", trials().assign(seat=trials()["person"] + 7)) == []
+
+
+@pytest.mark.parametrize("family", ["bernoulli", "gaussian"])
+def test_the_engine_refuses_what_cannot_be_told_apart(family):
+    data = trials().assign(seat=lambda d: "s" + d["person"].astype(str))
+    formula = f"{'y' if family == 'bernoulli' else 'z'} ~ x + (1 | person) + (1 | seat)"
+    with pytest.raises(InputError, match="person and seat divide the trials alike"):
+        ps.fit(formula, data, family=family, engine="laplace", progress=False)
