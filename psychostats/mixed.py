@@ -120,13 +120,13 @@ def prepare(design: Design, *, continuous: bool = False) -> Mixed:
     first = order[starts]
     successes = np.add.reduceat(design.successes[order], starts)
     trials = np.add.reduceat(design.trials[order], starts)
-    root = _root(design.X)
+    root = _root(design.X[order])
     X = linalg.solve_triangular(root, design.X[first].T, trans="T", check_finite=False).T
     groups, roots, parts = [], [], {}
     elements: list[Element] = []
     for g, name in enumerate(names):
         Z = np.concatenate([block.Z[first] for block in of_group[name]], axis=1)
-        roots.append(linalg.block_diag(*(_block_root(block) for block in of_group[name])))
+        roots.append(linalg.block_diag(*(_block_root(block, block.Z[order]) for block in of_group[name])))
         Z = linalg.solve_triangular(roots[-1], Z.T, lower=True, trans="T", check_finite=False).T
         groups.append(Group(of_group[name][0].index[first], Z, len(of_group[name][0].levels)))
         start = 0
@@ -201,17 +201,17 @@ def _root(X: Array) -> Array:
     return np.asarray(signs[:, np.newaxis] * R * scale / np.sqrt(len(X)))
 
 
-def _block_root(block: Block) -> Array:
+def _block_root(block: Block, Z: Array) -> Array:
     """Return R, lower triangular, of Z = Q R: a slope's column far from 0 (a year, say) is nearly the intercept's.
 
     Independent effects stay as they are but for their scale: their model depends on where a column has its zero.
     """
-    scale = _rms(block.Z)
+    scale = _rms(Z)
     if block.structure == "correlated" and len(block.terms) > 1:
-        R = np.asarray(np.linalg.qr((block.Z / scale)[:, ::-1], mode="r"))[::-1, ::-1]
+        R = np.asarray(np.linalg.qr((Z / scale)[:, ::-1], mode="r"))[::-1, ::-1]
         if R.shape[0] == R.shape[1] and np.abs(np.diag(R)).min() > 1e-7 * np.abs(R).max():
             signs = np.where(np.diag(R) < 0, -1.0, 1.0)
-            return np.asarray(signs[:, np.newaxis] * R * scale / np.sqrt(len(block.Z)))
+            return np.asarray(signs[:, np.newaxis] * R * scale / np.sqrt(len(Z)))
     return np.diag(scale)
 
 
