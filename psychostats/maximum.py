@@ -7,13 +7,15 @@ the design's own units.  Knows no names of terms, no file and no interval.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from functools import cache
+from typing import TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from psychostats.arrow import Factor
 from psychostats.design import Design
@@ -129,18 +131,32 @@ def maximise(design: Design, family: Family, method: Method, *, start: Maximum |
         If the likelihood has no maximum: it rises for ever, as for answers that a predictor separates.
     """
     method.require(family)
-    mixed = prepare(design, continuous=not family.binary)
-    return maximise_mixed(mixed, design, family, method, start=start)
+    with _one_thread():
+        mixed = prepare(design, continuous=not family.binary)
+        return maximise_mixed(mixed, design, family, method, start=start)
 
 
 def maximise_mixed(
     mixed: Mixed, design: Design, family: Family, method: Method, *, start: Maximum | None = None
 ) -> Maximum:
     """Do the same for a design that was prepared before; see `maximise`."""
-    # One thread: sums in one order give the same digits on any number of cores, and matrices this small gain nothing
-    # from more (on a busy machine threads that wait for one another cost ten times the work).
-    with threadpool_limits(1):
+    with _one_thread():
         return _maximise_binary(mixed, design, family, method, start) if family.binary else _gaussian(mixed, method)
+
+
+def _one_thread() -> AbstractContextManager[object]:
+    """Hold BLAS to one thread.
+
+    Sums in one order give the same digits on any number of cores, and matrices this small gain nothing from more
+    threads (on a busy machine threads that wait for one another cost ten times the work).
+    """
+    return cast("AbstractContextManager[object]", _threads().limit(limits=1))
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """Find the libraries' threads, once: it takes some milliseconds."""
+    return ThreadpoolController()
 
 
 def _maximise_binary(mixed: Mixed, design: Design, family: Family, method: Method, start: Maximum | None) -> Maximum:
@@ -236,9 +252,9 @@ def _gaussian(mixed: Mixed, method: Method) -> Maximum:
 
 def log_likelihood(design: Design, family: Family, method: Method, maximum: Maximum) -> float:
     """Evaluate the log-likelihood anew at estimates that were stored."""
-    mixed = prepare(design, continuous=not family.binary)
-    theta = theta_of(mixed, design, maximum)
-    with threadpool_limits(1):
+    with _one_thread():
+        mixed = prepare(design, continuous=not family.binary)
+        theta = theta_of(mixed, design, maximum)
         if not family.binary:
             return -Gaussian(mixed, reml=method.reml).value(theta)
         phi = np.concatenate([theta, mixed.root @ maximum.b])
