@@ -293,7 +293,8 @@ def _on_log(value: float, slope: Array, V: Array, interval: Interval) -> tuple[f
     # A zero SD has no standard error, nor has one whose uncertainty the data do not know.
     se = float(np.sqrt(slope @ V @ slope)) or np.nan
     low, high = interval.of_estimate(np.log(value) if value > 0 else np.nan, se)
-    return value, value * se, float(np.exp(low)), float(np.exp(high))
+    with np.errstate(over="ignore"):  # an SD of which the trials say nothing has an endless interval
+        return value, value * se, float(np.exp(low)), float(np.exp(high))
 
 
 def _on_atanh(value: float, slope: Array, V: Array, interval: Interval) -> tuple[float, float, float, float]:

@@ -59,3 +59,19 @@ def separating(design: Design) -> tuple[str, ...]:
     if found.status != 0 or -found.fun < _SPLIT:
         return ()
     return tuple(name for name, d in zip(design.names, found.x, strict=True) if abs(d) > _SPLIT)
+
+
+def uniform_groups(design: Design) -> tuple[str, ...]:
+    """Return the groups with an intercept of which every level's answers are all right or all wrong.
+
+    Where most levels have several answers, an intercept's SD then is without bound, and Laplace's approximation, poor
+    so far out, has maxima of its own there that lean to one side.
+    """
+    found = []
+    for block in design.blocks:
+        right = np.bincount(block.index, design.successes, minlength=len(block.levels))
+        every = np.bincount(block.index, design.trials, minlength=len(block.levels))
+        alike = bool(((right == 0) | (right == every)).all())
+        if "Intercept" in block.terms and alike and np.median(every) > 1:
+            found.append(block.group)
+    return tuple(dict.fromkeys(found))

@@ -119,3 +119,23 @@ def test_what_does_not_go_together_is_refused(formula: str, how: dict[str, Any],
     with pytest.raises(InputError, match=words) as caught:
         ps.fit(formula, _frame(), progress=False, **({"engine": "laplace"} | how))
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("formula", ["y ~ 1 + (1 | p)", "y ~ x + (1 + x | p)", "y ~ x + (1 | p) + (0 + x | p)"])
+def test_levels_that_are_all_right_or_all_wrong_have_no_maximum(formula):
+    # Half of the people all right, half all wrong: Laplace's approximation has a maximum at an intercept of 15, z = 3.
+    frame = _frame().assign(y=lambda table: (table["p"] < "p06").astype(int))
+    with pytest.raises(NoMaximumError, match=r"alike|still rises as sd_p__Intercept"):
+        _fit(formula, frame)
+
+
+def test_levels_that_are_alike_by_chance_are_fitted():
+    frame = _frame(people=60, trials=2)
+    assert _fit("y ~ x + (1 | p)", frame).converged
+
+
+def test_a_cell_beyond_the_asymptotes_is_said_to_be_one():
+    low = _frame().assign(y=lambda table: np.where(table["c"] == "a", np.arange(len(table)) % 5 == 0, table["y"]))
+    low["y"] = low["y"].astype(int)
+    with pytest.raises(NoMaximumError, match=r"guess rate 0\.5.*guessing"):
+        _fit("y ~ c", low, family="afc")
