@@ -114,6 +114,14 @@ class Estimates:
             ) from error
         return Estimates(maximum, design.names, design.blocks, data)
 
+    def sds(self) -> dict[str, float]:
+        """Return the SD of every group effect by its term."""
+        found = {}
+        for block, L in zip(self.blocks, self.maximum.factors, strict=True):
+            for term, sd in zip(block.terms, _sd_and_correlation(L)[0], strict=True):
+                found[f"sd_{block.group}__{term}"] = float(sd)
+        return found
+
     @property
     def singular_terms(self) -> list[str]:
         """SDs that are zero and correlations that are -1 or 1; a group effect whose terms depend in no such way."""

@@ -28,7 +28,7 @@ def separated(design: Design) -> str:
             f"the likelihood has no maximum: all answers are {'right' if right else 'wrong'}, so b_Intercept and all "
             "other effects are without bound; use --engine pymc, whose priors hold them."
         )
-    listed = ", ".join(f"b_{name}" for name in terms)
+    listed = ", ".join(f"b_{name}" for name in terms[:5]) + (f" and {len(terms) - 5} more" if len(terms) > 5 else "")
     return (
         f"the likelihood has no maximum: {listed} separate{'' if len(terms) > 1 else 's'} right answers from wrong "
         "ones (a cell in which all answers are alike, say), so it rises for ever; leave the term out, or use --engine "
