@@ -21,8 +21,9 @@ _ROUNDS, _STEPS, _HALVINGS = 6, 300, 30
 # The decrement g' H^-1 g is twice what is still to be gained: with this the value is within 1e-10 of the minimum, and
 # each parameter within 1e-5 of its standard error.
 _DECREMENT = 1e-10
-# Where the walk down ends: within 3e-5 standard errors, so that a Hessian taken there is the minimum's own to 1e-6.
-_NEAR = 1e-9
+# Where the walk down ends: within 3e-6 standard errors. A Hessian taken there gives the minimum's own standard errors
+# to 1e-6, from wherever the walk began; 1e-9 left 1e-5, and up to 1e-4 where an SD is small.
+_NEAR = 1e-11
 # Parameters are of order one, so a curvature below the first, or a share of it below the second, is none: rounding
 # in the differences leaves some 1e-7.
 _CURVED, _FLAT = 1e-2, 1e-5
