@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import pandas as pd
+from rich.console import Console
 
 from psychostats.convergence import Check, check_convergence
 from psychostats.design import Design
@@ -112,7 +113,10 @@ def run(
         error = next((sentence for severity, sentence in faults if severity == "error"), None)
         if error:
             raise InputError(error)
-        maximum = maximise(design, spec.family, how)
+        # How many steps there will be is not known, so what is shown is that it goes on.
+        shown = Console(stderr=True).status("maximising the likelihood") if progress else contextlib.nullcontext()
+        with shown:
+            maximum = maximise(design, spec.family, how)
         clock("summarise")
         result = label_maximum(maximum, design, rows)
     return result, check(result, how)
