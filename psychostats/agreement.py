@@ -113,8 +113,13 @@ def _explain(fit: Fit, groups: Sequence[str], silent: Sequence[str]) -> list[str
         "typical one (whose odds ratio is farther from 1).",
         "model: p averaged over the random effects' distribution. GEE and cluster-robust: a logistic regression of the "
         "average answer, without random effects; what differs between them is only the weight of each trial.",
-        "Their standard errors allow for dependence within one group, the clusters named; where trials depend on "
-        f"another too ({', '.join(groups)}), they are too small, and fewer than some 40 clusters make them so as well.",
+        "Their standard errors allow for dependence within one group, the clusters named"
+        + (
+            f"; where trials depend on another too ({', '.join(groups)}), they are too small, and fewer than some 40 "
+            "clusters make them so as well."
+            if len(groups) > 1
+            else "; fewer than some 40 clusters make them too small."
+        ),
     ]
     if family.has_asymptotes or family.link != "logit":
         notes.append(

@@ -392,7 +392,8 @@ def _whole(cell: Any) -> float:
 def _code(cell: Any) -> float:
     """Parse a cell of unknown kind: a number unless writing it as one would lose digits."""
     number = _number(cell)
-    if abs(number) >= 2**53 or (isinstance(cell, str) and re.match(r"\s*0\d", cell)):
+    digits = isinstance(cell, int) or (isinstance(cell, str) and bool(re.fullmatch(r"\s*[+-]?\d+\s*", cell)))
+    if (digits and abs(number) >= 2**53) or (isinstance(cell, str) and re.match(r"\s*0\d", cell)):
         raise ValueError
     return number
 

@@ -25,8 +25,8 @@ class Check:
     Parameters
     ----------
     name
-        ``rhat``, ``ess_bulk``, ``ess_tail``, ``divergences`` or ``treedepth_hits``; of a maximum, ``singular`` or
-        ``rows_a_level``.
+        ``rhat``, ``ess_bulk``, ``ess_tail``, ``divergences`` or ``treedepth_hits``; of a maximum, ``singular``,
+        ``large_sd`` or ``rows_a_level``.
     term
         What was checked; None for the sampler as a whole.
     value, limit
@@ -106,6 +106,11 @@ def explain(checks: Iterable[Check]) -> list[str]:
             "the trials cannot tell so many group effects apart; the other estimates stand, their standard errors with "
             "it held there; || or fewer slopes make a smaller model, --engine pymc a prior that keeps it inside",
         ),
+        "large_sd": (
+            "{term} is {value:.3g} (above {limit:g} on the link scale)",
+            "answers of whole levels are alike, and Laplace's approximation is not to be relied on there; use --engine "
+            "pymc, or --quadrature where the model is one (1 | group)",
+        ),
         "rows_a_level": (
             "Every level of {term} has one observation only",
             "its effect is overdispersion of counts, or the chance of a single trial; read it as that, or leave it out",
@@ -125,7 +130,9 @@ def explain(checks: Iterable[Check]) -> list[str]:
             plural = "lie at their boundaries" if len(bad) > 1 else "lies at the boundary"
             sentences.append(f"{what.format(term=terms, lies=plural)}: {helps}.")
             continue
-        worst = max(bad, key=lambda c: np.inf if np.isnan(c.value) else c.value if name == "rhat" else -c.value)
+        worst = max(
+            bad, key=lambda c: np.inf if np.isnan(c.value) else c.value if name in ("rhat", "large_sd") else -c.value
+        )
         others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         if np.isnan(worst.value):
             figure = what.partition(" is ")[0].format(term=worst.term)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import pandas as pd
+from rich.console import Console
 
 from psychostats.convergence import Check, check_convergence
 from psychostats.design import Design
@@ -28,6 +29,9 @@ from psychostats.spec import ModelSpec
 ENGINES = ("auto", "pymc", "nuts", "laplace")
 # Libraries whose version can change a number of a fit.
 _LIBRARIES = ("psychostats", "pymc", "pytensor", "nutpie", "numba", "arviz", "formulaic", "numpy", "scipy", "pandas")
+#: An SD on the link scale beyond which Laplace's approximation is not to be relied on: whole levels' answers are alike.
+LARGE_SD = 9.0
+
 Result: TypeAlias = Draws | Estimates
 How: TypeAlias = Settings | Method
 
@@ -103,11 +107,16 @@ def run(
         result = label(drawn, design, rows)
     else:
         clock("maximise")
+        if not design.trials.any():
+            raise InputError("the response counts no trials: every total is 0.")
         faults = group_faults(design, continuous=not spec.family.binary)
         error = next((sentence for severity, sentence in faults if severity == "error"), None)
         if error:
             raise InputError(error)
-        maximum = maximise(design, spec.family, how)
+        # How many steps there will be is not known, so what is shown is that it goes on.
+        shown = Console(stderr=True).status("maximising the likelihood") if progress else contextlib.nullcontext()
+        with shown:
+            maximum = maximise(design, spec.family, how)
         clock("summarise")
         result = label_maximum(maximum, design, rows)
     return result, check(result, how)
@@ -115,14 +124,18 @@ def run(
 
 def check(result: Result, how: How) -> tuple[Check, ...]:
     """Judge whether a result may be read."""
-    if isinstance(result, Estimates) or not isinstance(how, Settings):
-        assert isinstance(result, Estimates)
+    if isinstance(result, Estimates):
+        assert isinstance(how, Method)
         # A maximum that was not reached is no result; so all that is left is to warn of.
         single = [block.group for block in result.blocks if single_rows(block)]
+        approximate = result.maximum.sigma is None and how.quadrature == 1
+        large = [(term, sd) for term, sd in result.sds().items() if approximate and sd > LARGE_SD]
         return (
             *(Check("singular", term, 0.0, 0.0, "warning") for term in result.singular_terms),
+            *(Check("large_sd", term, sd, LARGE_SD, "warning") for term, sd in large),
             *(Check("rows_a_level", group, 1.0, 2.0, "warning") for group in dict.fromkeys(single)),
         )
+    assert isinstance(how, Settings)
     stats = result.groups["sample_stats"]
     return check_convergence(
         result.terms(Interval(), random=True),

@@ -114,6 +114,14 @@ class Estimates:
             ) from error
         return Estimates(maximum, design.names, design.blocks, data)
 
+    def sds(self) -> dict[str, float]:
+        """Return the SD of every group effect by its term."""
+        found = {}
+        for block, L in zip(self.blocks, self.maximum.factors, strict=True):
+            for term, sd in zip(block.terms, _sd_and_correlation(L)[0], strict=True):
+                found[f"sd_{block.group}__{term}"] = float(sd)
+        return found
+
     @property
     def singular_terms(self) -> list[str]:
         """SDs that are zero and correlations that are -1 or 1; a group effect whose terms depend in no such way."""
@@ -293,7 +301,8 @@ def _on_log(value: float, slope: Array, V: Array, interval: Interval) -> tuple[f
     # A zero SD has no standard error, nor has one whose uncertainty the data do not know.
     se = float(np.sqrt(slope @ V @ slope)) or np.nan
     low, high = interval.of_estimate(np.log(value) if value > 0 else np.nan, se)
-    return value, value * se, float(np.exp(low)), float(np.exp(high))
+    with np.errstate(over="ignore"):  # an SD of which the trials say nothing has an endless interval
+        return value, value * se, float(np.exp(low)), float(np.exp(high))
 
 
 def _on_atanh(value: float, slope: Array, V: Array, interval: Interval) -> tuple[float, float, float, float]:

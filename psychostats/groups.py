@@ -14,6 +14,10 @@ from psychostats.design import Block, Design
 
 Severity: TypeAlias = Literal["error", "warning"]
 
+# Share of a column's length that must be left beside the columns before it; as for the fixed part, numbers that vary by
+# 1e-9 of their size are refused before, and rounding leaves some 1e-15.
+_LOST = 1e-11
+
 
 def group_faults(design: Design, *, continuous: bool = False) -> list[tuple[Severity, str]]:
     """Say which group effects the trials cannot tell from the chance of single trials.
@@ -52,6 +56,7 @@ def group_faults(design: Design, *, continuous: bool = False) -> list[tuple[Seve
                     f"{'leave the group out' if continuous else 'read it as that, or leave the group out'}.",
                 )
             )
+    found += [("error", sentence) for block in design.blocks if (sentence := _dependent(block))]
     for one, other in combinations(design.blocks, 2):
         if one.group != other.group and _alike(one, other):
             found.append(
@@ -63,6 +68,28 @@ def group_faults(design: Design, *, continuous: bool = False) -> list[tuple[Seve
                 )
             )
     return found
+
+
+def _dependent(block: Block) -> str:
+    """Say which column of a block follows from those before it, so that its SD is unknown; empty if none does."""
+    if len(block.terms) < 2 or len(block.Z) < len(block.terms):
+        return ""
+    size = np.maximum(np.abs(block.Z).max(axis=0), np.finfo(float).tiny)
+    columns = block.Z / size
+    columns /= np.maximum(np.linalg.norm(columns, axis=0), np.finfo(float).tiny)
+    for place in range(1, len(block.terms)):
+        # Independent effects of three columns can be told apart where one is the sum of the others, not where two are
+        # each other's multiple.
+        correlated = block.structure == "correlated"
+        for wide in [columns[:, :place]] if correlated else [columns[:, [i]] for i in range(place)]:
+            left = columns[:, place] - wide @ np.linalg.lstsq(wide, columns[:, place], rcond=None)[0]
+            if np.linalg.norm(left) < _LOST:
+                sources = ", ".join(block.terms[:place])
+                return (
+                    f"the effect of {block.terms[place]} within {block.group} follows from those of {sources}, so that "
+                    "their SDs cannot be told apart; leave it out."
+                )
+    return ""
 
 
 def _alike(one: Block, other: Block) -> bool:

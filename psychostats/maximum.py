@@ -26,7 +26,7 @@ from psychostats.laplace import Laplace, NoMode
 from psychostats.mixed import Mixed, free, prepare
 from psychostats.optimum import Function, Optimum, minimise
 from psychostats.quadrature import NODES_MAX, Quadrature
-from psychostats.separation import separated
+from psychostats.separation import separated, uniform_groups
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -169,16 +169,24 @@ def _maximise_binary(mixed: Mixed, design: Design, family: Family, method: Metho
         begin = _begin(function, theta, beta, _ROUNDS if start is None else 0)
         best = _settle(function.gradient, minimise(function.gradient, *begin), mixed)
     except (NoMode, np.linalg.LinAlgError) as error:
-        raise _no_maximum(design, None, mixed) from error
+        raise _no_maximum(design, None, mixed, family) from error
     theta, beta = function.split(best.x)
     far = float(np.abs(mixed.X @ beta).max(initial=0.0)) > _FAR or float(np.abs(theta).max(initial=0.0)) > _FAR
     # Far below the guess rate the likelihood is level, which is no maximum.
-    if not best.converged or not best.curved(slice(len(theta), None)) or (far and separated(design)):
-        raise _no_maximum(design, best, mixed)
+    level = not best.curved(slice(len(theta), None))
+    if not best.converged or level or (far and separated(design)):
+        raise _no_maximum(design, best, mixed, family)
+    alike = uniform_groups(design) if float(np.abs(theta).max(initial=0.0)) > _FAR else ()
+    if alike:
+        raise NoMaximumError(
+            f"the likelihood has no maximum: all answers within a level of {alike[0]} are alike, in every level, so it "
+            f"rises for ever as sd_{alike[0]}__Intercept grows; leave the group out, or use --engine pymc, whose "
+            "priors hold it."
+        )
     try:
         mode = function.mode(theta, beta)
     except NoMode as error:
-        raise _no_maximum(design, best, mixed) from error
+        raise _no_maximum(design, best, mixed, family) from error
     k, p = len(theta), len(beta)
     back = np.zeros((k + p, k + p))
     back[:p, k:] = _inverse_root(mixed)
@@ -399,11 +407,17 @@ def _effects(
     return tuple(factors), tuple(modes), tuple(sds)
 
 
-def _no_maximum(design: Design, best: Optimum | None, mixed: Mixed) -> NoMaximumError:
+def _no_maximum(design: Design, best: Optimum | None, mixed: Mixed, family: Family) -> NoMaximumError:
     """Say why there is no maximum, naming the term."""
     found = separated(design)
     if found:
         return NoMaximumError(found)
+    if best is None and family.has_asymptotes:
+        return NoMaximumError(
+            f"no maximum of the likelihood was found: under {family.describe()} answers of some cell that are right no "
+            "more often than by guessing, or more often than lapses allow, have none; use --engine pymc, whose priors "
+            "hold it."
+        )
     if best is None:
         return NoMaximumError("the likelihood could not be computed; simplify the group effects, or use --engine pymc.")
     k = len(mixed.elements)

@@ -24,6 +24,9 @@ Index: TypeAlias = npt.NDArray[np.int64]
 
 # Numbers of the dense part of the arrowhead, 8 bytes each, of which a handful of copies live at once.
 _LARGEST = 100_000_000
+# Of a column's length, beside the others of its block, below which it follows from them. The design refuses numbers
+# that vary by less than 1e-9 of their size, so what is left here is rounding.
+_DEPENDENT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,7 @@ def _block_root(block: Block, Z: Array) -> Array:
     scale = _rms(Z)
     if block.structure == "correlated" and len(block.terms) > 1:
         R = np.asarray(np.linalg.qr((Z / scale)[:, ::-1], mode="r"))[::-1, ::-1]
-        if R.shape[0] == R.shape[1] and np.abs(np.diag(R)).min() > 1e-7 * np.abs(R).max():
+        if R.shape[0] == R.shape[1] and np.abs(np.diag(R)).min() > _DEPENDENT * np.abs(R).max():
             signs = np.where(np.diag(R) < 0, -1.0, 1.0)
             return np.asarray(signs[:, np.newaxis] * R * scale / np.sqrt(len(Z)))
     return np.diag(scale)

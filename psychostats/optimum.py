@@ -138,6 +138,8 @@ def descend(
         # Powell's damping keeps the approximation positive where the function is not convex.
         curved = hessian @ part
         size, bend = float(part @ curved), float(part @ change)
+        if not (np.isfinite(change).all() and size > 0):  # beyond what numbers hold, as on a slope that never bends
+            break
         if bend < 0.2 * size:
             share = 0.8 * size / (size - bend)
             change = share * change + (1.0 - share) * curved

@@ -28,7 +28,7 @@ def separated(design: Design) -> str:
             f"the likelihood has no maximum: all answers are {'right' if right else 'wrong'}, so b_Intercept and all "
             "other effects are without bound; use --engine pymc, whose priors hold them."
         )
-    listed = ", ".join(f"b_{name}" for name in terms)
+    listed = ", ".join(f"b_{name}" for name in terms[:5]) + (f" and {len(terms) - 5} more" if len(terms) > 5 else "")
     return (
         f"the likelihood has no maximum: {listed} separate{'' if len(terms) > 1 else 's'} right answers from wrong "
         "ones (a cell in which all answers are alike, say), so it rises for ever; leave the term out, or use --engine "
@@ -59,3 +59,19 @@ def separating(design: Design) -> tuple[str, ...]:
     if found.status != 0 or -found.fun < _SPLIT:
         return ()
     return tuple(name for name, d in zip(design.names, found.x, strict=True) if abs(d) > _SPLIT)
+
+
+def uniform_groups(design: Design) -> tuple[str, ...]:
+    """Return the groups with an intercept of which every level's answers are all right or all wrong.
+
+    Where most levels have several answers, an intercept's SD then is without bound, and Laplace's approximation, poor
+    so far out, has maxima of its own there that lean to one side.
+    """
+    found = []
+    for block in design.blocks:
+        right = np.bincount(block.index, design.successes, minlength=len(block.levels))
+        every = np.bincount(block.index, design.trials, minlength=len(block.levels))
+        alike = bool(((right == 0) | (right == every)).all())
+        if "Intercept" in block.terms and alike and np.median(every) > 1:
+            found.append(block.group)
+    return tuple(dict.fromkeys(found))

@@ -158,6 +158,7 @@ def test_filters_that_find_nothing_say_so() -> None:
         (None, ["1", "007"], ["1", "007"], []),
         (None, ["0.5", "0"], [0.5, 0], []),
         (None, ["1", str(2**53)], ["1", str(2**53)], []),
+        (None, ["1.5e200", "-2e16", "12345678901234567.5"], [1.5e200, -2e16, 12345678901234567.5], []),
     ],
 )
 def test_each_kind_reads_its_cells_and_names_the_bad(

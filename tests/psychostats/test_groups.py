@@ -96,3 +96,14 @@ def test_the_engine_refuses_what_cannot_be_told_apart(family):
     formula = f"{'y' if family == 'bernoulli' else 'z'} ~ x + (1 | person) + (1 | seat)"
     with pytest.raises(InputError, match="person and seat divide the trials alike"):
         ps.fit(formula, data, family=family, engine="laplace", progress=False)
+
+
+def test_slopes_that_follow_from_one_another_are_an_error_with_their_name():
+    table = trials().assign(w=lambda frame: 2.0 * frame["x"], far=lambda frame: 1e8 + frame["x"])
+    for bars in ("x + w | person", "x + w || person"):
+        ((severity, sentence),) = faults(f"y ~ x + ({bars})", table)
+        assert severity == "error" and "effect of w within person follows from those of Intercept, x" in sentence
+    assert faults("y ~ x + (x + far || person)", table) == []
+    assert faults("y ~ x + (far | person)", table) == []
+    ((severity, sentence),) = faults("y ~ x + (x + far | person)", table)
+    assert severity == "error" and "effect of far" in sentence

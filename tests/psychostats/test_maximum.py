@@ -241,3 +241,17 @@ def test_a_fit_is_read_back_answers_again_and_is_verified(tmp_path: Path) -> Non
     stored.write_text(stored.read_text("utf-8").replace("0.", "0.1", 1), "utf-8")
     with pytest.raises(InputError, match=r"summary\.csv"):
         ps.load_fit(out)
+
+
+@pytest.mark.parametrize("shift", [1e6, 1e8, 1e9])
+def test_correlated_slopes_far_from_zero_have_the_same_maximum(shift):
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"g": [f"g{i % 20:02d}" for i in range(600)], "x": rng.normal(size=600)})
+    slope = rng.normal(0.6, 0.7, 20)[np.arange(600) % 20]
+    data["y"] = (rng.random(600) < 1 / (1 + np.exp(-slope * data["x"]))).astype(int)
+    near = ps.fit("y ~ x + (x | g)", data, engine="laplace", progress=False)
+    far = ps.fit("y ~ x + (x | g)", data.assign(x=data["x"] + shift), engine="laplace", progress=False)
+    assert far.likelihood["logLik"] == pytest.approx(near.likelihood["logLik"], abs=1e-6)
+    columns = ["estimate", "sd"]
+    one, other = (fit.terms().set_index("term").loc[["b_x", "sd_g__x"], columns] for fit in (near, far))
+    np.testing.assert_allclose(other, one, rtol=1e-5)

@@ -119,3 +119,46 @@ def test_what_does_not_go_together_is_refused(formula: str, how: dict[str, Any],
     with pytest.raises(InputError, match=words) as caught:
         ps.fit(formula, _frame(), progress=False, **({"engine": "laplace"} | how))
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("formula", ["y ~ 1 + (1 | p)", "y ~ x + (1 + x | p)", "y ~ x + (1 | p) + (0 + x | p)"])
+def test_levels_that_are_all_right_or_all_wrong_have_no_maximum(formula):
+    # Half of the people all right, half all wrong: Laplace's approximation has a maximum at an intercept of 15, z = 3.
+    frame = _frame().assign(y=lambda table: (table["p"] < "p06").astype(int))
+    with pytest.raises(NoMaximumError, match=r"alike|still rises as sd_p__Intercept"):
+        _fit(formula, frame)
+
+
+def test_levels_that_are_alike_by_chance_are_fitted():
+    frame = _frame(people=60, trials=2)
+    assert _fit("y ~ x + (1 | p)", frame).converged
+
+
+def test_a_cell_beyond_the_asymptotes_is_said_to_be_one():
+    low = _frame().assign(y=lambda table: np.where(table["c"] == "a", np.arange(len(table)) % 5 == 0, table["y"]))
+    low["y"] = low["y"].astype(int)
+    with pytest.raises(NoMaximumError, match=r"guess rate 0\.5.*guessing"):
+        _fit("y ~ c", low, family="afc")
+
+
+def test_an_sd_that_laplace_cannot_be_relied_on_is_said() -> None:
+    # All answers of condition c are right, but only the group effects know the condition.
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"g": np.repeat([f"g{i}" for i in range(20)], 30), "f": np.tile(list("abc"), 200)})
+    frame["y"] = (rng.random(600) < 1 / (1 + np.exp(-rng.normal(size=20).repeat(30)))).astype(int)
+    frame.loc[frame["f"] == "c", "y"] = 1
+    with_warning = _fit("y ~ 1 + (1 + f | g)", frame)
+    assert any("sd_g__fc is" in line and "not to be relied on" in line for line in with_warning.warnings)
+    assert not any("relied on" in line for line in _fit("y ~ f + (1 | g)", frame[frame["f"] != "c"]).warnings)
+
+
+def test_counts_of_no_trials_are_refused() -> None:
+    with pytest.raises(InputError, match="counts no trials"):
+        _fit("s | trials(n) ~ x + (1 | p)", _frame().assign(s=0, n=0), family="binomial")
+
+
+def test_a_separation_by_many_columns_names_a_few() -> None:
+    frame = pd.DataFrame({"f": np.repeat([f"f{i:02d}" for i in range(30)], 4), "y": 1})
+    frame.loc[:1, "y"] = 0
+    with pytest.raises(NoMaximumError, match=r"b_ff05 and \d+ more separate"):
+        _fit("y ~ f", frame)
