@@ -6,7 +6,7 @@ was made, nor of files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, pairwise
 from typing import Any, TypeAlias
 
@@ -15,12 +15,15 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from psychostats.design import Block
+from psychostats.design import Block, Design
 from psychostats.errors import InputError
 from psychostats.fit import Fit
 from psychostats.maximum import Method
 
 Array: TypeAlias = npt.NDArray[np.float64]
+
+# A chi-squared that the optimisers' tolerances, 1e-10 of each log-likelihood, can make of none.
+_NOTHING = 1e-8
 
 COMPARISON_COLUMNS = (
     "model",
@@ -145,57 +148,72 @@ def _in_one_order(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 def _test(smaller: Mapping[str, object], larger: Mapping[str, object], one: Fit, other: Fit) -> dict[str, object]:
     """Return the likelihood-ratio test of a model against a smaller one; nothing where they are not nested."""
-    extra = one.likelihood["df"], other.likelihood["df"]
-    if extra[0] >= extra[1] or not _nested(one, other):
+    df = int(other.likelihood["df"] - one.likelihood["df"])
+    design = _aligned(one, other)
+    if df <= 0 or design is None or not _nested(one, other, design):
         return {}
-    df = int(extra[1] - extra[0])
-    # A larger model fits no worse; what falls short is the optimiser's tolerance.
-    chisq = max(0.0, 2.0 * (other.likelihood["logLik"] - one.likelihood["logLik"]))
+    # A larger model fits no worse, and less than the optimisers' tolerance between them is nothing.
+    chisq = 2.0 * (other.likelihood["logLik"] - one.likelihood["logLik"])
+    chisq = chisq if chisq > _NOTHING else 0.0
     found: dict[str, object] = {
         "against": smaller["model"],
         "chisq": chisq,
         "chisq_df": df,
         "p_value": float(stats.chi2.sf(chisq, df)),
     }
-    added = sorted(_sds(other.design.blocks) - _sds(one.design.blocks))
+    added = _at_zero(design.blocks, other.design.blocks)
     if added:
         found["boundary"] = ", ".join(added)
-        if len(added) == 1 and len(one.design.names) == len(other.design.names):
+        if len(added) == 1 and len(design.names) == len(other.design.names):
             below = stats.chi2.sf(chisq, df - 1) if df > 1 else float(chisq <= 0)
             found["p_boundary"] = float(0.5 * below + 0.5 * stats.chi2.sf(chisq, df))
     return found
 
 
-def _sds(blocks: Iterable[Block]) -> set[str]:
-    return {f"sd_{block.group}__{term}" for block in blocks for term in block.terms}
+def _at_zero(smaller: Iterable[Block], larger: Sequence[Block]) -> list[str]:
+    """Return the SDs of a model that a smaller one fixes at zero: of columns that none of its own are made of."""
+    held: dict[int, list[Array]] = {}
+    for part in smaller:
+        place = next(i for i, block in enumerate(larger) if _leaves_free(block, part))
+        held.setdefault(place, []).append(part.Z)
+    found = []
+    for i, block in enumerate(larger):
+        Z = np.concatenate(held.get(i, [np.zeros((len(block.Z), 0))]), axis=1)
+        shares = np.linalg.lstsq(block.Z, Z, rcond=None)[0]
+        unused = (np.abs(shares) <= 1e-8 * np.abs(shares).max(initial=0.0)).all(axis=1)
+        found += [f"sd_{block.group}__{term}" for term, none in zip(block.terms, unused, strict=True) if none]
+    return sorted(found)
 
 
-def _nested(one: Fit, other: Fit) -> bool:
-    """Whether the first model is a special case of the second."""
-    design, shared = one.design, [name for name in one.data.columns if name in other.data.columns]
-    if not _in_one_order(one.data[shared], other.data[shared]):
-        # The same rows in another order: the smaller model is coded anew on those of the larger, where they suffice.
-        if len(shared) < len(one.data.columns):
-            return False
-        design = one.coding.design(other.data, continuous=not other.spec.family.binary)
+def _aligned(one: Fit, other: Fit) -> Design | None:
+    """Return the design of the first model with its rows in the order of the second's; None where that is unknown."""
+    shared = [name for name in one.data.columns if name in other.data.columns]
+    if _in_one_order(one.data[shared], other.data[shared]):
+        return one.design
+    # The same rows in another order: coded anew on those of the other model, where they have all its columns.
+    if len(shared) < len(one.data.columns):
+        return None
+    return one.coding.design(other.data, continuous=not other.spec.family.binary)
+
+
+def _nested(one: Fit, other: Fit, design: Design) -> bool:
+    """Whether the first model, with its rows in the second's order, is a special case of the second."""
     if one.spec.family != other.spec.family or not np.allclose(design.offset, other.design.offset):
         return False
-    return _spans(other.design.X, design.X) and all(_holds(other.design.blocks, block) for block in design.blocks)
+    return _spans(other.design.X, design.X) and all(
+        any(_leaves_free(block, part) for block in other.design.blocks) for part in design.blocks
+    )
 
 
-def _holds(blocks: Iterable[Block], part: Block) -> bool:
-    """Whether some block leaves a smaller one's covariance free."""
-    for block in blocks:
-        same = block.group == part.group and np.array_equal(block.index, part.index)
-        if not same or not _spans(block.Z, part.Z):
-            continue
-        if block.structure == "correlated" or len(part.terms) == 1 == len(block.terms):
-            return True
-        if part.structure != "correlated" and all(
-            any(_spans(wide[:, np.newaxis], narrow[:, np.newaxis]) for wide in block.Z.T) for narrow in part.Z.T
-        ):
-            return True
-    return False
+def _leaves_free(block: Block, part: Block) -> bool:
+    """Whether a block leaves the covariance of a smaller one free."""
+    if block.group != part.group or not _spans(block.Z, part.Z):
+        return False
+    if block.structure == "correlated" or len(part.terms) == 1 == len(block.terms):
+        return True
+    return part.structure != "correlated" and all(
+        any(_spans(wide[:, np.newaxis], narrow[:, np.newaxis]) for wide in block.Z.T) for narrow in part.Z.T
+    )
 
 
 def _spans(wide: Array, narrow: Array) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from deviations import FOLDER, load, trials
+from deviations import FOLDER, load, maximum, trials
 from scipy import stats
 from studies import SMALL
 
@@ -21,10 +21,6 @@ from psychostats.simulation import write_simulation
 from psychostats.study import read_study
 
 LRT = load("tests")["lrt"]
-
-
-def maximum(formula: str, data: pd.DataFrame, **call: object) -> Fit:
-    return ps.fit(formula, data, engine="laplace", progress=False, **call)
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +132,40 @@ def test_other_links_compare_and_are_not_nested(few: pd.DataFrame) -> None:
     table = compare(fits)
     assert table["against"].isna().all()
     assert table["weight_AIC"].sum() == pytest.approx(1)
+
+
+def test_an_sd_is_named_only_where_the_smaller_model_has_it_at_zero(few: pd.DataFrame) -> None:
+    # One effect of all kinds is two effects that agree: a correlation of 1, and no SD of 0.
+    smaller = maximum("correct ~ depth + (1 | participant)", few)
+    larger = maximum("correct ~ depth + (0 + representation | participant)", few)
+    row = compare({"a": smaller, "b": larger}).iloc[1]
+    assert row["against"] == "a" and row["chisq_df"] == 2
+    assert pd.isna(row["boundary"]) and pd.isna(row["p_boundary"])
+    apart = maximum("correct ~ depth + (1 | participant) + (0 + representation | participant)", few)
+    assert compare({"a": smaller, "b": apart}).iloc[1]["boundary"].split(", ") == [
+        "sd_participant__representationdistributed",
+        "sd_participant__representationlocal",
+    ]
+
+
+def test_levels_in_another_order_are_the_same_group(few: pd.DataFrame) -> None:
+    turned = few.assign(participant=pd.Categorical(few["participant"], sorted(set(few["participant"]))[::-1]))
+    fits = {
+        "a": maximum("correct ~ depth + (1 | participant)", turned),
+        "b": maximum("correct ~ depth + representation + (1 | participant)", few),
+    }
+    assert compare(fits)["against"].iloc[1] == "a"
+
+
+def test_a_gain_within_the_optimisers_tolerance_is_none() -> None:
+    data = trials(FOLDER / "data" / "terms.csv")
+    small, large = (
+        "correct ~ C(f, sum) + x + (1 | participant)",
+        "correct ~ C(f, sum) + x + (1 | participant) + (1 | block)",
+    )
+    row = compare({"a": maximum(small, data), "b": maximum(large, data)}).iloc[1]
+    assert row["boundary"] == "sd_block__Intercept"
+    assert (row["chisq"], row["p_value"], row["p_boundary"]) == (0.0, 1.0, 1.0)
 
 
 def test_each_model_is_tested_against_the_one_before(few: pd.DataFrame) -> None:
