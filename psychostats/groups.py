@@ -1,71 +1,59 @@
 """What is wrong with group effects before anything is fitted: too many of them, or one observation for each.
 
-In: a `Design`.  Out: sentences with their severity.  Fits nothing.
+In: a `Design`.  Out: sentences.  Fits nothing.
 """
 
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Literal, TypeAlias
 
 import numpy as np
 
 from psychostats.design import Block, Design
-
-Severity: TypeAlias = Literal["error", "warning"]
 
 # Share of a column's length that must be left beside the columns before it; as for the fixed part, numbers that vary by
 # 1e-9 of their size are refused before, and rounding leaves some 1e-15.
 _LOST = 1e-11
 
 
-def group_faults(design: Design, *, continuous: bool = False) -> list[tuple[Severity, str]]:
-    """Say which group effects the trials cannot tell from the chance of single trials.
+def group_faults(design: Design, *, continuous: bool = False) -> list[str]:
+    """Say which group effects cannot be told apart, from one another or from the chance of single trials.
 
     Parameters
     ----------
     design
         Of the trials that are to be fitted.
     continuous
-        Whether the response is a measurement, so that a level of one row cannot be told from the residual.
+        Whether the response is a measurement, so that a level of one row cannot be told from the residual. (Of answers,
+        such a group is fitted, with a warning: see `single_rows`.)
 
     Returns
     -------
     list
-        A severity and a sentence for each block at fault, at most one a block, in the design's order.
+        A sentence for each fault.
     """
-    found: list[tuple[Severity, str]] = []
+    found = []
     trials = int(design.trials.sum())
     for block in design.blocks:
         effects = len(block.levels) * len(block.terms)
         if effects > trials:
             size = f"{len(block.levels):,} levels x {len(block.terms)} term{'s' * (len(block.terms) > 1)}"
             found.append(
-                (
-                    "error",
-                    f"group '{block.group}' has more random effects than observations: {size} = {effects:,}, and "
-                    f"{trials:,} {'rows' if continuous else 'trials'}; leave out slopes, or the group.",
-                )
+                f"group '{block.group}' has more random effects than observations: {size} = {effects:,}, and "
+                f"{trials:,} {'rows' if continuous else 'trials'}; leave out slopes, or the group."
             )
-        elif single_rows(block):
-            which = "the residual" if continuous else "overdispersion of counts, or the chance of a single trial"
+        elif continuous and single_rows(block):
             found.append(
-                (
-                    "error" if continuous else "warning",
-                    f"every level of {block.group} has one observation only, so that its effect is {which}; "
-                    f"{'leave the group out' if continuous else 'read it as that, or leave the group out'}.",
-                )
+                f"every level of {block.group} has one observation only, so that its effect is the residual; leave the "
+                "group out."
             )
-    found += [("error", sentence) for block in design.blocks if (sentence := _dependent(block))]
+    found += [sentence for block in design.blocks if (sentence := _dependent(block))]
     for one, other in combinations(design.blocks, 2):
         if one.group != other.group and _alike(one, other):
+            effect = f"({' + '.join(other.terms)} | {other.group})".replace("Intercept", "1")
             found.append(
-                (
-                    "error",
-                    f"{one.group} and {other.group} divide the trials alike, so that their SDs cannot be told apart; "
-                    f"leave out ({' + '.join(other.terms)} | {other.group})".replace("Intercept", "1")
-                    + ".",
-                )
+                f"{one.group} and {other.group} divide the trials alike, so that their SDs cannot be told apart; leave "
+                f"out {effect}."
             )
     return found
 
