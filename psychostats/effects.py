@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from psychostats.errors import InputError
+from psychostats.families import Family
 from psychostats.grid import (
     Estimated,
     Rows,
@@ -43,7 +44,7 @@ ROPE_PROBABILITY = Rope(-0.02, 0.02)
 ROPE_LOGIT = Rope(-0.18, 0.18)
 #: The same 0.18 in units of the standard normal: divided by the logistic's SD, pi / sqrt(3).
 ROPE_PROBIT = Rope(-0.18 * np.sqrt(3.0) / np.pi, 0.18 * np.sqrt(3.0) / np.pi)
-ROPE_LINK = {"logit": ROPE_LOGIT, "probit": ROPE_PROBIT}
+_ROPE_LINK = {"logit": ROPE_LOGIT, "probit": ROPE_PROBIT}
 _ROPE_ODDS = Rope(float(np.exp(ROPE_LOGIT.low)), float(np.exp(ROPE_LOGIT.high)))
 
 EFFECT_COLUMNS = (
@@ -332,6 +333,17 @@ def _differences(first: _Cell, second: _Cell, target: Target, scale: str) -> dic
     return differences
 
 
+def rope_of(family: Family, kind: str) -> Rope | None:
+    """Return the region around no difference of a kind of comparison; None where the family or the kind has none."""
+    ropes = {
+        "difference": ROPE_PROBABILITY,
+        "odds_ratio": _ROPE_ODDS,
+        "lnor": ROPE_LOGIT,
+        "link": _ROPE_LINK.get(family.link),
+    }
+    return ropes.get(kind) if family.binary else None
+
+
 def _compared(
     fit: Estimated,
     term: str,
@@ -343,10 +355,8 @@ def _compared(
     interval: Interval | None,
 ) -> dict[str, Any]:
     """Summarise a comparison as a row, against its value of no difference and the region around it."""
-    family, uncertainty = fit.spec.family, fit.uncertainty
+    uncertainty, rope = fit.uncertainty, rope_of(fit.spec.family, kind)
     null = 1.0 if kind == "odds_ratio" else 0.0
-    ropes = {"difference": ROPE_PROBABILITY, "odds_ratio": _ROPE_ODDS, "link": ROPE_LINK.get(family.link)}
-    rope = ropes[kind] if family.binary else None
     through = Through(np.log(draws), np.exp) if kind == "odds_ratio" and uncertainty.on_link else None
     summary = uncertainty.summarise(draws, interval or fit.interval, null=null, rope=rope, through=through)
     return {"term": term, "contrast": contrast, **by, "target": target, "scale": kind, **summary}

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from psychostats.effects import ROPE_LINK, ROPE_LOGIT, ROPE_PROBABILITY
+from psychostats.effects import rope_of
 from psychostats.errors import InputError, nearest
 from psychostats.gather import By, group_rows, names_of, summaries
 from psychostats.grid import (
@@ -36,7 +36,7 @@ from psychostats.grid import (
     stencil,
     values_at,
 )
-from psychostats.intervals import Interval, Rope
+from psychostats.intervals import Interval
 from psychostats.predictor import TARGETS, Target
 from psychostats.uncertainty import Through
 
@@ -167,9 +167,7 @@ def comparisons(
         raise InputError("odds are of probabilities, which this family does not have; use difference.")
     groups = group_rows(fit, _rows(fit, newdata), by)
     ratio = comparison in ("ratio", "lnratio")
-    ropes = {"difference": ROPE_PROBABILITY, "lnor": ROPE_LOGIT, "link": ROPE_LINK.get(family.link)}
     kind = "link" if scale == "link" else comparison
-    rope = ropes.get(kind) if family.binary else None
     tables = []
     for change in _changes(fit, variables):
 
@@ -197,7 +195,7 @@ def comparisons(
                 compared,
                 interval or fit.interval,
                 null=1.0 if comparison == "ratio" else 0.0,
-                rope=rope,
+                rope=rope_of(family, kind),
                 through=through if comparison == "ratio" else None,
             )
             return {"target": target, "scale": kind, **figures}
@@ -241,8 +239,7 @@ def avg_slopes(
     family, uncertainty, parameters = fit.spec.family, fit.uncertainty, fit.parameters()
     groups = group_rows(fit, _rows(fit, newdata), by)
     kind = "link" if scale == "link" else "difference"
-    ropes: dict[str, Rope | None] = {"difference": ROPE_PROBABILITY, "link": ROPE_LINK.get(family.link)}
-    rope = ropes[kind] if family.binary else None
+    rope = rope_of(family, kind)
     tables = []
     for name in names:
 
