@@ -113,6 +113,20 @@ class Arrow:
         """Number of random effects."""
         return self.first.levels * self.first.terms + self.rest
 
+    def split(self, first: Array, rest: Array) -> tuple[tuple[Array, ...], Array]:
+        """Take a vector apart: effects of each group, shape ``(levels, terms)``, and what stands for fixed columns."""
+        parts, start = [first] if self.groups else [], 0
+        for group in self.others:
+            size = group.levels * group.terms
+            parts.append(rest[start : start + size].reshape(group.levels, group.terms))
+            start += size
+        return tuple(parts), rest[start:]
+
+    def join(self, parts: Sequence[Array], fixed: Array | None = None) -> tuple[Array, Array]:
+        """Put a vector together: what `split` takes apart."""
+        first = parts[0] if parts else np.zeros((0, 0))
+        return first, np.concatenate([*(part.ravel() for part in parts[1:]), np.zeros(0) if fixed is None else fixed])
+
     def _positions(self) -> tuple[Index, Array]:
         """Return for each row the places of its columns among the rest, and their values."""
         places, values, start = [], [], 0
@@ -310,6 +324,19 @@ class Factor:
         Q = (_flat(U) @ P).reshape(U.shape)
         return Inverse(upper @ self.root_inverse + Q @ np.swapaxes(U, 1, 2), Q, S, P)
 
+    def levels(self) -> tuple[Array, ...]:
+        """Return H^-1 of each level with itself, for each group, shape ``(levels, terms, terms)``."""
+        return (self.inverse.D, *self._diagonal(self.inverse.S)) if self.Lambda else ()
+
+    def _diagonal(self, square: Array) -> list[Array]:
+        """Return the blocks of each level with itself, for each group of the rest."""
+        blocks, start = [], 0
+        for group in self.arrow.others:
+            at = np.arange(start, start + group.levels * group.terms).reshape(group.levels, group.terms)
+            blocks.append(square[at[:, :, np.newaxis], at[:, np.newaxis, :]])
+            start += at.size
+        return blocks
+
     def trace_gradients(self) -> tuple[Array, ...]:
         """Return for each group the derivative of half the log-determinant by its Lambda, weights fixed.
 
@@ -320,10 +347,5 @@ class Factor:
             return ()
         G, inverse, L = self.cross, self.inverse, self.Lambda[0]
         own = (G.D @ L @ inverse.D).sum(axis=0) - np.einsum("par,pbr->ab", G.C, inverse.Q)
-        gradients, start = [own], 0
-        rest = self.left @ self.apply(inverse.S, transposed=True).T
-        for group in self.arrow.others:
-            at = np.arange(start, start + group.levels * group.terms).reshape(group.levels, group.terms)
-            gradients.append(rest[at[:, :, np.newaxis], at[:, np.newaxis, :]].sum(axis=0))
-            start += at.size
-        return tuple(gradients)
+        rest = self._diagonal(self.left @ self.apply(inverse.S, transposed=True).T)
+        return (own, *(blocks.sum(axis=0) for blocks in rest))

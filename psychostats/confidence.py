@@ -11,6 +11,7 @@ quantile of the estimates from data simulated by the fitted model.
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal, TypeAlias
@@ -19,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import optimize, stats
-from threadpoolctl import threadpool_limits
 
 from psychostats.design import Design
 from psychostats.errors import FitError, InputError, NoMaximumError
@@ -27,7 +27,7 @@ from psychostats.estimates import Estimates
 from psychostats.fit import Fit
 from psychostats.gaussian import Gaussian
 from psychostats.intervals import Interval
-from psychostats.maximum import Maximum, Method, maximise, maximise_mixed, objective, theta_of, units
+from psychostats.maximum import Maximum, Method, maximise, maximise_mixed, objective, one_thread, theta_of, units
 from psychostats.mixed import Mixed, prepare
 from psychostats.optimum import Function, descend, positive, second_derivatives
 
@@ -91,7 +91,7 @@ def confidence_intervals(
     if kind == "wald":
         return table
     assert isinstance(fit.settings, Method)
-    with threadpool_limits(1):
+    with one_thread():
         if kind == "bootstrap":
             return _bootstrap(fit, table, interval, replicates, seed, progress)
         if kind != "profile":
@@ -114,7 +114,7 @@ def _profile(fit: Fit, term: str, probability: float) -> tuple[float, float]:
     return (-1.0, 1.0) if np.isnan(profile.estimate) else profile.limits(probability)
 
 
-class _Profile:
+class _Profile(ABC):
     """One parameter's profile: what is lost in log-likelihood where it is held at a value."""
 
     #: Where the parameter is estimated, its range, and a first guess of how far a limit is.
@@ -122,9 +122,9 @@ class _Profile:
     low, high = -np.inf, np.inf
     width: float
 
+    @abstractmethod
     def loss(self, value: float) -> float:
         """Return the largest log-likelihood less the largest with the parameter held at `value`."""
-        raise NotImplementedError
 
     def limits(self, probability: float) -> tuple[float, float]:
         """Return where twice the loss is the chi-squared quantile, on either side."""
@@ -186,7 +186,7 @@ class _Spread(_Profile):
         assert isinstance(fit.settings, Method)
         self._mixed = prepare(design, continuous=not family.binary)
         self._units, self._sigma = units(self._mixed), best.sigma
-        theta = theta_of(self._mixed, design, best)
+        theta = theta_of(self._mixed, best)
         self._function: Function
         if best.sigma is None:
             self._function = objective(self._mixed, family, fit.settings).gradient
@@ -276,7 +276,7 @@ def _bootstrap(
     found, failed = [], 0
     for done, draw in enumerate(_responses(fit, mixed, replicates, seed)):
         try:
-            again = maximise_mixed(mixed.with_response(draw), design, family, fit.settings, start=best)
+            again = maximise_mixed(mixed.with_response(draw), family, fit.settings, start=best)
             found.append(_values(again, design, fit.data))
         except NoMaximumError:
             failed += 1
@@ -289,10 +289,9 @@ def _bootstrap(
     every = np.array(found)
     names = list(fit.estimates.terms(Interval("wald"))["term"])
     places = [names.index(term) for term in table["term"]]
-    tail = (1.0 - interval.probability) / 2.0
+    low, high = interval.of_replicates(every[:, places])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a correlation that exists in no replicate stays NaN
-        low, high = np.nanquantile(every[:, places], [tail, 1.0 - tail], axis=0)
         sd = np.nanstd(every[:, places], axis=0, ddof=1)
     made = table.assign(sd=sd, conf_low=low, conf_high=high, interval=interval.kind)
     made.attrs["failed"] = failed
@@ -302,17 +301,16 @@ def _bootstrap(
 def _responses(fit: Fit, mixed: Mixed, replicates: int, seed: int) -> Iterator[Array]:
     """Simulate responses of new levels from the fitted model, each replicate from a stream of its own."""
     best, family = fit.estimates.maximum, fit.spec.family
-    Lambda = mixed.factors(theta_of(mixed, fit.design, best))
-    known = mixed.X @ (mixed.root @ best.b) + mixed.offset
+    Lambda = mixed.factors(theta_of(mixed, best))
+    known = mixed.X @ (mixed.root @ best.b) + mixed.design.offset
     for child in np.random.SeedSequence(seed).spawn(replicates):
         rng = np.random.default_rng(child)
-        eta = known.copy()
-        for group, L in zip(mixed.groups, Lambda, strict=True):
-            eta += (best.sigma or 1.0) * group.expand(rng.normal(size=(group.levels, group.terms)) @ L.T)
+        u = [rng.normal(size=(group.levels, group.terms)) for group in mixed.groups]
+        eta = known + (best.sigma or 1.0) * mixed.push(Lambda, u)
         if best.sigma is not None:
             yield eta + best.sigma * rng.normal(size=len(eta))
         else:
-            yield family.draw(rng, mixed.trials, eta)
+            yield family.draw(rng, mixed.design.trials, eta)
 
 
 def _values(maximum: Maximum, design: Design, data: pd.DataFrame) -> Array:

@@ -110,9 +110,8 @@ def run(
         if not design.trials.any():
             raise InputError("the response counts no trials: every total is 0.")
         faults = group_faults(design, continuous=not spec.family.binary)
-        error = next((sentence for severity, sentence in faults if severity == "error"), None)
-        if error:
-            raise InputError(error)
+        if faults:
+            raise InputError(faults[0])
         # How many steps there will be is not known, so what is shown is that it goes on.
         shown = Console(stderr=True).status("maximising the likelihood") if progress else contextlib.nullcontext()
         with shown:

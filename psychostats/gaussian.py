@@ -56,7 +56,7 @@ class Gaussian:
     def __init__(self, mixed: Mixed, *, reml: bool = False):
         self.mixed, self.reml = mixed, reml
         self.cross = mixed.arrow.cross(np.ones(len(mixed.X)), fixed=True)
-        y = mixed.successes - mixed.offset
+        y = mixed.design.successes - mixed.design.offset
         self._y = y
         self._products = [group.collect(y) for group in mixed.groups]
         self._fixed = mixed.X.T @ y
@@ -67,22 +67,12 @@ class Gaussian:
         mixed = self.mixed
         Lambda = mixed.factors(theta)
         factor = Factor(mixed.arrow, self.cross, Lambda)
-        parts = [products @ L for products, L in zip(self._products, Lambda, strict=True)]
-        first = parts[0] if parts else np.zeros((0, 0))
-        rest = np.concatenate([*(part.ravel() for part in parts[1:]), self._fixed])
-        x, solved = factor.solve(first, rest)
-        u, start = [x] if parts else [], 0
-        for group in mixed.groups[1:]:
-            size = group.levels * group.terms
-            u.append(solved[start : start + size].reshape(group.levels, group.terms))
-            start += size
-        beta = solved[start:]
+        products = [product @ L for product, L in zip(self._products, Lambda, strict=True)]
+        u, beta = mixed.arrow.split(*factor.solve(*mixed.arrow.join(products, self._fixed)))
         # By rows: the difference of two large sums of squares would lose the small one between them.
-        residual = self._y - mixed.X @ beta
-        for group, L, values in zip(mixed.groups, Lambda, u, strict=True):
-            residual = residual - group.expand(values @ L.T)
+        residual = self._y - mixed.X @ beta - mixed.push(Lambda, u)
         penalised = float(residual @ residual) + sum(float(np.sum(values**2)) for values in u)
-        return Solution(beta, tuple(u), residual, penalised, factor)
+        return Solution(beta, u, residual, penalised, factor)
 
     def sigma(self, solution: Solution) -> float:
         """Return the residual SD that maximises the criterion."""

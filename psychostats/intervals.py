@@ -6,6 +6,7 @@ bounds and label together, so that no table can print one kind under another's h
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -78,6 +79,16 @@ class Interval:
             high = np.take_along_axis(ordered, (start + inside)[np.newaxis], axis=0)[0]
             return low, high
         raise InputError(f"a {self.kind} interval is not made from draws; use eti or hdi.")
+
+    def of_replicates(self, estimates: npt.ArrayLike) -> tuple[Array, Array]:
+        """Return percentile bounds over the first axis of bootstrap estimates; NaN, no estimate, counts as none."""
+        if self.kind != "bootstrap":
+            raise InputError(f"a {self.kind} interval is not made from replicates; use bootstrap.")
+        tail = (1.0 - self.probability) / 2.0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # what no replicate has an estimate of stays NaN
+            low, high = np.nanquantile(np.asarray(estimates, dtype=float), [tail, 1.0 - tail], axis=0)
+        return low, high
 
     def of_estimate(self, estimate: npt.ArrayLike, se: npt.ArrayLike) -> tuple[Array, Array]:
         """Return Wald bounds, ``estimate -+ z * se``, elementwise."""

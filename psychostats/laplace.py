@@ -36,6 +36,16 @@ class NoMode(ArithmeticError):
 
 
 @dataclass(frozen=True)
+class _Place:
+    """Spherical effects and scaled fixed effects, the log-density there, and its value less half the squares of u."""
+
+    u: tuple[Array, ...]
+    beta: Array
+    derivatives: Derivatives
+    height: float
+
+
+@dataclass(frozen=True)
 class Mode:
     """The mode of the spherical effects at some parameters.
 
@@ -45,8 +55,6 @@ class Mode:
         For each group, shape ``(levels, terms)``.
     beta
         Scaled fixed effects.
-    eta
-        Linear predictor, shape ``(cells,)``.
     derivatives
         Of the log-density there.
     factor
@@ -55,14 +63,13 @@ class Mode:
 
     u: tuple[Array, ...]
     beta: Array
-    eta: Array
     derivatives: Derivatives
     factor: Factor
 
     @property
-    def penalised(self) -> float:
-        """Log-density less half the sum of squares of u."""
-        return float(self.derivatives.value.sum()) - 0.5 * _squares(self.u)
+    def value(self) -> float:
+        """Minus the log-likelihood, by Laplace's approximation and without the binomial coefficients."""
+        return 0.5 * (self.factor.log_determinant + _squares(self.u)) - float(self.derivatives.value.sum())
 
 
 class Laplace:
@@ -98,62 +105,68 @@ class Laplace:
         NoMode
             If no step climbs any more before the mode is reached.
         """
-        mixed, family = self.mixed, self.family
-        Lambda = mixed.factors(theta)
-        u, known = self._u, mixed.X @ beta + mixed.offset
-        eta = known + self.push(Lambda, u)
-        found = self._derivatives(eta)
-        height = found.value.sum() - 0.5 * _squares(u)
-        if not np.isfinite(height):
+        arrow, Lambda = self.mixed.arrow, self.mixed.factors(theta)
+        place = self._place(Lambda, self._u, beta)
+        if not np.isfinite(place.height):
             raise NoMode
         observed, last = True, np.inf
         # Steps by the factor of the mode before cost no new one; close by they lead nearly as far.
         held = None if joint else self._held
         for _ in range(_STEPS):
+            found = place.derivatives
             factor = held or self._factor(found.information if observed else found.expected, Lambda, joint=joint)
             if factor is None:
                 if not observed:
                     raise NoMode
                 observed = False
                 continue
-            gradient = self._gradient(found, Lambda, u, joint=joint)
+            gradient = self._gradient(place, Lambda, joint=joint)
             step = factor.solve(*gradient)
             decrement = float(np.sum(gradient[0] * step[0]) + gradient[1] @ step[1])
-            if decrement < _TOLERANCE * max(1, mixed.arrow.effects):
+            if decrement < _TOLERANCE * max(1, arrow.effects):
                 if held is not None or not observed:
                     # Near a maximum the observed information is positive, whatever it was on the way.
-                    here = self._factor(found.information, Lambda, joint=joint)
-                    if here is None:
+                    factor = self._factor(found.information, Lambda, joint=joint)
+                    if factor is None:
                         raise NoMode
-                    factor = here
-                self._u, self._held = u, None if joint else factor
-                return Mode(u, beta, eta, found, factor)
+                self._u, self._held = place.u, None if joint else factor
+                return Mode(place.u, place.beta, found, factor)
             if held is not None and decrement > _GAIN * last:
                 held = None
                 continue
-            direction, slope = self._directions(step, joint=joint)
-            for halving in range(1 if held is not None else _HALVINGS):
-                size = 0.5**halving
-                new_u = tuple(a + size * d for a, d in zip(u, direction, strict=True))
-                new_beta = beta + size * slope if joint else beta
-                new_eta = (mixed.X @ new_beta + mixed.offset if joint else known) + self.push(Lambda, new_u)
-                new_found = self._derivatives(new_eta)
-                new_height = new_found.value.sum() - 0.5 * _squares(new_u)
-                # Near the mode a step changes less than rounding can show.
-                if new_height >= height - 1e-12 * abs(height):
-                    break
+            higher, whole = self._climb(place, Lambda, step, 1 if held is not None else _HALVINGS)
+            if higher is not None:
+                # Expected weights converge but linearly: once a whole step climbs, try the observed ones.
+                place, last, observed = higher, decrement, observed or whole
+            elif held is not None:
+                held = None
+            elif observed and not self.family.canonical:
+                observed = False
             else:
-                if held is not None:
-                    held = None
-                    continue
-                if observed and not family.canonical:
-                    observed = False
-                    continue
                 raise NoMode
-            # Expected weights converge but linearly: once a whole step climbs, try the observed ones.
-            observed = observed or halving == 0
-            u, beta, eta, found, height, last = new_u, new_beta, new_eta, new_found, new_height, decrement
         raise NoMode
+
+    def _place(self, Lambda: Sequence[Array], u: tuple[Array, ...], beta: Array) -> _Place:
+        design = self.mixed.design
+        eta = self.mixed.X @ beta + design.offset + self.mixed.push(Lambda, u)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            found = self.family.derivatives(design.successes, design.trials, eta)
+        return _Place(u, beta, found, float(found.value.sum()) - 0.5 * _squares(u))
+
+    def _climb(
+        self, place: _Place, Lambda: Sequence[Array], step: tuple[Array, Array], halvings: int
+    ) -> tuple[_Place | None, bool]:
+        """Return a place that is no lower along a step, halved as often as it must be, and whether the whole step led
+        there; None where no part of it does."""
+        direction, slope = self.mixed.arrow.split(*step)
+        for halving in range(halvings):
+            size = 0.5**halving
+            u = tuple(a + size * d for a, d in zip(place.u, direction, strict=True))
+            higher = self._place(Lambda, u, place.beta + size * slope if len(slope) else place.beta)
+            # Near the mode a step changes less than rounding can show.
+            if higher.height >= place.height - 1e-12 * abs(place.height):
+                return higher, halving == 0
+        return None, False
 
     def value(self, phi: Array) -> float:
         """Return minus the log-likelihood, without the binomial coefficients; infinite where there is no mode."""
@@ -161,7 +174,7 @@ class Laplace:
             mode = self.mode(*self.split(phi))
         except NoMode:
             return np.inf
-        return -mode.penalised + 0.5 * mode.factor.log_determinant
+        return mode.value
 
     def gradient(self, phi: Array) -> tuple[float, Array]:
         """Return minus the log-likelihood and its gradient by phi.
@@ -176,32 +189,19 @@ class Laplace:
         mixed, found, factor = self.mixed, mode.derivatives, mode.factor
         Lambda = factor.Lambda
         c = 0.5 * mixed.arrow.leverage(factor) * found.change
-        v = self._directions(factor.solve(*self.pull(Lambda, c)), joint=False)[0]
-        moved = c - found.score - found.information * self.push(Lambda, v)
+        v, _ = mixed.arrow.split(*factor.solve(*self.pull(Lambda, c)))
+        moved = c - found.score - found.information * mixed.push(Lambda, v)
         traces = factor.trace_gradients()
         by_factor = [
             group.collect(moved).T @ u + group.collect(found.score).T @ w + trace
             for group, u, w, trace in zip(mixed.groups, mode.u, v, traces, strict=True)
         ]
-        value = -mode.penalised + 0.5 * factor.log_determinant
-        return value, np.concatenate([mixed.pick(by_factor), mixed.X.T @ moved])
-
-    def push(self, Lambda: Sequence[Array], u: Sequence[Array]) -> Array:
-        """Return Z Lambda u by cell."""
-        total = np.zeros(len(self.mixed.X))
-        for group, L, values in zip(self.mixed.groups, Lambda, u, strict=True):
-            total += group.expand(values @ L.T)
-        return total
+        return mode.value, np.concatenate([mixed.pick(by_factor), mixed.X.T @ moved])
 
     def pull(self, Lambda: Sequence[Array], values: Array) -> tuple[Array, Array]:
         """Return Lambda' Z' values, for the first group and for the rest."""
         parts = [group.collect(values) @ L for group, L in zip(self.mixed.groups, Lambda, strict=True)]
-        first = parts[0] if parts else np.zeros((0, 0))
-        return first, np.concatenate([np.zeros(0), *(part.ravel() for part in parts[1:])])
-
-    def _derivatives(self, eta: Array) -> Derivatives:
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            return self.family.derivatives(self.mixed.successes, self.mixed.trials, eta)
+        return self.mixed.arrow.join(parts)
 
     def _factor(self, weights: Array, Lambda: Sequence[Array], *, joint: bool) -> Factor | None:
         if not np.isfinite(weights).all():
@@ -211,24 +211,11 @@ class Laplace:
         except np.linalg.LinAlgError:
             return None
 
-    def _gradient(
-        self, found: Derivatives, Lambda: Sequence[Array], u: Sequence[Array], *, joint: bool
-    ) -> tuple[Array, Array]:
-        first, rest = self.pull(Lambda, found.score)
-        if u:
-            first = first - u[0]
-            rest = rest - np.concatenate([np.zeros(0), *(values.ravel() for values in u[1:])])
-        return first, np.concatenate([rest, self.mixed.X.T @ found.score]) if joint else rest
-
-    def _directions(self, step: tuple[Array, Array], *, joint: bool) -> tuple[tuple[Array, ...], Array]:
-        """Split a solution into one of each group, and that of the fixed effects."""
-        first, rest = step
-        parts, start = [first] if self.mixed.groups else [], 0
-        for group in self.mixed.groups[1:]:
-            size = group.levels * group.terms
-            parts.append(rest[start : start + size].reshape(group.levels, group.terms))
-            start += size
-        return tuple(parts), rest[start:] if joint else np.zeros(self.mixed.X.shape[1])
+    def _gradient(self, place: _Place, Lambda: Sequence[Array], *, joint: bool) -> tuple[Array, Array]:
+        """Return the gradient of the height by u, with `joint` also by beta."""
+        score, mixed = place.derivatives.score, self.mixed
+        parts = [group.collect(score) @ L - u for group, L, u in zip(mixed.groups, Lambda, place.u, strict=True)]
+        return mixed.arrow.join(parts, mixed.X.T @ score if joint else None)
 
 
 def _squares(u: Sequence[Array]) -> float:

@@ -24,7 +24,7 @@ from psychostats.families import Family
 from psychostats.gaussian import Gaussian
 from psychostats.laplace import Laplace, NoMode
 from psychostats.mixed import Mixed, free, prepare
-from psychostats.optimum import Function, Optimum, minimise
+from psychostats.optimum import Function, Optimum, inverse, minimise
 from psychostats.quadrature import NODES_MAX, Quadrature
 from psychostats.separation import separated, uniform_groups
 
@@ -131,20 +131,16 @@ def maximise(design: Design, family: Family, method: Method, *, start: Maximum |
         If the likelihood has no maximum: it rises for ever, as for answers that a predictor separates.
     """
     method.require(family)
-    with _one_thread():
-        mixed = prepare(design, continuous=not family.binary)
-        return maximise_mixed(mixed, design, family, method, start=start)
+    with one_thread():
+        return maximise_mixed(prepare(design, continuous=not family.binary), family, method, start=start)
 
 
-def maximise_mixed(
-    mixed: Mixed, design: Design, family: Family, method: Method, *, start: Maximum | None = None
-) -> Maximum:
-    """Do the same for a design that was prepared before; see `maximise`."""
-    with _one_thread():
-        return _maximise_binary(mixed, design, family, method, start) if family.binary else _gaussian(mixed, method)
+def maximise_mixed(mixed: Mixed, family: Family, method: Method, *, start: Maximum | None = None) -> Maximum:
+    """Do the same for a design that was prepared before; see `maximise`. To be called on `one_thread`."""
+    return _binary(mixed, family, method, start) if family.binary else _gaussian(mixed, method)
 
 
-def _one_thread() -> AbstractContextManager[object]:
+def one_thread() -> AbstractContextManager[object]:
     """Hold BLAS to one thread.
 
     Sums in one order give the same digits on any number of cores, and matrices this small gain nothing from more
@@ -159,24 +155,24 @@ def _threads() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _maximise_binary(mixed: Mixed, design: Design, family: Family, method: Method, start: Maximum | None) -> Maximum:
+def _binary(mixed: Mixed, family: Family, method: Method, start: Maximum | None) -> Maximum:
     function = objective(mixed, family, method)
     theta = np.array([_START * element.diagonal for element in mixed.elements])
     beta = np.zeros(mixed.X.shape[1])
     if start is not None:
-        theta, beta = theta_of(mixed, design, start), mixed.root @ start.b
+        theta, beta = theta_of(mixed, start), mixed.root @ start.b
     try:
         begin = _begin(function, theta, beta, _ROUNDS if start is None else 0)
         best = _settle(function.gradient, minimise(function.gradient, *begin), mixed)
     except (NoMode, np.linalg.LinAlgError) as error:
-        raise _no_maximum(design, None, mixed, family) from error
+        raise _no_maximum(mixed, family, None) from error
     theta, beta = function.split(best.x)
     far = float(np.abs(mixed.X @ beta).max(initial=0.0)) > _FAR or float(np.abs(theta).max(initial=0.0)) > _FAR
     # Far below the guess rate the likelihood is level, which is no maximum.
     level = not best.curved(slice(len(theta), None))
-    if not best.converged or level or (far and separated(design)):
-        raise _no_maximum(design, best, mixed, family)
-    alike = uniform_groups(design) if float(np.abs(theta).max(initial=0.0)) > _FAR else ()
+    if not best.converged or level or (far and separated(mixed.design)):
+        raise _no_maximum(mixed, family, best)
+    alike = uniform_groups(mixed.design) if float(np.abs(theta).max(initial=0.0)) > _FAR else ()
     if alike:
         raise NoMaximumError(
             f"the likelihood has no maximum: all answers within a level of {alike[0]} are alike, in every level, so it "
@@ -186,7 +182,7 @@ def _maximise_binary(mixed: Mixed, design: Design, family: Family, method: Metho
     try:
         mode = function.mode(theta, beta)
     except NoMode as error:
-        raise _no_maximum(design, best, mixed, family) from error
+        raise _no_maximum(mixed, family, best) from error
     k, p = len(theta), len(beta)
     back = np.zeros((k + p, k + p))
     back[:p, k:] = _inverse_root(mixed)
@@ -196,7 +192,7 @@ def _maximise_binary(mixed: Mixed, design: Design, family: Family, method: Metho
         b=_inverse_root(mixed) @ beta,
         factors=factors,
         sigma=None,
-        covariance=back @ best.covariance @ back.T,
+        covariance=back @ inverse(best.hessian) @ back.T,
         log_likelihood=mixed.constant - best.value,
         r=modes,
         r_sd=sds,
@@ -207,12 +203,12 @@ def _maximise_binary(mixed: Mixed, design: Design, family: Family, method: Metho
 
 def _gaussian(mixed: Mixed, method: Method) -> Maximum:
     gaussian = Gaussian(mixed, reml=method.reml)
-    spread = float(np.std(mixed.successes))
+    spread = float(np.std(mixed.design.successes))
     k, p = len(mixed.elements), mixed.X.shape[1]
-    if gaussian.freedom <= 0 or spread == 0:
-        raise InputError(
-            "the response does not vary." if spread == 0 else f"{mixed.rows} rows cannot tell {p} fixed effects apart."
-        )
+    if spread == 0:
+        raise InputError("the response does not vary.")
+    if gaussian.freedom <= 0:
+        raise InputError(f"{len(mixed.X)} rows cannot tell {p} fixed effects apart.")
     theta = np.array([float(element.diagonal) for element in mixed.elements])
     reliable = np.maximum(1.0, [0.2 * mixed.groups[e.group].levels for e in mixed.elements])
     best = minimise(gaussian.gradient, theta, np.diag(np.asarray(reliable, dtype=float)))
@@ -232,7 +228,6 @@ def _gaussian(mixed: Mixed, method: Method) -> Maximum:
     joint[:k, :k] = 0.5 * (joint[:k, :k] + joint[:k, :k].T)
     joint[k, :k] = joint[:k, k] = -gaussian.penalty_slope(solution) / sigma**2
     joint[k, k] = 2.0 * gaussian.freedom
-    of_theta = replace(best, x=np.zeros(k + 1), hessian=joint).covariance
     own = units(mixed)
     jacobian = np.zeros((k + 1, k + 1))
     jacobian[:k, :k], jacobian[:k, k], jacobian[k, k] = sigma * own, sigma * own @ best.x, 1.0
@@ -240,7 +235,7 @@ def _gaussian(mixed: Mixed, method: Method) -> Maximum:
     root = linalg.solve_triangular(solution.factor.fixed_root, np.eye(p), lower=True).T
     fixed = sigma * _inverse_root(mixed) @ root
     covariance[:p, :p] = fixed @ fixed.T
-    covariance[p:, p:] = jacobian @ of_theta @ jacobian.T
+    covariance[p:, p:] = jacobian @ inverse(joint) @ jacobian.T
     # The effects' SDs are conditional on the fixed effects too, as lme4 has them: H without the fixed columns.
     factors, modes, sds = _effects(
         mixed, solution.factor.Lambda, sigma, solution.u, gaussian.random_factor(solution.factor)
@@ -260,9 +255,9 @@ def _gaussian(mixed: Mixed, method: Method) -> Maximum:
 
 def log_likelihood(design: Design, family: Family, method: Method, maximum: Maximum) -> float:
     """Evaluate the log-likelihood anew at estimates that were stored."""
-    with _one_thread():
+    with one_thread():
         mixed = prepare(design, continuous=not family.binary)
-        theta = theta_of(mixed, design, maximum)
+        theta = theta_of(mixed, maximum)
         if not family.binary:
             return -Gaussian(mixed, reml=method.reml).value(theta)
         phi = np.concatenate([theta, mixed.root @ maximum.b])
@@ -274,20 +269,20 @@ def objective(mixed: Mixed, family: Family, method: Method) -> Laplace:
     return Laplace(mixed, family) if method.quadrature == 1 else Quadrature(mixed, family, method.quadrature)
 
 
-def theta_of(mixed: Mixed, design: Design, maximum: Maximum) -> Array:
+def theta_of(mixed: Mixed, maximum: Maximum) -> Array:
     """Return theta of estimates in the design's own units."""
-    parts = [L[free(block)] for block, L in zip(design.blocks, maximum.factors, strict=True)]
+    parts = [L[free(block)] for block, L in zip(mixed.design.blocks, maximum.factors, strict=True)]
     return np.linalg.solve(units(mixed), np.concatenate([np.zeros(0), *parts])) / (maximum.sigma or 1.0)
 
 
 def units(mixed: Mixed) -> Array:
     """Return the matrix that turns theta into the free elements of the factors in the design's own units."""
-    inverse = [np.linalg.inv(root) for root in mixed.roots]
+    inverses = [np.linalg.inv(root) for root in mixed.roots]
     matrix = np.zeros((len(mixed.elements), len(mixed.elements)))
     for i, a in enumerate(mixed.elements):
         for j, b in enumerate(mixed.elements):
             if (a.group, a.column) == (b.group, b.column):
-                matrix[i, j] = inverse[a.group][a.row, b.row]
+                matrix[i, j] = inverses[a.group][a.row, b.row]
     return matrix
 
 
@@ -303,7 +298,7 @@ def _begin(laplace: Laplace, theta: Array, beta: Array, rounds: int) -> tuple[Ar
     """
     mixed, k = laplace.mixed, len(theta)
     mode = laplace.mode(theta, beta, joint=True)
-    levels = _level_blocks(mixed, mode.factor)
+    levels = mode.factor.levels()
     for _ in range(rounds):
         # Each covariance becomes the mean over levels of what is expected of r r', as far as it is free.
         moments = [u.T @ u + block.sum(axis=0) for u, block in zip(mode.u, levels, strict=True)]
@@ -312,7 +307,7 @@ def _begin(laplace: Laplace, theta: Array, beta: Array, rounds: int) -> tuple[Ar
         # Cholesky's factor is read from the lower triangle alone.
         theta = mixed.pick([np.asarray(np.linalg.cholesky(S), dtype=float) for S in lower])
         mode = laplace.mode(theta, mode.beta, joint=True)
-        levels = _level_blocks(mixed, mode.factor)
+        levels = mode.factor.levels()
     root = mode.factor.fixed_root
     hessian = np.zeros((k + len(beta), k + len(beta)))
     hessian[k:, k:] = root @ root.T
@@ -327,11 +322,11 @@ def _information(mixed: Mixed, Lambda: Sequence[Array], levels: Sequence[Array])
     changes their covariance, as seen from the present one.
     """
     known = [np.eye(block.shape[1]) - block for block in levels]
-    inverse = [np.linalg.inv(L + np.diag(np.maximum(_SMALL - np.abs(np.diag(L)), 0.0))) for L in Lambda]
+    inverses = [np.linalg.inv(L + np.diag(np.maximum(_SMALL - np.abs(np.diag(L)), 0.0))) for L in Lambda]
     parts = []
     for e in mixed.elements:
         change = np.zeros(Lambda[e.group].shape)
-        change[:, e.column] = inverse[e.group][:, e.row]
+        change[:, e.column] = inverses[e.group][:, e.row]
         parts.append(known[e.group] @ (change + change.T))
     k = len(parts)
     information = 0.1 * np.eye(k)  # where the levels know nothing
@@ -379,24 +374,11 @@ def _cholesky(covariance: Array) -> Array:
     return L
 
 
-def _level_blocks(mixed: Mixed, factor: Factor) -> list[Array]:
-    """Return H^-1 of each level with itself, for each group, shape ``(levels, terms, terms)``."""
-    inverse, start, blocks = factor.inverse, 0, []
-    for g, group in enumerate(mixed.groups):
-        if not g:
-            blocks.append(inverse.D)
-            continue
-        at = start + np.arange(group.levels * group.terms).reshape(group.levels, group.terms)
-        blocks.append(inverse.S[at[:, :, np.newaxis], at[:, np.newaxis, :]])
-        start += at.size
-    return blocks
-
-
 def _effects(
     mixed: Mixed, Lambda: Sequence[Array], sigma: float, u: Sequence[Array], factor: Factor
 ) -> tuple[tuple[Array, ...], tuple[Array, ...], tuple[Array, ...]]:
     """Return covariance factors, modes and conditional SDs in the design's own units, one of each a block."""
-    levels = _level_blocks(mixed, factor)
+    levels = factor.levels()
     factors, modes, sds = [], [], []
     for g, part in mixed.parts:
         L = linalg.solve_triangular(mixed.roots[g], Lambda[g], lower=True, check_finite=False)
@@ -407,8 +389,9 @@ def _effects(
     return tuple(factors), tuple(modes), tuple(sds)
 
 
-def _no_maximum(design: Design, best: Optimum | None, mixed: Mixed, family: Family) -> NoMaximumError:
+def _no_maximum(mixed: Mixed, family: Family, best: Optimum | None) -> NoMaximumError:
     """Say why there is no maximum, naming the term."""
+    design = mixed.design
     found = separated(design)
     if found:
         return NoMaximumError(found)

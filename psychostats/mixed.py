@@ -49,15 +49,14 @@ class Mixed:
 
     Parameters
     ----------
-    successes, trials, offset
-        Of each cell; the response and ones where it is continuous.
-    X
-        Fixed columns made orthonormal over the rows but for a factor, shape ``(cells, columns)``.
+    design
+        Of the cells: like rows of the trials summed into one, or the rows themselves where the response is continuous.
+    arrow
+        The pattern of the cross-products of its columns, made harmless: `X`, the fixed ones, orthonormal over the
+        trials but for a factor; of each group, the one with the most effects first, those of a correlated block
+        likewise, those of an independent one with a root mean square of 1.
     root
-        Upper triangular; the design's own columns are ``X root``, and its coefficients ``root^-1 beta``.
-    groups
-        Grouping factors, the one with the most effects first; the columns of a correlated block are orthonormal over
-        the rows but for a factor, those of an independent one have a root mean square of 1.
+        Upper triangular; the design's own fixed columns are ``X root``, and its coefficients ``root^-1 beta``.
     roots
         For each group, lower triangular; the design's own columns are ``Z root``, so that their covariance factor is
         ``root^-1 Lambda``, lower triangular too.
@@ -67,22 +66,32 @@ class Mixed:
         What theta holds, in order: for each block by rows of the lower triangle, its diagonal alone where independent.
     constant
         Sum of the logarithms of the binomial coefficients, which no parameter changes.
-    rows
-        Number of rows of the design.
     """
 
-    successes: Array
-    trials: Array
-    offset: Array
-    X: Array
+    design: Design
+    arrow: Arrow
     root: Array
-    groups: tuple[Group, ...]
     roots: tuple[Array, ...]
     parts: tuple[tuple[int, slice], ...]
     elements: tuple[Element, ...]
     constant: float
-    rows: int
-    arrow: Arrow
+
+    @property
+    def X(self) -> Array:
+        """Fixed columns, shape ``(cells, columns)``."""
+        return self.arrow.X
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Grouping factors, the one with the most effects first."""
+        return self.arrow.groups
+
+    def push(self, Lambda: Sequence[Array], u: Sequence[Array]) -> Array:
+        """Return Z Lambda u by cell."""
+        total = np.zeros(len(self.X))
+        for group, L, values in zip(self.groups, Lambda, u, strict=True):
+            total += group.expand(values @ L.T)
+        return total
 
     def factors(self, theta: Array) -> list[Array]:
         """Return the covariance factor Lambda of each group, lower triangular."""
@@ -97,7 +106,7 @@ class Mixed:
 
     def with_response(self, successes: Array) -> Mixed:
         """Return the same design with another response: bootstrap replicates need no new pattern."""
-        return replace(self, successes=successes)
+        return replace(self, design=replace(self.design, successes=successes))
 
 
 def prepare(design: Design, *, continuous: bool = False) -> Mixed:
@@ -121,10 +130,16 @@ def prepare(design: Design, *, continuous: bool = False) -> Mixed:
     _refuse_large(design, [of_group[name] for name in names])
     order, starts = (np.arange(len(design.X)),) * 2 if continuous else _cells(design, [of_group[n][0] for n in names])
     first = order[starts]
-    successes = np.add.reduceat(design.successes[order], starts)
-    trials = np.add.reduceat(design.trials[order], starts)
+    cells = Design(
+        design.names,
+        design.X[first],
+        design.offset[first],
+        tuple(replace(block, Z=block.Z[first], index=block.index[first]) for block in design.blocks),
+        np.add.reduceat(design.successes[order], starts),
+        np.add.reduceat(design.trials[order], starts),
+    )
     root = _root(design.X[order])
-    X = linalg.solve_triangular(root, design.X[first].T, trans="T", check_finite=False).T
+    X = linalg.solve_triangular(root, cells.X.T, trans="T", check_finite=False).T
     groups, roots, parts = [], [], {}
     elements: list[Element] = []
     for g, name in enumerate(names):
@@ -141,18 +156,13 @@ def prepare(design: Design, *, continuous: bool = False) -> Mixed:
         elements += [Element(g, part.start + int(i), part.start + int(j)) for i, j in zip(*free(block), strict=True)]
     constant = 0.0 if continuous else float(_log_coefficients(design.successes, design.trials))
     return Mixed(
-        successes=successes,
-        trials=trials,
-        offset=design.offset[first],
-        X=X,
+        design=cells,
+        arrow=Arrow(X, groups),
         root=root,
-        groups=tuple(groups),
         roots=tuple(roots),
         parts=tuple(parts[id(block)] for block in design.blocks),
         elements=tuple(elements),
         constant=constant,
-        rows=len(design.X),
-        arrow=Arrow(X, groups),
     )
 
 

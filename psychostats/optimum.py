@@ -52,18 +52,18 @@ class Optimum:
     converged: bool
     evaluations: int
 
-    @property
-    def covariance(self) -> Array:
-        """Inverse of the Hessian; along flat directions, which the data do not know, it is zero."""
-        values, vectors = _eigen(self.hessian)
-        kept = values > _FLAT
-        root = vectors[:, kept] * _scale(self.hessian)[:, np.newaxis] / np.sqrt(values[kept])
-        return np.asarray(root @ root.T)
-
     def curved(self, parameters: slice) -> bool:
         """Whether the function curves upwards in every direction of some parameters, the others held."""
         values, _ = _eigen(self.hessian[parameters, parameters])
         return bool((values > _FLAT).all())
+
+
+def inverse(hessian: Array) -> Array:
+    """Return the inverse of a Hessian; along flat directions, which the data do not know, it is zero."""
+    values, vectors = _eigen(hessian)
+    kept = values > _FLAT
+    root = vectors[:, kept] * _scale(hessian)[:, np.newaxis] / np.sqrt(values[kept])
+    return np.asarray(root @ root.T)
 
 
 def minimise(function: Function, start: Array, hessian: Array, *, limit: float = 3.0) -> Optimum:

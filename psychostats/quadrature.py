@@ -63,12 +63,14 @@ class Quadrature(Laplace):
         group, (L,) = self.mixed.groups[0], mode.factor.Lambda
         u = mode.u[0][:, 0]
         sd = mode.factor.root_inverse[:, 0, 0]
-        known = mode.eta - group.expand(mode.u[0] @ L.T)
+        design = self.mixed.design
+        known = self.mixed.X @ beta + design.offset
         logs = []
         for x, weight in zip(self._nodes, self._log_weights, strict=True):
             at = u + sd * x
-            found = self._derivatives(known + group.Z[:, 0] * (L[0, 0] * at)[group.index])
-            logs.append(weight + np.bincount(group.index, found.value, minlength=group.levels) - 0.5 * at**2)
+            eta = known + group.Z[:, 0] * (L[0, 0] * at)[group.index]
+            density = self.family.log_density(design.successes, design.trials, eta)
+            logs.append(weight + np.bincount(group.index, density, minlength=group.levels) - 0.5 * at**2)
         return float(-np.sum(np.log(sd) + special.logsumexp(logs, axis=0)))
 
     def gradient(self, phi: Array) -> tuple[float, Array]:

@@ -28,6 +28,11 @@ FOLDER = Path(__file__).parents[1] / "golden"
 KINDS = ("logLik", "b / SE", "SE", "SD", "cor", "modes", "mode SDs")
 
 
+def maximum(formula: str, data: pd.DataFrame, **call: Any) -> ps.Fit:
+    """Fit by maximum likelihood."""
+    return ps.fit(formula, data, engine="laplace", progress=False, **call)
+
+
 @dataclass(frozen=True)
 class Golden:
     """One model with its reference numbers.

@@ -10,11 +10,10 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
-from deviations import FOLDER, trials
+from deviations import FOLDER, maximum, trials
 from scipy import stats
 from scipy.special import expit
 
-import psychostats as ps
 from psychostats.agreement import second_opinions
 from psychostats.effects import EFFECT_COLUMNS, contrasts
 from psychostats.errors import InputError
@@ -23,10 +22,6 @@ from psychostats.intervals import Interval
 from psychostats.predictor import average
 
 Z = stats.norm.ppf(0.975)
-
-
-def maximum(formula: str, data: pd.DataFrame, **call: object) -> Fit:
-    return ps.fit(formula, data, engine="laplace", progress=False, **call)
 
 
 @pytest.fixture(scope="module")

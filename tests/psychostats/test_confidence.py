@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import pytest
-from deviations import FOLDER, load, trials
+from deviations import FOLDER, load, maximum, trials
 from scipy import optimize, stats
 
 import psychostats as ps
@@ -21,10 +21,6 @@ from psychostats.fit import Fit
 PROFILES = load("tests")["profile"]
 CHI = stats.chi2.ppf(0.95, 1)
 SIMULATED = ("nested", "nested_offset", "few_intercept", "slopes3_intercept")
-
-
-def maximum(formula: str, data: pd.DataFrame, **call: object) -> Fit:
-    return ps.fit(formula, data, engine="laplace", progress=False, **call)
 
 
 def own_name(name: str) -> str:

@@ -118,3 +118,15 @@ def test_what_was_not_asked_for_is_not_a_number():
 def test_a_rope_upside_down_is_refused():
     with pytest.raises(InputError, match="low comes first"):
         Rope(0.02, -0.02)
+
+
+def test_replicates_have_percentiles_and_those_without_an_estimate_count_as_none() -> None:
+    estimates = np.column_stack([np.arange(101.0), np.full(101, np.nan)])
+    estimates[0, 0] = np.nan
+    low, high = Interval("bootstrap", 0.9).of_replicates(estimates)
+    np.testing.assert_allclose((low[0], high[0]), np.quantile(np.arange(1.0, 101.0), [0.05, 0.95]))
+    assert np.isnan(low[1]) and np.isnan(high[1])
+    with pytest.raises(InputError, match="not made from replicates; use bootstrap"):
+        Interval("eti").of_replicates(estimates)
+    with pytest.raises(InputError, match="not made from draws"):
+        Interval("bootstrap").of_draws(estimates)

@@ -9,7 +9,12 @@ import pandas as pd
 import pytest
 
 import psychostats as ps
+from psychostats.design import code
 from psychostats.errors import InputError, NoMaximumError
+from psychostats.families import resolve_family
+from psychostats.formula import parse_formula
+from psychostats.maximum import Method, maximise_mixed, one_thread
+from psychostats.mixed import prepare
 
 
 def _frame(people: int = 12, trials: int = 20) -> pd.DataFrame:
@@ -162,3 +167,14 @@ def test_a_separation_by_many_columns_names_a_few() -> None:
     frame.loc[:1, "y"] = 0
     with pytest.raises(NoMaximumError, match=r"b_ff05 and \d+ more separate"):
         _fit("y ~ f", frame)
+
+
+def test_another_response_of_the_same_design_is_judged_by_itself() -> None:
+    frame = _frame()
+    design = code(parse_formula("y ~ x + (1 | p)"), frame).design(frame)
+    mixed = prepare(design)
+    split = np.where(mixed.design.X[:, 1] > 0, mixed.design.trials, 0.0)
+    with one_thread(), pytest.raises(NoMaximumError, match="b_Intercept, b_x separate right"):
+        maximise_mixed(mixed.with_response(split), resolve_family(), Method())
+    with one_thread():
+        assert np.isfinite(maximise_mixed(mixed, resolve_family(), Method()).log_likelihood)
