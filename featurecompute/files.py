@@ -1,0 +1,124 @@
+"""Files that are there whole or not at all, and the hashes they are known by.
+
+In: bytes, JSON values, NumPy arrays.  Out: files and hashes.  Knows no table and no run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from featurecompute.errors import RunError
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a name to write to; the file takes its own name when the block ends well, and vanishes when it does not.
+
+    Raises
+    ------
+    RunError
+        If the place cannot be written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.part-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}.") from error
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o644)
+        part.replace(path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def hash_file(path: Path) -> str:
+    """Return the sha256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_json(value: Any) -> str:
+    """Return the sha256 of a nested value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(plain(value), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def hash_arrays(*arrays: np.ndarray) -> str:
+    """Return the sha256 of arrays: their types, shapes and bytes."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype.str}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """Return nested values ready for JSON: NumPy scalars as Python's, NaN and infinities as None, paths as text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a nested value as JSON."""
+    with whole(path) as part:
+        part.write_text(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises
+    ------
+    RunError
+        If the file is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not valid JSON'}."
+        ) from error
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """Write named arrays as safetensors, in the order of their names, so that equal arrays make equal bytes."""
+    with whole(path) as part:
+        save_file(
+            {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}, part, dict(metadata or {}) or None
+        )
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read named arrays.
+
+    Raises
+    ------
+    RunError
+        If the file is missing or damaged.
+    """
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{path} cannot be read: {error}.") from error

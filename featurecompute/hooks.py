@@ -1,0 +1,121 @@
+"""Hooks that are always removed: to see what a layer gives, or to give something else in its place.
+
+In: a torch module and names of layers.  Out: their outputs, as maps of batch x channels x positions.  Knows no image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from featurecompute.errors import NetworkError
+
+Layout: TypeAlias = Literal["bchw", "bhwc", "btc", "bc"]
+
+
+@contextlib.contextmanager
+def watch(module: nn.Module, actions: Mapping[str, Callable[[Tensor], Tensor | None]]) -> Iterator[None]:
+    """Call an action with each named layer's output while the block runs; what it returns takes the output's place.
+
+    A tuple's first tensor counts as the output. An action that keeps the tensor must copy it if a later layer works in
+    place; `to_map` of a network that has been opened needs no copy, since `models` turns in-place activations off.
+
+    Parameters
+    ----------
+    module
+        Network.
+    actions
+        Layer to a function of its output that returns None or a replacement of the same shape.
+
+    Raises
+    ------
+    NetworkError
+        If a layer gives no tensor.
+    """
+    layers = dict(module.named_modules())
+    handles = []
+    try:
+        for name, action in actions.items():
+            handles.append(layers[name].register_forward_hook(_hook(name, action)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hook(name: str, action: Callable[[Tensor], Tensor | None]) -> Callable[[nn.Module, Any, Any], Any]:
+    def call(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        place = 0
+        if isinstance(output, tuple):
+            place = next((i for i, part in enumerate(output) if isinstance(part, Tensor)), -1)
+        found = output[place] if isinstance(output, tuple) and place >= 0 else output
+        if not isinstance(found, Tensor):
+            raise NetworkError(
+                f"layer '{name}' gives a {type(output).__name__}; a layer must give a tensor, or a tuple with one."
+            )
+        replacement = action(found)
+        if replacement is None:
+            return None
+        if isinstance(output, tuple):
+            return (*output[:place], replacement, *output[place + 1 :])
+        return replacement
+
+    return call
+
+
+def to_map(output: Tensor, layout: Layout) -> Tensor:
+    """Return a layer's output as batch x channels x positions, in one piece of memory."""
+    if layout == "bchw":
+        return output.flatten(2).contiguous()
+    if layout == "bhwc":
+        return output.flatten(1, -2).transpose(1, 2).contiguous()
+    if layout == "btc":
+        return output.transpose(1, 2).contiguous()
+    return output[:, :, None].contiguous()
+
+
+def from_map(values: Tensor, layout: Layout, like: tuple[int, ...]) -> Tensor:
+    """Return a map (batch x channels x positions) in the layer's own layout; `like` is its shape, batch aside."""
+    batch = values.shape[0]
+    if layout == "bchw":
+        return values.reshape(batch, *like)
+    if layout == "bhwc":
+        return values.transpose(1, 2).reshape(batch, *like)
+    if layout == "btc":
+        return values.transpose(1, 2).contiguous()
+    return values[:, :, 0]
+
+
+def gather(module: nn.Module, layouts: Mapping[str, Layout], images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Run images through the network once and return every named layer's map, and the network's output (logits)."""
+    maps: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[[Tensor], None]:
+        def action(output: Tensor) -> None:
+            maps[name] = to_map(output, layouts[name])
+
+        return action
+
+    with watch(module, {name: keep(name) for name in layouts}):
+        output = module(images)
+    return maps, logits_of(output)
+
+
+def logits_of(output: Any) -> Tensor:
+    """Return the logits of what a network gives: a tensor, a tuple's first, or an object's ``logits``.
+
+    Raises
+    ------
+    NetworkError
+        If there are none.
+    """
+    found = getattr(output, "logits", output)
+    if isinstance(found, tuple | list) and found:
+        found = found[0]
+    if not isinstance(found, torch.Tensor) or found.ndim != 2:
+        raise NetworkError("the network gives no logits: its output must be images x classes.")
+    return found

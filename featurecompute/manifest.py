@@ -1,0 +1,210 @@
+"""What a features run leaves for others: the columns of its tables, what they mean, and how they are read and written.
+
+In: tables and records.  Out: Parquet files and the same tables again, checked.
+Knows no torch, no network and no pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from featurecompute.errors import RunError
+from featurecompute.files import hash_file, read_json, whole
+
+SCHEMA = "featurecompute-run/1"
+
+_text, _whole, _real, _truth = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a table of a run holds.
+
+    Parameters
+    ----------
+    name
+        The file is ``NAME.parquet``.
+    key
+        Columns that together name a row once.
+    columns
+        Column to Arrow type, in the order of the file.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    columns: Mapping[str, pa.DataType] = field(hash=False)
+
+    def schema(self) -> pa.Schema:
+        """Return the Arrow schema; the columns of the key are never null."""
+        return pa.schema([pa.field(name, kind, nullable=name not in self.key) for name, kind in self.columns.items()])
+
+    def check(self, rows: pd.DataFrame) -> None:
+        """Refuse rows with other columns, or with a key that is missing or named twice.
+
+        Raises
+        ------
+        RunError
+        """
+        if list(rows.columns) != list(self.columns):
+            strange = sorted(set(rows.columns) ^ set(self.columns))
+            raise RunError(f"{self.name}.parquet has other columns than it should: {', '.join(map(str, strange))}.")
+        key = list(self.key)
+        if rows[key].isna().to_numpy().any():
+            raise RunError(f"{self.name}.parquet has a row without {' and '.join(key)}.")
+        twice = rows[rows.duplicated(key)]
+        if len(twice):
+            raise RunError(f"{self.name}.parquet names {tuple(twice[key].iloc[0])} more than once.")
+
+    def write(self, folder: Path, rows: pd.DataFrame) -> Path:
+        """Write rows, checked; equal rows make equal bytes. Returns the path of the file."""
+        rows = rows.reindex(columns=[*self.columns, *rows.columns.difference(list(self.columns))])
+        self.check(rows)
+        path = folder / f"{self.name}.parquet"
+        with whole(path) as part:
+            pq.write_table(pa.Table.from_pandas(rows, schema=self.schema(), preserve_index=False), part)
+        return path
+
+    def read(self, folder: Path) -> pd.DataFrame:
+        """Read rows, checked.
+
+        Raises
+        ------
+        RunError
+            If the file is missing, damaged, or has other columns.
+        """
+        path = folder / f"{self.name}.parquet"
+        try:
+            rows: pd.DataFrame = pq.read_table(path).to_pandas()
+        except (OSError, pa.ArrowException) as error:
+            raise RunError(f"{path} cannot be read: {error}.") from error
+        self.check(rows)
+        return rows
+
+
+FEATURES = Table(
+    "features",
+    ("feature",),
+    {
+        "feature": _text,
+        "network": _text,
+        "layer": _text,
+        "layer_index": _whole,
+        "depth": _real,
+        "representation": _text,  # local or distributed
+        "basis": _text,  # neuron, or the dictionary's method
+        "basis_hash": _text,
+        "index": _whole,  # channel, or atom
+        "n_images": _whole,
+        "mean": _real,  # these five of the pooled activation over all images
+        "sd": _real,
+        "max": _real,
+        "sparsity": _real,  # share of images where it is zero or less
+        "dead": _truth,
+        "contribution_subtract": _real,  # means over images; null where none was asked for
+        "contribution_reconstruct": _real,
+    },
+)
+PAIRS = Table(
+    "pairs",
+    ("pair",),
+    {
+        "pair": _text,
+        "local_feature": _text,
+        "distributed_feature": _text,
+        "rule": _text,
+        "share": _real,  # of the neuron's top images that the rule counted for this direction
+        "shared": _truth,  # another neuron has this direction too
+    },
+)
+IMAGES = Table(
+    "images",
+    ("image",),
+    {
+        "image": _text,
+        "path": _text,
+        "sha256": _text,
+        "kind": _text,  # natural, generated
+        "label": _text,
+        "entropy": _real,  # bits a pixel of the grey levels
+        "edge_density": _real,  # share of pixels on an edge
+        "compressed_bytes": _whole,  # of the prepared image as PNG
+    },
+)
+CONTRIBUTIONS = Table(
+    "contributions",
+    ("feature", "image", "method", "selection"),
+    {
+        "feature": _text,
+        "image": _text,
+        "method": _text,  # subtract, reconstruct, grad_x_act, integrated_gradients, sobol
+        "selection": _text,  # fixed, most_active
+        "target": _whole,  # class whose logit it is
+        "logit": _real,
+        "logit_nulled": _real,
+        "drop": _real,  # logit - logit_nulled; for attributions, the score
+        "residual": _real,  # logit - logit with all atoms kept
+        "norm": _real,  # L2 norm of what was removed from the activations
+        "drop_standardised": _real,  # drop over the SD of the network's logits
+    },
+)
+TABLES = {table.name: table for table in (FEATURES, PAIRS, IMAGES, CONTRIBUTIONS)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A features run on disk.
+
+    Parameters
+    ----------
+    path
+        Its folder.
+    record
+        Content of run.json.
+    """
+
+    path: Path
+    record: dict[str, Any] = field(hash=False)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table by name: features, pairs, images, contributions."""
+        return TABLES[name].read(self.path)
+
+
+def load_run(path: str | Path, *, verify: bool = True) -> Run:
+    """Read a features run that is complete.
+
+    Parameters
+    ----------
+    path
+        Folder that ``featurecompute compute`` wrote.
+    verify
+        Compare every file with the hash that run.json holds.
+
+    Raises
+    ------
+    RunError
+        If there is no run, it has not ended, or a file was changed or is missing.
+    """
+    path = Path(path)
+    if not (path / "run.json").is_file():
+        raise RunError(
+            f"{path} holds no complete run: run.json is missing. It is what 'featurecompute compute' writes last."
+        )
+    record = read_json(path / "run.json")
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        found = record.get("schema") if isinstance(record, dict) else None
+        raise RunError(f"{path} was written in the form {found}; this version reads {SCHEMA}.")
+    for output in (output for stage in record["stages"] for output in stage["outputs"]) if verify else ():
+        file = path / output["path"]
+        if not file.is_file():
+            raise RunError(f"{path} is damaged: {output['path']} is missing. Run 'featurecompute compute' on it again.")
+        if hash_file(file) != output["sha256"]:
+            raise RunError(f"{path} is damaged: {output['path']} is not the file that was written.")
+    return Run(path, record)

@@ -1,0 +1,229 @@
+"""The study file's tables on networks, images and features, each setting with its default.
+
+In: a TOML file.  Out: a frozen `Study`, every key checked, the names of unknown ones matched to the nearest.  Tables of
+the statistics half are left to it.  Knows no network and no image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from featurecompute.errors import StudyError, nearest
+
+STATISTICS_TABLES: tuple[str, ...] = ("study", "columns", "levels", "filter", "exclusions", "design", "simulate")
+STATISTICS_TABLES += ("models", "effects", "report", "sources")
+
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+Positive: TypeAlias = Annotated[int, Field(ge=1)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Pooling: TypeAlias = Literal["mean", "max"]
+
+
+class _Table(BaseModel):
+    """A table of the study file; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class NetworkTable(_Table):
+    """``[network]``: which network, its weights, and where it is looked into."""
+
+    source: str = "scenes"
+    """scenes (trained by the job), torchvision, timm, huggingface, or ``module:function``."""
+    name: str = ""
+    """The model's name where the source is a library: resnet50."""
+    weights: str = ""
+    """File of weights, safetensors or .pt, from the study file's folder."""
+    untrained: bool = False
+    """Take the network with random weights; without it, a network of a library needs a file of weights."""
+    layers: tuple[str, ...] = ()
+    """Layers to look into; empty: those that the network's card names."""
+    layout: Literal["auto", "bchw", "bhwc", "btc"] = "auto"
+    """Axes of a layer's output: batch, channels, height, width, tokens."""
+    seed: int = 1
+    size: Positive | None = None
+    """Pixels of the network's input; these five override the card."""
+    resize: Positive | None = None
+    interpolation: Literal["bilinear", "bicubic"] | None = None
+    mean: tuple[float, float, float] | None = None
+    sd: tuple[float, float, float] | None = None
+    width: Positive = 12
+    """Channels of each recorded layer of the network that the job trains."""
+    code: Literal["free", "local"] = "free"
+    """Whether that network may choose its code, or is forced to one element a channel."""
+    epochs: Positive = 10
+
+
+class ImagesTable(_Table):
+    """``[images]``: which images, in which form."""
+
+    source: Literal["scenes", "folder", "shards", "parquet", "arrays"] = "scenes"
+    path: str = ""
+    """Folder or file, from the study file's folder."""
+    count: Positive = 4000
+    """Images to generate, where they are generated."""
+    seed: int = 1
+    faulty: Literal["error", "skip"] = "error"
+    """What becomes of an image that cannot be decoded: an error, or it is listed in run.json and left out."""
+    cache: str = ""
+    """Folder of decoded pixels; empty: featurecompute in the user's cache folder."""
+
+
+class DictionaryTable(_Table):
+    """``[dictionary]``: how directions are learned."""
+
+    method: Literal["nmf", "semi_nmf", "sae", "pca", "kmeans", "file", "object"] = "nmf"
+    path: str = ""
+    """file: safetensors with a matrix (rank x channels) for each layer; object: ``module:function``."""
+    rank: Positive = 24
+    scope: Literal["layer", "unit"] = "layer"
+    """One dictionary a layer, or one for each neuron from its top images."""
+    rows: Literal["positions", "crops", "mean", "max"] = "positions"
+    """What a row of activations is: a position, the mean over a crop, or an image's pooled map."""
+    samples: Positive = 20_000
+    """Rows a dictionary is learned from."""
+    sparsity: Annotated[float, Field(ge=0)] = 0.2
+    """NMF: penalty on the codes, in units of the rows' mean norm."""
+    active: Positive = 2
+    """SAE: codes that may be active at once."""
+    steps: Positive = 1500
+    """SAE: steps of training."""
+    crop: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """Crops: side as a share of the image's."""
+    stride: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Crops: step as a share of the crop's side."""
+    signed: Literal["error", "relu", "semi_nmf"] = "error"
+    """NMF on a layer with negative activations: refuse, take the positive part, or let the atoms be signed."""
+    seed: int = 1
+    stability_seeds: Count = 2
+    """Further seeds whose atoms are compared with the first's."""
+
+
+class FeaturesTable(_Table):
+    """``[features]``: which neurons, how activations are pooled, and how a neuron meets its direction."""
+
+    neurons: Positive | tuple[str, ...] = 48
+    """How many to sample, uniformly over layers, then channels; or a list of ``LAYER:CHANNEL``."""
+    seed: int = 1
+    pooling: Pooling = "mean"
+    """How an image's map becomes the activation that images are ordered by."""
+    top: Positive = 100
+    """Images kept at each end for every unit."""
+    windows: tuple[tuple[Share, Share], ...] = ()
+    """Further windows of images, as shares of the order from the most to the least activating: (0.05, 0.06)."""
+    rule: Literal["image", "crop", "position", "correlation"] = "image"
+    """'Most frequently the most activated', counted over top images, crops of them, or the neuron's maximum positions;
+    or the best correlation over images."""
+    normalise: Literal["sd", "max", "none"] = "sd"
+    """By what activations are divided before features are compared."""
+    one_to_one: bool = False
+    scan: Literal["fp32", "bf16"] = "fp32"
+    """Precision of the pass over all images; candidates of a bf16 scan are rescored in fp32."""
+    batch: Positive = 64
+    shard: Positive = 1024
+    """Images a shard: what is done at once, and lost at most when a run is killed."""
+
+
+class ContributionsTable(_Table):
+    """``[contributions]``: what nulling a feature does to the decision."""
+
+    images: Count = 200
+    """Images, sampled from the set; 0: no contributions."""
+    seed: int = 1
+    methods: tuple[Literal["subtract", "reconstruct", "grad_x_act", "integrated_gradients", "sobol"], ...] = (
+        "subtract",
+        "reconstruct",
+        "grad_x_act",
+        "integrated_gradients",
+    )
+    target: Literal["predicted", "label"] = "predicted"
+    most_active: bool = True
+    """Also null, in each image, the most active unit of each basis."""
+    steps: Positive = 20
+    """Integrated gradients: points of the path."""
+    designs: Positive = 32
+    """Sobol: designs an image."""
+    curves: bool = True
+    """Insertion and deletion curves."""
+
+
+class Study(_Table):
+    """The tables of a study file that are about networks, images and features."""
+
+    network: NetworkTable = NetworkTable()
+    images: ImagesTable = ImagesTable()
+    dictionary: DictionaryTable = DictionaryTable()
+    features: FeaturesTable = FeaturesTable()
+    contributions: ContributionsTable = ContributionsTable()
+    visualize: dict[str, Any] = Field(default_factory=dict)
+    stimuli: dict[str, Any] = Field(default_factory=dict)
+    sources: dict[str, str] = Field(default_factory=dict)
+    path: Path = Path()
+    sha256: str = ""
+
+    def locate(self, path: str) -> Path:
+        """Return a path that the file gives, from the file's own folder."""
+        return self.path.parent / path
+
+
+TABLES: dict[str, type[BaseModel]] = {
+    "network": NetworkTable,
+    "images": ImagesTable,
+    "dictionary": DictionaryTable,
+    "features": FeaturesTable,
+    "contributions": ContributionsTable,
+}
+
+
+def read_study(path: str | Path) -> Study:
+    """Read the tables of a study file that are about networks, images and features.
+
+    Parameters
+    ----------
+    path
+        TOML. Tables of the statistics half are ignored, but for ``[sources]``; absent keys have their defaults.
+
+    Raises
+    ------
+    StudyError
+        If it cannot be read; every fault is named at once.
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+        content = tomllib.loads(raw.decode("utf-8-sig"))
+    except OSError as error:
+        raise StudyError(f"the study file {path} cannot be read: {error.strerror}.") from error
+    except RecursionError as error:
+        raise StudyError(f"the study file {path} nests lists or tables too deeply.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(f"the study file {path} is not valid TOML: {error}.") from error
+    known = [*TABLES, "visualize", "stimuli", *STATISTICS_TABLES]
+    faults = [
+        f"unknown table [{name}]{nearest(name, known)}; allowed are {', '.join(known)}."
+        for name in content
+        if name not in known
+    ]
+    tables = {name: content[name] for name in (*TABLES, "visualize", "stimuli", "sources") if name in content}
+    try:
+        study = Study.model_validate(tables | {"path": path, "sha256": hashlib.sha256(raw).hexdigest()})
+    except ValidationError as error:
+        faults += dict.fromkeys(map(_say, error.errors()))
+    if faults:
+        raise StudyError("\n".join(f"{path}: {fault}" for fault in faults))
+    return study
+
+
+def _say(fault: Any) -> str:
+    """Turn one fault of the validation into a sentence that names the table, the key and what is allowed."""
+    table, *rest = (str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        allowed = list(TABLES[table].model_fields)
+        return f"unknown key '{rest[-1]}' in [{table}]{nearest(rest[-1], allowed)}; allowed are {', '.join(allowed)}."
+    where = f"[{table}] {rest[0]}" if rest else f"[{table}]"
+    return f"{where} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
