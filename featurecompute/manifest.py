@@ -154,7 +154,29 @@ CONTRIBUTIONS = Table(
         "drop_standardised": _real,  # drop over the SD of the network's logits
     },
 )
-TABLES = {table.name: table for table in (FEATURES, PAIRS, IMAGES, CONTRIBUTIONS)}
+EXTREMES = Table(
+    "extremes",
+    ("feature", "side", "rank"),
+    {
+        "feature": _text,
+        "side": _text,  # top, bottom, or a window's shares: 0.05-0.06
+        "rank": _whole,  # from 1, the most (for bottom, the least) activating
+        "image": _text,
+        "activation": _real,  # pooled
+        "position": _whole,  # of the map's maximum, row by row; null in windows
+    },
+)
+ELEMENTS = Table(
+    "elements",
+    ("feature",),
+    {
+        "feature": _text,
+        "element": _text,  # known element that it matches best on one half of the images
+        "kind": _text,  # edge, part, object
+        "auroc": _real,  # on the other half
+    },
+)
+TABLES = {table.name: table for table in (FEATURES, PAIRS, IMAGES, EXTREMES, CONTRIBUTIONS, ELEMENTS)}
 
 
 @dataclass(frozen=True)
@@ -173,7 +195,7 @@ class Run:
     record: dict[str, Any] = field(hash=False)
 
     def table(self, name: str) -> pd.DataFrame:
-        """Return a table by name: features, pairs, images, contributions."""
+        """Return a table by name, one of `TABLES`."""
         return TABLES[name].read(self.path)
 
 

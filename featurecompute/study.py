@@ -170,6 +170,17 @@ class Study(_Table):
         """Return a path that the file gives, from the file's own folder."""
         return self.path.parent / path
 
+    def reseeded(self, seed: int | None) -> Study:
+        """Return the study with this seed in place of every one but the images', or as it is for None."""
+        if seed is None:
+            return self
+        tables = ("network", "dictionary", "features", "contributions")
+        return self.model_copy(update={name: getattr(self, name).model_copy(update={"seed": seed}) for name in tables})
+
+    def settings(self) -> dict[str, Any]:
+        """Return all settings that a run depends on, by table."""
+        return self.model_dump(mode="json", include=set(TABLES))
+
 
 TABLES: dict[str, type[BaseModel]] = {
     "network": NetworkTable,
