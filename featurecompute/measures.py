@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image
 
 EDGE_THRESHOLD = 128
-"""A pixel is on an edge where its Sobel gradient is longer than this: that of a straight step of 32 of 255 grey levels."""
+"""A pixel is on an edge where its Sobel gradient is longer than this: that of a step of 32 of 255 grey levels."""
 PNG_LEVEL = 6
 _BLOCK = 64  # images at once: what is held is about 20 bytes a pixel
 
@@ -31,7 +31,7 @@ def grey_levels(pixels: np.ndarray) -> np.ndarray:
         (N, H, W), uint8: equal to ``Image.convert("L")``.
     """
     weights = np.array([19595, 38470, 7471], dtype=np.uint32)  # times 65536
-    return ((pixels @ weights + np.uint32(0x8000)) >> np.uint32(16)).astype(np.uint8)
+    return np.asarray((pixels @ weights + np.uint32(0x8000)) >> np.uint32(16), dtype=np.uint8)
 
 
 def entropy(grey: np.ndarray) -> np.ndarray:
@@ -51,7 +51,7 @@ def entropy(grey: np.ndarray) -> np.ndarray:
     place = grey.reshape(number, -1) + 256 * np.arange(number)[:, None]
     share = np.bincount(place.ravel(), minlength=256 * number).reshape(number, 256) / max(place.shape[1], 1)
     # Adding 1 where the share is 0 makes its logarithm 0 without a warning; the last term keeps -0 out of tables.
-    return -(share * np.log2(share + (share == 0))).sum(axis=1) + 0.0
+    return np.asarray(-(share * np.log2(share + (share == 0))).sum(axis=1) + 0.0, dtype=np.float64)
 
 
 def edge_density(grey: np.ndarray) -> np.ndarray:
