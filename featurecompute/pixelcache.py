@@ -281,6 +281,7 @@ def _fill(
         (part / "blocks.jsonl").open("a", encoding="utf-8") as journal,
         contextlib.closing(_run(jobs, workers, say)) as made,
     ):
+        journal.write("\n")  # a kill may have left half a line
         for record in made:
             journal.write(json.dumps(record) + "\n")
             journal.flush()
