@@ -325,9 +325,11 @@ def _prepare(atoms: Tensor, penalty: float) -> tuple[list[Tensor | None], Tensor
     alive = (diagonal > 0).tolist()
     safe = torch.where(diagonal > 0, diagonal, 1)
     pull = (-gram / safe[:, None]).fill_diagonal_(0)
-    return [row if keep else None for row, keep in zip(pull, alive, strict=True)], atoms / safe[:, None], (
-        -penalty / safe
-    )[:, None]
+    return (
+        [row if keep else None for row, keep in zip(pull, alive, strict=True)],
+        atoms / safe[:, None],
+        (-penalty / safe)[:, None],
+    )
 
 
 def _sweep(codes: Tensor, target: Tensor, pull: list[Tensor | None], sweeps: int) -> None:
