@@ -1,11 +1,13 @@
 """Non-negative matrix factorisation: rows of activations as sparse, non-negative sums of unit atoms.
 
-In: rows (n x d) as a tensor, a rank, a seed.  Out: `Factors`, and the codes of further rows.  Knows no layer and no file.
+In: rows (n x d) as a tensor, a rank, a seed.  Out: `Factors`, and the codes of further rows.  Knows no layer and no
+file.
 
-Minimised is ½‖A − Z D‖² + penalty · ΣZ over codes Z >= 0 and unit atoms D (>= 0, or signed), one column of Z and one row
-of D at a time, each to its exact minimum (HALS: Cichocki & Phan, 2009, IEICE E92-A; Gillis & Glineur, 2012, Neural
-Computation 24), so the objective never grows. Codes are kept transposed: a column's update is one product and one clamp
-over contiguous memory. Rows pass in blocks that stay in cache, and each gives its part of Z'A and Z'Z in one reading.
+Minimised is ½‖A − Z D‖² + penalty · ΣZ over codes Z >= 0 and unit atoms D (>= 0, or signed), one column of Z and one
+row of D at a time, each to its exact minimum (HALS: Cichocki & Phan, 2009, IEICE E92-A; Gillis & Glineur, 2012, Neural
+Computation 24), so the objective never grows. Codes are kept transposed: a column's update is one product and one
+clamp over contiguous memory. Rows pass in blocks that stay in cache, and each gives its part of Z'A and Z'Z in one
+reading.
 """
 
 from __future__ import annotations
@@ -158,26 +160,26 @@ def factorise(
 def first_atoms(rows: Tensor, rank: int, generator: torch.Generator) -> Tensor:
     """Return unit rows (rank x d), drawn one after another by what the earlier ones leave of each row.
 
-    As k-means++ chooses centres (Arthur & Vassilvitskii, 2007): with a probability in proportion to the squared part of a
-    row that is orthogonal to those chosen. When nothing is left, rows come in proportion to their squared norm.
+    As k-means++ chooses centres (Arthur & Vassilvitskii, 2007), but by lines: with a probability in proportion to the
+    squared part of a row that is orthogonal to those chosen. When nothing is left (rank above width), rows come in
+    proportion to their squared norm.
     """
-    rest = rows.double() if rows.device.type == "cpu" else rows.clone()
-    energy = rest.square().sum(1)
-    left, silent = energy.clone(), energy.max() * 1e-9
+    energy = rows.square().sum(1)
+    rest, left = rows, energy
+    silent = energy.max() * 1e-6
     chosen = []
     for _ in range(rank):
         weights = torch.where(left > silent, left, 0)
-        if not bool(weights.any()):
-            weights, rest = energy, None
-        edges = weights.double().cumsum(0).cpu()
+        spent = not bool(weights.any())
+        edges = (energy if spent else weights).double().cumsum(0).cpu()
         draw = torch.rand((), generator=generator, dtype=torch.float64) * edges[-1]
         place = min(int(torch.searchsorted(edges, draw, right=True)), len(rows) - 1)
-        chosen.append(rows[place] / rows[place].norm())
-        if rest is not None:
+        chosen.append(rows[place])
+        if not spent:
             direction = rest[place] / rest[place].norm()
             rest = torch.addr(rest, rest @ direction, direction, alpha=-1)
             left = rest.square().sum(1)
-    return torch.stack(chosen)
+    return unit(torch.stack(chosen))
 
 
 class _Descent:
@@ -185,7 +187,7 @@ class _Descent:
 
     def __init__(self, rows: Tensor, penalty: float, signed: bool) -> None:
         self.rows, self.penalty, self.signed = rows, penalty, signed
-        self.energy = sum(float(block.double().square().sum()) for block in rows.split(BLOCK_CPU * 4))
+        self.energy = math.fsum(float(block.double().square().sum()) for block in torch.split(rows, BLOCK_CPU * 4))
         self.trace: list[float] = []
         self.iterations = 0
 
@@ -223,7 +225,7 @@ class _Descent:
         self.total = self.rows.new_zeros((), dtype=torch.float64)
         pull, inward, shift = _prepare(self.atoms, self.penalty)
         start = 0
-        for block in self.rows.split(block_rows(self.rows)):
+        for block in torch.split(self.rows, block_rows(self.rows)):
             # A copy costs little beside its sweeps, which it makes contiguous.
             codes = self.codes[:, start : start + len(block)].contiguous()
             _sweep(codes, torch.addmm(shift, inward, block.T), pull, sweeps)
@@ -282,8 +284,8 @@ class _Descent:
             [
                 (block - codes.T @ self.atoms).square().sum(1)
                 for block, codes in zip(
-                    self.rows.split(block_rows(self.rows)),
-                    self.codes.split(block_rows(self.rows), dim=1),
+                    torch.split(self.rows, block_rows(self.rows)),
+                    torch.split(self.codes, block_rows(self.rows), dim=1),
                     strict=True,
                 )
             ]
@@ -368,7 +370,7 @@ def encode_nmf(rows: Tensor, atoms: Tensor, penalty: float = 0.0) -> Tensor:
     pull, inward, shift = _prepare(atoms, penalty)
     codes = rows.new_empty(len(rows), len(atoms))
     start = 0
-    for block in rows.split(block_rows(rows)):
+    for block in torch.split(rows, block_rows(rows)):
         codes[start : start + len(block)] = _encode_block(torch.addmm(shift, inward, block.T), block, pull)
         start += len(block)
     return codes

@@ -113,9 +113,7 @@ def train_sae(
     noise[: len(first)] = noise[: len(first)] * 1e-2 + first
     atoms = torch.nn.functional.normalize(noise, dim=1).to(rows.device)
     model = _Model(atoms, centre / scale, active)
-    optimiser = torch.optim.Adam(
-        model.parameters, lr=RATE, betas=(0.9, 0.999), fused=rows.device.type in {"cpu", "cuda"}
-    )
+    optimiser = torch.optim.Adam(model.parameters, lr=RATE, fused=rows.device.type in {"cpu", "cuda"})
     rise, fall = max(int(_RISE * steps), 1), max(int((1 - _FALL) * steps), 1)
     revive = max(fall // _REVIVALS, 25)
     used = torch.zeros(rank, dtype=torch.bool, device=rows.device)
