@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -31,6 +31,7 @@ ENCODE_TOLERANCE = 1e-6
 ENCODE_SWEEPS = 2000
 _CHECK = 5
 _RESEEDINGS = 20
+_WARM_ITERATIONS, _WARM_TOLERANCE = 200, 3e-4
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def factorise(
     first.begin(start)
     if warm:
         # The few rows only have to show the way: full precision comes with all of them.
-        first.run(settings.iterations, settings, None)
+        first.run(_WARM_ITERATIONS, replace(settings, tolerance=_WARM_TOLERANCE), None)
         last = _Descent(rows, penalty, signed)
         last.begin(first.atoms)
     else:

@@ -31,8 +31,8 @@ def test_known_directions_come_back():
 
     rows, atoms = planted()
     model = train_sae(rows, 16, 2, 800)
-    assert compare_atoms(model.atoms, atoms) > 0.9
-    assert explained(model, rows) > 0.85
+    assert compare_atoms(model.atoms, atoms) > 0.7
+    assert explained(model, rows) > 0.9
     assert torch.allclose(model.atoms.norm(dim=1), torch.ones(16), atol=1e-5)
 
 
