@@ -21,8 +21,8 @@ Layout: TypeAlias = Literal["bchw", "bhwc", "btc", "bc"]
 def watch(module: nn.Module, actions: Mapping[str, Callable[[Tensor], Tensor | None]]) -> Iterator[None]:
     """Call an action with each named layer's output while the block runs; what it returns takes the output's place.
 
-    A tuple's first tensor counts as the output. An action that keeps the tensor must copy it if a later layer works in
-    place; `to_map` of a network that has been opened needs no copy, since `models` turns in-place activations off.
+    A tuple's first tensor counts as the output. An action that keeps the tensor must copy it, as `to_map` does: blocks
+    add or rectify in place (``x += identity``) also where no module says so.
 
     Parameters
     ----------
@@ -67,15 +67,29 @@ def _hook(name: str, action: Callable[[Tensor], Tensor | None]) -> Callable[[nn.
     return call
 
 
-def to_map(output: Tensor, layout: Layout) -> Tensor:
-    """Return a layer's output as batch x channels x positions, in one piece of memory."""
+def to_map(output: Tensor, layout: Layout, *, copy: bool = True) -> Tensor:
+    """Return a layer's output as batch x channels x positions, in one piece of memory.
+
+    Parameters
+    ----------
+    output
+        What the layer gave.
+    layout
+        Its axes.
+    copy
+        Whether the map has memory of its own. Without, it may share the output's, which a later layer may overwrite:
+        enough for what is read at once.
+    """
     if layout == "bchw":
-        return output.flatten(2).contiguous()
-    if layout == "bhwc":
-        return output.flatten(1, -2).transpose(1, 2).contiguous()
-    if layout == "btc":
-        return output.transpose(1, 2).contiguous()
-    return output[:, :, None].contiguous()
+        values = output.flatten(2)
+    elif layout == "bhwc":
+        values = output.flatten(1, -2).transpose(1, 2)
+    elif layout == "btc":
+        values = output.transpose(1, 2)
+    else:
+        values = output[:, :, None]
+    # `contiguous` gives the same memory back where it is in order already.
+    return values.clone() if copy and values.is_contiguous() else values.contiguous()
 
 
 def from_map(values: Tensor, layout: Layout, like: tuple[int, ...]) -> Tensor:
