@@ -99,8 +99,7 @@ class Truth:
     @property
     def presence(self) -> Truths:
         """Whether an element is anywhere in an image (images x E)."""
-        found: Truths = self.cells.any(axis=(2, 3))
-        return found
+        return np.asarray(self.cells.any(axis=(2, 3)))
 
     @property
     def kinds(self) -> NDArray[np.str_]:
@@ -173,29 +172,30 @@ def generate(count: int, seed: int, size: int = SIZE, start: int = 0, *, purpose
     if size % GRID or not 32 <= size <= 512:
         raise ImageError(f"scenes of {size} pixels cannot be made: the size must be a multiple of {GRID}, 32 to 512.")
     for name, value in (("count", count), ("seed", seed), ("start", start), ("purpose", purpose)):
-        if not 0 <= value < 2**63:
-            raise ImageError(f"the {name} of scenes is {value}: it must be 0 or more, and less than 2^63.")
+        if not 0 <= value < 2**62:
+            raise ImageError(f"the {name} of scenes is {value}: it must be 0 or more, and less than 2^62.")
     pixels = np.empty((count, size, size, 3), np.uint8)
     labels = np.empty(count, np.int64)
     cells = np.zeros((count, len(ELEMENTS), GRID, GRID), bool)
     for first in range(0, count, _CHUNK):
         rows = slice(first, min(first + _CHUNK, count))
-        words = _words(rows.stop - first, seed, size, start + first, purpose)
-        plan = _plan(words[:, :_WORDS], size)
+        here = rows.stop - first, start + first, seed, purpose
+        plan = _plan(_words(*here, each=_WORDS), size)
         labels[rows] = plan.labels
-        pixels[rows] = _draw(plan, words[:, _WORDS:], size)
+        # Two bytes of noise for every value of a pixel.
+        pixels[rows] = _draw(plan, _words(*here, each=size * size * 3 * 2 // 8, noise=True), size)
         cells[rows] = _cells(plan, size)
     return Scenes(pixels, labels, Truth(ELEMENTS, cells))
 
 
-def _words(count: int, seed: int, size: int, start: int, purpose: int) -> NDArray[np.uint64]:
+def _words(count: int, start: int, seed: int, purpose: int, *, each: int, noise: bool = False) -> NDArray[np.uint64]:
     """Return each image's random bits, one row an image.
 
     Philox (Salmon et al. 2011) is a function of a key and a counter: an image's bits begin at its own counter, so they
-    need no image before it. A count of the counter gives four words.
+    need no image before it. A count of the counter gives four words. Noise has a stream of its own, so that a scene is
+    laid out alike in every size.
     """
-    each = _WORDS + size * size * 3 * 2 // 8  # two bytes of noise for every value of a pixel
-    stream = np.random.Philox(key=seed + (purpose << 64), counter=start * (each // 4))
+    stream = np.random.Philox(key=seed + (2 * purpose + noise << 64), counter=start * (each // 4))
     return stream.random_raw(count * each).reshape(count, each)
 
 
@@ -268,7 +268,9 @@ def _draw(plan: _Plan, noise: NDArray[np.uint64], size: int) -> NDArray[np.uint8
     # A grating of x and y is a sum of two products of a function of x and one of y.
     turns = 2 * np.pi * np.arange(size) * plan.waves[:, :, None]
     across, down = turns[:, 0] + plan.phases[:, None], turns[:, 1]
-    waves = np.sin(across)[:, None, :] * np.cos(down)[:, :, None] + np.cos(across)[:, None, :] * np.sin(down)[:, :, None]
+    waves = (
+        np.sin(across)[:, None, :] * np.cos(down)[:, :, None] + np.cos(across)[:, None, :] * np.sin(down)[:, :, None]
+    )
     inner[:] = plan.ground[:, None, None] + waves[..., None].astype(np.float32) * plan.contrasts[:, None, None].astype(
         np.float32
     )
@@ -276,13 +278,13 @@ def _draw(plan: _Plan, noise: NDArray[np.uint64], size: int) -> NDArray[np.uint8
         _paste(canvas, plan, place, margin, size)
     # The sum of two uniform bytes: a triangle of mean 255 and SD 104.5.
     bytes_ = noise.view(np.uint8).reshape(count, 2, size, size, 3)
-    grains = bytes_[:, 0].astype(np.int16) + bytes_[:, 1]
-    grains = (grains - np.int16(255)).astype(np.float32)
-    grains *= (plan.noise / 104.5).astype(np.float32)[:, None, None, None]
-    grains += inner
-    grains *= 255
-    grains += 0.5
-    return np.clip(grains, 0, 255).astype(np.uint8)
+    grains = np.subtract(bytes_[:, 0].astype(np.int16) + bytes_[:, 1], 255, dtype=np.float32)
+    np.multiply(grains, (plan.noise / 104.5).astype(np.float32)[:, None, None, None], out=grains)
+    np.add(grains, inner, out=grains)
+    np.multiply(grains, np.float32(255), out=grains)
+    np.add(grains, np.float32(0.5), out=grains)
+    np.clip(grains, 0, 255, out=grains)
+    return np.asarray(grains, dtype=np.uint8)
 
 
 def _paste(canvas: NDArray[np.float32], plan: _Plan, place: int, margin: int, size: int) -> None:
@@ -322,9 +324,9 @@ def _paste(canvas: NDArray[np.float32], plan: _Plan, place: int, margin: int, si
 
 
 @cache
-def _points() -> tuple[Floats, Whole, Floats, Truths]:
-    """Return each object's points along its strokes, padded to one length: places (objects x points x 2), bins of
-    orientation before any turn in hundredths of a bin, lengths (0 where padded), and whether the stroke is curved."""
+def _points() -> tuple[Floats, Floats, Floats, Truths]:
+    """Return each object's points along its strokes, padded to one length: places (objects x points x 2), directions
+    before any turn, lengths (0 where padded), and whether the stroke is curved (each objects x points)."""
     shapes = [object_shape(index) for index in range(len(OBJECTS))]
     longest = max(len(shape.points) for shape in shapes)
     places = np.zeros((len(OBJECTS), longest, 2))
@@ -355,8 +357,9 @@ def _cells(plan: _Plan, size: int) -> Truths:
         return images[:, None] * GRID**2 + np.where(inside, line * GRID + column, 0), inside
 
     cells = np.zeros((len(ELEMENTS), count * GRID**2), bool)
-    points, angles, lengths, curved = (values[things] for values in _points())
-    where, inside = locate(points)
+    points, angles, lengths, curved = _points()
+    angles, lengths, curved = angles[things], lengths[things], curved[things]
+    where, inside = locate(points[things])
     ink = lengths * units[:, None] * inside
     turned = np.round((angles + turns[:, None]) * (ORIENTATIONS / np.pi)).astype(np.int64) % ORIENTATIONS
     total = count * GRID**2
@@ -382,7 +385,7 @@ def _cells(plan: _Plan, size: int) -> Truths:
 def _fill(where: Whole, area: Floats, images: Whole, total: int) -> Floats:
     """Return the share of each cell of its image that an instance fills (instances x 64)."""
     own = where % GRID**2 + np.arange(len(images))[:, None] * GRID**2
-    return np.bincount(own.ravel(), area.ravel(), len(images) * GRID**2).reshape(-1, GRID**2)
+    return np.bincount(own.ravel(), area.ravel(), len(images) * GRID**2).reshape(-1, GRID**2).astype(np.float64)
 
 
 def _covered(share: Floats) -> Truths:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 Floats: TypeAlias = NDArray[np.float64]
 Arrangement: TypeAlias = Literal["beside", "over"]
@@ -38,7 +40,7 @@ def _curve(x: float, y: float, radius: float, start: float, end: float) -> Float
 def _line(*corners: tuple[float, float]) -> list[Floats]:
     """Return points along each straight stroke of a line with corners."""
     strokes = []
-    for start, end in zip(corners[:-1], corners[1:], strict=True):
+    for start, end in pairwise(corners):
         count = max(2, round(float(np.hypot(end[0] - start[0], end[1] - start[1])) / _STEP) + 1)
         strokes.append(np.linspace(start, end, count))
     return strokes
@@ -167,9 +169,6 @@ def distances() -> NDArray[np.float32]:
     The maps reach `REACH` units to each side of the centre. A shape of any size, turn and pen is drawn by looking up
     distances in them, which is exact anti-aliasing and needs no supersampling.
     """
-    # SciPy's tree costs a fifth of a second for all maps; drawing an image then takes look-ups alone.
-    from scipy.spatial import cKDTree
-
     axis = (np.arange(_GRID) + 0.5) / _GRID * 2 * REACH - REACH
     places = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     maps = [cKDTree(object_shape(index).points).query(places)[0] for index in range(len(OBJECTS))]

@@ -15,12 +15,13 @@ from torch.nn import functional
 
 from featurecompute import scenes
 from featurecompute.errors import NetworkError
+from featurecompute.strokes import OBJECTS
 from featurecompute.study import NetworkTable
 
 SIZE = scenes.SIZE
 MEAN = (0.5, 0.5, 0.5)
 SD = (0.25, 0.25, 0.25)
-IMAGES = 16_000
+IMAGES = 12_000
 """Images to train on; epochs go through them anew."""
 LAYERS: tuple[str, ...] = ("block1", "block2", "block3", "block4", "block5", "block6")
 """Recorded layers; all have the same channels, so that depth does not come with width."""
@@ -100,10 +101,10 @@ def build_network(table: NetworkTable) -> SceneNetwork:
     NetworkError
         If a forced code has fewer channels than objects.
     """
-    objects = len(scenes.OBJECTS)
+    objects = len(OBJECTS)
     if table.code == "local" and table.width < objects:
         raise NetworkError(
-            f"[network] width is {table.width}, but code = \"local\" gives each of the {objects} objects a channel of "
+            f'[network] width is {table.width}, but code = "local" gives each of the {objects} objects a channel of '
             f"its own: it must be {objects} or more."
         )
     with torch.random.fork_rng(devices=[]):
@@ -152,7 +153,7 @@ def train_network(
         _fit(network, table, images, progress)
     finally:
         torch.set_num_threads(before)
-    return network.to(memory_format=torch.contiguous_format).eval()
+    return network.eval()
 
 
 def _fit(
@@ -163,7 +164,7 @@ def _fit(
     local = table.code == "local"
     cells = torch.from_numpy(made.truth.cells[:, made.truth.kinds == "object"]) if local else None
     # Channels last is a third faster for narrow layers on a CPU.
-    network.train().to(memory_format=torch.channels_last)
+    _layout(network.train(), torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=0.01)
     batches = max(1, images // _BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=table.epochs * batches)
@@ -177,12 +178,20 @@ def _fit(
             if cells is not None:
                 loss = loss + _WEIGHT * _code_error(maps, cells[rows].to(torch.float32))
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
             total += float(loss.detach())
         if progress is not None:
             progress(epoch + 1, table.epochs, total / batches)
+    _layout(network, torch.contiguous_format)
+
+
+def _layout(network: nn.Module, order: torch.memory_format) -> None:
+    """Store the convolutions' weights in another order, which changes no result but by rounding."""
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=order)
 
 
 def _batches(images: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
