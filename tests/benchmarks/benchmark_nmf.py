@@ -1,11 +1,11 @@
 """NMF beside scikit-learn and Overcomplete, and the autoencoder's step beside Overcomplete's: processor seconds.
 
 Run as ``python tests/benchmarks/benchmark_nmf.py``; it prints a table and writes nmf.csv beside itself. Rows: 20,000 x
-512, rank 40. ``synthetic`` rows are sums of known factors plus noise of a known size, of a fixed seed; ``real`` rows are
-the ReLU activations (4 x 4 positions) of a small network trained on scikit-learn's digits. Time to an error is that of
-one call, of the number of iterations that first reaches it; ``start`` is scikit-learn's NNDSVDa for both (its own time
-left out), ``default`` each one's own, its time included. Runs alternate, one thread, medians of three. Limits: 2.5 times
-scikit-learn's speed on synthetic rows from the common start, no dead atoms.
+512, rank 40. ``synthetic`` rows are sums of known factors plus noise of a known size, of a fixed seed; ``real`` rows
+are the ReLU activations (4 x 4 positions) of a small network trained on scikit-learn's digits. Time to an error is that
+of one call, of the number of iterations that first reaches it; ``start`` is scikit-learn's NNDSVDa for both (its own
+time left out), ``default`` each one's own, its time included. Runs alternate, one thread, medians of three. Limits: 2.5
+times scikit-learn's speed on synthetic rows from the common start, no dead atoms.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import types
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -145,7 +146,7 @@ def race(name: str, rows: torch.Tensor, shares: tuple[float, ...], runs: int) ->
             for _ in range(runs):
                 for who, call in calls.items():
                     count = counts[who] or MOST
-                    times[who].append(seconds(lambda call=call, count=count: call(rows, count, first)))
+                    times[who].append(seconds(lambda call=call, count=count, first=first: call(rows, count, first)))
             own, other = (float(np.median(times[who])) for who in ("ours", "sklearn"))
             result.append(
                 {
@@ -163,8 +164,17 @@ def race(name: str, rows: torch.Tensor, shares: tuple[float, ...], runs: int) ->
     return result
 
 
+def spare_models() -> None:
+    """Let Overcomplete be imported without its vision models, which need a torchvision built like torch."""
+    models = types.ModuleType("overcomplete.models")
+    for name in ("DinoV2", "SigLIP", "ViT", "ResNet", "ConvNeXt"):
+        setattr(models, name, None)
+    sys.modules.setdefault("overcomplete.models", models)
+
+
 def dead_atoms(name: str, rows: torch.Tensor) -> list[dict[str, Any]]:
     """Count dead atoms of ours and of Overcomplete's default."""
+    spare_models()
     from overcomplete.optimization import NMF
 
     box: list[Any] = []
@@ -188,6 +198,7 @@ def dead_atoms(name: str, rows: torch.Tensor) -> list[dict[str, Any]]:
 
 def autoencoder(rows: torch.Tensor, runs: int) -> list[dict[str, Any]]:
     """Time a step of training, 512 to 4,096 codes, 32 active, 1,024 rows."""
+    spare_models()
     from overcomplete.sae import TopKSAE
     from overcomplete.sae.train import train_sae as their_train
 
