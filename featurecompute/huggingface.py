@@ -5,11 +5,11 @@ In: a folder with ``config.json``.  Out: a module with its weights, its preproce
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from featurecompute.cards import IMAGENET_MEAN, IMAGENET_SD, Preprocessing
 from featurecompute.errors import NetworkError
 from featurecompute.files import hash_file
 from featurecompute.libraries import first_line, library
-from featurecompute.weights import fill, head_classes, read_weights
+from featurecompute.weights import head_classes, read_weights, refuse_unfit
 
 _FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _FILTERS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
@@ -63,62 +63,70 @@ def open_huggingface(
         )
     transformers = library("transformers")
     automatic = transformers.AutoModelForImageClassification
-    log = logging.getLogger("transformers")
-    level = log.level
-    log.setLevel(logging.ERROR)  # what it says of missing weights is said below, as an error
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet(transformers):
             config = transformers.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
             if size is not None and hasattr(config, "image_size"):
                 config.image_size = size
             sha256 = None
             if weights is not None:
-                module, sha256 = _from_file(automatic, config, weights)
+                module, sha256 = _filled(automatic, config, None, weights), hash_file(weights)
             elif untrained:
                 module = automatic.from_config(config, trust_remote_code=False)
             else:
-                module = _from_folder(automatic, config, folder)
-                sha256 = _hash(own[0])
+                module, sha256 = _filled(automatic, config, folder, own[0]), _hash(own[0])
     except NetworkError:
         raise
     except Exception as error:
         raise NetworkError(f"transformers cannot open {path}: {first_line(error)}.") from error
-    finally:
-        log.setLevel(level)
     return folder.resolve().name, module, _preprocessing(folder, config), sha256
 
 
-def _from_file(automatic: Any, config: Any, weights: Path) -> tuple[nn.Module, str]:
-    state = read_weights(weights)
-    module: nn.Module = automatic.from_config(config, trust_remote_code=False)
-    classes = head_classes(module, state)
-    if classes is not None:
-        config.num_labels = classes
-        module = automatic.from_config(config, trust_remote_code=False)
-    fill(module, state, weights)
-    return module, hash_file(weights)
+def _filled(automatic: Any, config: Any, folder: Path | None, weights: Path) -> nn.Module:
+    """Fill a network the library's way, which knows the names that other versions saved; all weights must fit.
 
-
-def _from_folder(automatic: Any, config: Any, folder: Path) -> nn.Module:
-    """Read the folder's own weights the library's way, which knows the names that older versions saved."""
+    Parameters
+    ----------
+    folder
+        Whose own weights are meant; None: `weights` is a file, read as any other.
+    """
+    given: dict[str, Any] = {"trust_remote_code": False}
+    if folder is None:
+        given = {}
+        given["state_dict"] = state = read_weights(weights)
+        unfilled = automatic.from_config(config, trust_remote_code=False)
+        automatic = type(unfilled)  # the automatic class itself takes no weights without a folder
+        classes = head_classes(unfilled, state)
+        if classes is not None:
+            config.num_labels = classes
     module, about = automatic.from_pretrained(
         folder,
         config=config,
         local_files_only=True,
-        trust_remote_code=False,
         weights_only=True,
         dtype=torch.float32,
         output_loading_info=True,
+        **given,
     )
-    for key, what in (("missing_keys", "missing"), ("unexpected_keys", "not of this network")):
-        names = sorted(map(str, about.get(key, ())))
-        if names:
-            raise NetworkError(
-                f"the weights in {folder} do not fit: {len(names)} {what}: {', '.join(names[:3])}"
-                f"{f' and {len(names) - 3} more' if len(names) > 3 else ''}."
-            )
+    refuse_unfit(weights, about["missing_keys"], about["unexpected_keys"])
     return module  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Silence the library while it opens a network: what it logs of missing weights is an error here."""
+    log = transformers.utils.logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()
 
 
 def _hash(path: Path) -> str:

@@ -151,11 +151,20 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
         missing, extra = module.load_state_dict(given, strict=False)
     except Exception as error:
         raise NetworkError(f"the weights {path} do not fit: {first_line(error)}.") from error
+    refuse_unfit(path, missing, extra)
+
+
+def refuse_unfit(path: Path, missing: Iterable[str], extra: Iterable[str]) -> None:
+    """Refuse weights of which some are missing or left over; the first few are named.
+
+    Raises
+    ------
+    NetworkError
+    """
     # Batches seen while training have no part in what a network gives; old files lack them.
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    faults = [
-        _count(names, kind) for names, kind in ((missing, "missing"), (extra, "not of this network")) if len(names)
-    ]
+    kinds = ((sorted(missing), "missing"), (sorted(extra), "not of this network"))
+    faults = [_count(names, kind) for names, kind in kinds if names]
     if faults:
         raise NetworkError(f"the weights {path} do not fit: {'; '.join(faults)}.")
 
