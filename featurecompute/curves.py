@@ -238,8 +238,8 @@ def selectivity(contributions: pd.DataFrame, presence: pd.DataFrame, elements: M
     -------
     DataFrame
         ``feature, element, method, selection, n_present, n_absent, drop_present`` (mean drop where present),
-        ``change_absent`` (mean \\|drop\\| where absent), ``selectivity`` (their ratio; infinite where nothing changes in
-        the absence of the element, null where there is nothing to divide).
+        ``change_absent`` (mean of the drop's size where absent), ``selectivity`` (their ratio; infinite where nothing
+        changes in the absence of the element, null where there is nothing to divide).
 
     Raises
     ------
