@@ -176,7 +176,108 @@ ELEMENTS = Table(
         "auroc": _real,  # on the other half
     },
 )
-TABLES = {table.name: table for table in (FEATURES, PAIRS, IMAGES, EXTREMES, CONTRIBUTIONS, ELEMENTS)}
+CURVES = Table(
+    "curves",
+    ("layer", "representation", "curve", "units"),
+    {
+        "layer": _text,
+        "depth": _real,
+        "representation": _text,
+        "curve": _text,  # deletion, insertion
+        "units": _whole,  # nulled, or put back, the highest gradient x activation first
+        "share": _real,
+        "norm_share": _real,  # squared L2 norm of their terms as a share of that of all
+        "logit": _real,  # means over images of the target's
+        "probability": _real,
+        "logit_se": _real,
+        "probability_se": _real,
+        "n_images": _whole,
+    },
+)
+AREAS = Table(
+    "areas",
+    ("layer", "representation", "curve", "axis", "quantity"),
+    {
+        "layer": _text,
+        "depth": _real,
+        "representation": _text,
+        "curve": _text,
+        "axis": _text,  # share, norm_share
+        "quantity": _text,  # logit, probability
+        "area": _real,  # mean over images of the area under the curve
+        "sd": _real,
+        "n_images": _whole,
+    },
+)
+NORM_MATCHED = Table(
+    "norm_matched",
+    ("layer", "method", "selection", "way"),
+    {
+        "layer": _text,
+        "method": _text,
+        "selection": _text,
+        "way": _text,  # pairs, regression
+        "estimate": _real,  # of |drop|, distributed less local at equal norm; regression: of its logarithm
+        "lower": _real,  # 95 % bootstrap over images, percentile
+        "upper": _real,
+        "ratio": _real,
+        "n_images": _whole,
+        "n": _whole,
+        "left_out": _whole,
+    },
+)
+SELECTIVITY = Table(
+    "selectivity",
+    ("feature", "method", "selection"),
+    {
+        "feature": _text,
+        "element": _text,
+        "method": _text,
+        "selection": _text,
+        "n_present": _whole,
+        "n_absent": _whole,
+        "drop_present": _real,
+        "change_absent": _real,
+        "selectivity": _real,
+    },
+)
+MATCHES = Table(
+    "matches",
+    ("layer", "representation", "condition", "kind", "unit"),
+    {
+        "layer": _text,
+        "depth": _real,
+        "representation": _text,
+        "condition": _text,  # neuron, the dictionary's method, thresholded, random; each also permuted
+        "candidates": _whole,  # units compared, as many in each condition of a layer
+        "unit": _whole,
+        "kind": _text,  # edge, part, object, any
+        "element": _text,
+        "element_kind": _text,
+        "auroc": _real,  # on images that the match was not made on
+        "auroc_match": _real,
+        "second": _real,
+        "purity": _real,
+        "gap": _real,
+    },
+)
+TABLES = {
+    table.name: table
+    for table in (
+        FEATURES,
+        PAIRS,
+        IMAGES,
+        EXTREMES,
+        CONTRIBUTIONS,
+        CURVES,
+        AREAS,
+        NORM_MATCHED,
+        SELECTIVITY,
+        ELEMENTS,
+        MATCHES,
+    )
+}
+
 
 
 @dataclass(frozen=True)

@@ -148,8 +148,8 @@ class ContributionsTable(_Table):
     """Integrated gradients: points of the path."""
     designs: Positive = 32
     """Sobol: designs an image."""
-    curves: bool = True
-    """Insertion and deletion curves."""
+    curves: Count = 50
+    """Images of insertion and deletion curves; 0: none."""
 
 
 class Study(_Table):
