@@ -49,6 +49,7 @@ _TURN = np.radians(12)  # of an object, each way: less would be a template, more
 _WORDS = 64  # of 64 random bits an image for all that is not noise
 _CHUNK = 128  # images drawn at once; their canvas fits the cache
 _LEAST = 3.0  # pixels of stroke in an 8-pixel cell from which an edge covers it
+_SHARE = 1 / 3  # of a cell's area, from which a part covers it; a part amid four cells fills 0.4 of each
 _BOX = 8  # points to a side that stand for a part's area
 
 
@@ -89,8 +90,8 @@ class Truth:
     cells
         Whether an element covers a cell (images x E x 8 x 8). An edge does with at least 3 pixels (of a 64-pixel image)
         of strokes of its orientation, whatever their sign; the curved edge with as much of curved strokes. A part does
-        where its square fills at least half the cell, and always in the cell that it fills most; an object where its
-        two parts' squares together do.
+        where its square fills at least a third of the cell, and always in the cell that it fills most; an object where
+        its two parts' squares together do.
     """
 
     elements: tuple[Element, ...]
@@ -389,8 +390,8 @@ def _fill(where: Whole, area: Floats, images: Whole, total: int) -> Floats:
 
 
 def _covered(share: Floats) -> Truths:
-    """Return the cells that are filled at least by half, and always the one that is filled most (instances x 64)."""
-    covered = share >= 0.5
+    """Return the cells that are filled by a third, and always the one that is filled most (instances x 64)."""
+    covered = share >= _SHARE
     covered[np.arange(len(share)), share.argmax(axis=1)] = True
     return covered
 

@@ -59,7 +59,7 @@ def test_parts_are_where_their_objects_are(made: scenes.Scenes) -> None:
         here = presence[:, kinds == "object"][:, index]
         wanted[here, thing.first] = wanted[here, thing.second] = True
     assert np.array_equal(parts, wanted)
-    # A part's cells are its object's, but for cells that it fills most and its object not by half.
+    # A part's cells are its object's, but for cells that it fills most and its object not by a third.
     inside = made.truth.cells[:, kinds == "part"].any(1) & ~made.truth.cells[:, kinds == "object"].any(1)
     assert inside.mean() < 0.005
 
