@@ -279,7 +279,6 @@ TABLES = {
 }
 
 
-
 @dataclass(frozen=True)
 class Run:
     """A features run on disk.

@@ -91,9 +91,7 @@ def _codes(
     if features.rule == "crop":
         found = {}
         for neuron, basis in neurons.items():
-            rows = crop_rows(
-                network, layer, pixels, images[neuron], dictionary.crop, dictionary.stride, features.batch
-            )
+            rows = crop_rows(network, layer, pixels, images[neuron], dictionary.crop, dictionary.stride, features.batch)
             found[neuron] = basis.encode(rows.flatten(0, 1)).cpu().numpy()
         return found
     union = np.unique(np.concatenate(list(images.values())))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from featurecompute.dictionaries import fit_dictionary, load_dictionary
 from featurecompute.dictionary import Dictionary
 from featurecompute.errors import InputError, RunError
 from featurecompute.features import Match, Neuron, choose_neurons, distributed_id, local_id, scales_of
-from featurecompute.files import hash_file, hash_json, read_arrays, read_json, write_arrays, write_json
+from featurecompute.files import hash_file, hash_json, read_json, write_arrays, write_json
 from featurecompute.folding import optimised
 from featurecompute.manifest import Run, load_run
 from featurecompute.measures import measure_images
@@ -297,8 +297,8 @@ class _Job:
             dead = np.flatnonzero(~_alive(self.neuron_scan, (layer.name, "neuron"), layer.signed))
             if len(dead):
                 self.warnings.append(
-                    f"{len(dead)} of {layer.channels} channels of {layer.name} give the same for every image and are not "
-                    "sampled."
+                    f"{len(dead)} of {layer.channels} channels of {layer.name} give the same for every image and are "
+                    "not sampled."
                 )
 
     # Dictionaries
@@ -379,9 +379,7 @@ class _Job:
         """Layer and basis to what activations are divided by before units are compared."""
         found = {**self.neuron_scan.found, **self.direction_scan.found}
         return {
-            key: scales_of(
-                units.moments.mean, units.moments.sd, units.moments.maximum, self.study.features.normalise
-            )
+            key: scales_of(units.moments.mean, units.moments.sd, units.moments.maximum, self.study.features.normalise)
             for key, units in found.items()
         }
 
@@ -405,9 +403,7 @@ class _Job:
 
         hashes = [found.sha256 for found in self.dictionaries.values()]
         self.folder.stage("matches", self._inputs("matches", "features", "dictionary", hashes=hashes), work)
-        return {
-            Neuron(layer, channel): Match(direction, share) for layer, channel, direction, share in read_json(path)
-        }
+        return {Neuron(layer, channel): Match(direction, share) for layer, channel, direction, share in read_json(path)}
 
     @cached_property
     def exact_scan(self) -> Scan:
@@ -425,7 +421,13 @@ class _Job:
             bases[layer_name].append(basis)
         kept = {layer: found for layer, found in bases.items() if any(key[0] == layer for key in units)}
         return rescore(
-            self.network, kept, self.images.pixels, scan, batch=self.study.features.batch, units=units, device=self.device
+            self.network,
+            kept,
+            self.images.pixels,
+            scan,
+            batch=self.study.features.batch,
+            units=units,
+            device=self.device,
         )
 
     @cached_property
@@ -467,7 +469,7 @@ class _Job:
 
     def _write_features(self, decision: Decision) -> None:
         def work() -> list[Path]:
-            every = self.names | decision.others
+            every = {**self.names, **decision.others}
             means = decision.means()
             moments = {**self.neuron_scan.found, **self.direction_scan.found}
             rows = []
@@ -531,7 +533,10 @@ class _Job:
             units[key] = np.unique([index for other, index in names.values() if other == key])
         local = {key: chosen for key, chosen in units.items() if key[1] == "neuron"}
         others = {key: chosen for key, chosen in units.items() if key[1] != "neuron"}
-        scans = [(self._rescored(self.neuron_scan, local), local), (self._rescored(self.direction_scan, others), others)]
+        scans = [
+            (self._rescored(self.neuron_scan, local), local),
+            (self._rescored(self.direction_scan, others), others),
+        ]
         ids = self.images.table["image"].to_numpy()
         parts = []
         for scan, chosen in scans:
@@ -614,12 +619,6 @@ def _versions() -> dict[str, str]:
 
 def _named_files(study: Study) -> dict[str, str]:
     """Return the hashes of the files that the study names, so that a changed file is another run."""
-    named: Callable[[str], Path] = study.locate
-    return {
-        name: hash_file(named(path))
-        for name, path in (("weights", study.network.weights), ("dictionary", study.dictionary.path))
-        if path and named(path).is_file()
-    }
-
-
-__all__ = ["compute_study", "read_arrays"]
+    named = {"weights": study.network.weights, "dictionary": study.dictionary.path}
+    found = {name: study.locate(path) for name, path in named.items() if path}
+    return {name: hash_file(path) for name, path in found.items() if path.is_file()}
