@@ -29,6 +29,8 @@ BLOCK_CPU, BLOCK_GPU = 4096, 262_144
 # Codes of a row are done when a sweep moves none of them by more than this share of the row's norm.
 ENCODE_TOLERANCE = 1e-6
 ENCODE_SWEEPS = 2000
+# Solving costs as much as some twenty sweeps, and most rows end before.
+_SOLVE_AFTER = 32
 _CHECK = 5
 _RESEEDINGS = 20
 _WARM_ITERATIONS, _WARM_TOLERANCE = 200, 3e-4
@@ -351,7 +353,7 @@ def encode_nmf(rows: Tensor, atoms: Tensor, penalty: float = 0.0) -> Tensor:
     """Return the codes of rows: argmin over z >= 0 of ½‖a − zD‖² + penalty · Σz, for each row a alone.
 
     Sweeps begin at zero and go on, for each row, until one moves no code by more than `ENCODE_TOLERANCE` of the row's
-    norm, at most `ENCODE_SWEEPS`; rows that are done leave. So a row's codes do not depend on the rows beside it.
+    norm, or solving for the codes above zero gives the minimum, at most `ENCODE_SWEEPS`; rows that are done leave. So a row's codes do not depend on the rows beside it.
 
     Parameters
     ----------
@@ -378,9 +380,14 @@ def encode_nmf(rows: Tensor, atoms: Tensor, penalty: float = 0.0) -> Tensor:
 
 
 def _encode_block(target: Tensor, block: Tensor, pull: list[Tensor | None]) -> Tensor:
-    """Return the codes (n x k) of one block of rows, given their targets (k x n)."""
+    """Return the codes (n x k) of one block of rows, given their targets (k x n).
+
+    Sweeps find soon which codes are zero, and long only how large the others are, where atoms are nearly dependent. So
+    between sweeps the others are solved for, and a row whose solution is a minimum is done.
+    """
     done = torch.zeros_like(target)
     codes, waiting, norms = torch.zeros_like(target), torch.arange(len(block), device=block.device), block.norm(dim=1)
+    system = _system(pull, target)
     made = 0
     while made < ENCODE_SWEEPS and len(waiting):
         # Few sweeps between looks at first, when most rows end, then more; the same for every row, whoever else waits.
@@ -391,9 +398,42 @@ def _encode_block(target: Tensor, block: Tensor, pull: list[Tensor | None]) -> T
         made += step
         moved = (codes - before).abs_().amax(0)
         going = moved > ENCODE_TOLERANCE * torch.maximum(norms, codes.amax(0))
+        if made >= _SOLVE_AFTER and bool(going.any()):
+            unsettled = going.nonzero()[:, 0]
+            solved, minimum = _solve(codes[:, unsettled], target[:, unsettled], system, norms[unsettled])
+            codes[:, unsettled[minimum]] = solved[:, minimum]
+            going[unsettled[minimum]] = False
         if made < ENCODE_SWEEPS and bool(going.all()):
             continue
         done[:, waiting] = codes
         waiting, norms = waiting[going], norms[going]
         codes, target = codes[:, going].contiguous(), target[:, going].contiguous()
     return done.T
+
+
+def _system(pull: list[Tensor | None], target: Tensor) -> Tensor:
+    """Return the matrix M (k x k) of the stationary point, M z = target: ones, less the pulls; zero atoms alone."""
+    eye = torch.eye(len(pull), dtype=target.dtype, device=target.device)
+    return torch.stack([unit if row is None else unit - row for unit, row in zip(eye, pull, strict=True)])
+
+
+def _solve(codes: Tensor, target: Tensor, system: Tensor, norms: Tensor) -> tuple[Tensor, Tensor]:
+    """Solve for the codes (k x n) that are not zero, the others staying so; and say which rows are then at a minimum.
+
+    A minimum has no negative code, and no zero code that would gain by rising (Karush, Kuhn and Tucker).
+    """
+    width = int((codes > 0).sum(0).max())
+    if not width:
+        return codes, torch.zeros(codes.shape[1], dtype=torch.bool, device=codes.device)
+    values, places = codes.T.topk(width, dim=1)
+    live = values > 0
+    matrix = system[places[:, :, None], places[:, None, :]] * (live[:, :, None] & live[:, None, :])
+    matrix = matrix + torch.diag_embed((~live).to(codes))
+    aims = torch.where(live, target.T.gather(1, places), 0)
+    found, failed = torch.linalg.solve_ex(matrix, aims)
+    solved = torch.zeros_like(codes.T).scatter_(1, places, torch.where(live, found, 0)).T
+    slack = ENCODE_TOLERANCE * torch.maximum(norms, solved.amax(0))
+    gain = torch.where(solved > 0, 0, target - system @ solved)
+    minimum = (failed == 0) & (solved >= 0).all(0) & (gain <= slack).all(0)
+    left = torch.where(solved > 0, target - system @ solved, 0).abs().amax(0)  # a nearly singular system
+    return solved, minimum & (left <= slack)

@@ -57,7 +57,10 @@ def pair_neurons(
         if features.rule == "correlation":
             scores |= _correlations(here, local, distributed)
             continue
-        codes = _codes(network, pixels, layer, here, local, features, dictionary)
+        if features.rule == "image" and distributed.precision == "fp32":
+            codes = _scanned(here, local, distributed)
+        else:
+            codes = _codes(network, pixels, layer, here, local, features, dictionary)
         for neuron, values in codes.items():
             scores[neuron] = match_most_active(values, scales[layer, name_of(here[neuron])])
     groups = {neuron: f"{neuron.layer}|{name_of(basis)}" for neuron, basis in neurons.items()}
@@ -72,6 +75,19 @@ def _correlations(
         own = np.concatenate(list(local.pooled((neuron.layer, "neuron"), np.array([neuron.channel]))))[:, 0]
         codes = np.concatenate(list(distributed.pooled((neuron.layer, name_of(basis)))))
         found[neuron] = match_correlated(own.astype(float), codes.astype(float))
+    return found
+
+
+def _scanned(neurons: Mapping[Neuron, Basis], local: Scan, distributed: Scan) -> dict[Neuron, np.ndarray]:
+    """Return the pooled codes of each neuron's top images, as the scan of directions found them."""
+    pooled = {
+        (neuron.layer, name_of(basis)): np.concatenate(list(distributed.pooled((neuron.layer, name_of(basis)))))
+        for neuron, basis in neurons.items()
+    }
+    found = {}
+    for neuron, basis in neurons.items():
+        images = local.found[neuron.layer, "neuron"].top.images[:, neuron.channel]
+        found[neuron] = pooled[neuron.layer, name_of(basis)][images[images >= 0]]
     return found
 
 

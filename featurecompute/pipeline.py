@@ -249,7 +249,7 @@ class _Job:
             stage,
             bases={layer: [basis.sha256 for basis in found] for layer, found in bases.items()},
             sample=[sample, self.study.dictionary.seed],
-            **features.model_dump(mode="json", include={"pooling", "top", "scan", "batch", "shard"}),
+            **features.model_dump(mode="json", include={"pooling", "top", "scan", "batch", "shard", "rule", "windows"}),
         )
         paths: list[Path] = []
 
@@ -266,7 +266,7 @@ class _Job:
                 sample=sample,
                 seed=self.study.dictionary.seed,
                 precision=features.scan,
-                keep_pooled=bool(features.windows) or features.rule == "correlation",
+                keep_pooled=bool(features.windows) or features.rule in ("image", "correlation"),
                 device=self.device,
             )
 
@@ -385,7 +385,7 @@ class _Job:
 
     @cached_property
     def matches(self) -> dict[Neuron, Match]:
-        path = self.folder.path / "matches.json"
+        path = self.folder.path / "pairing.json"
 
         def work() -> list[Path]:
             found = pair_neurons(

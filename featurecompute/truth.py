@@ -25,7 +25,7 @@ from featurecompute.rows import maps_of
 from featurecompute.scenes import GRID, Truth
 from featurecompute.study import FeaturesTable
 
-IMAGES = 2000
+IMAGES = 1000
 """Images at most that matches are made and scored on, half each."""
 
 

@@ -1,0 +1,89 @@
+"""How well neurons and directions match known elements: networks narrow to wide, a forced local code, several seeds.
+
+In: which networks (CODE WIDTH SEED ...).  Out: lines of elements.csv beside this file, one a network, layer, condition
+and kind; a network that the file has is passed over. Each network is the embedded job's, through `compute_study`.
+
+    python tests/benchmarks/benchmark_elements.py free:12:1 free:12:2 local:24:1
+"""
+
+from __future__ import annotations
+
+import fcntl
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from featurecompute import scenes, training
+from featurecompute.groundtruth import covered
+from featurecompute.manifest import load_run
+from featurecompute.pipeline import compute_study
+from featurecompute.study import Study, read_study
+from featurecompute.weights import fill, read_weights
+
+TABLE = Path(__file__).with_name("elements.csv")
+DECISIONS = Path(__file__).with_name("decisions.csv")
+STUDY = """
+[network]
+code = "{code}"
+width = {width}
+seed = {seed}
+{weights}
+[images]
+count = 2000
+[features]
+neurons = {neurons}
+[contributions]
+images = 100
+curves = 0
+methods = ["subtract", "reconstruct"]
+"""
+
+
+def study_of(code: str, width: int, seed: int, folder: Path, weights: str) -> Study:
+    """Write and read the study of one network; neurons: at most as many as any network is sure to have."""
+    path = folder / "study.toml"
+    given = f'weights = "{Path(weights).resolve()}"' if weights else ""
+    path.write_text(STUDY.format(code=code, width=width, seed=seed, weights=given, neurons=48))
+    return read_study(path)
+
+
+def run(name: str, weights: str = "") -> None:
+    """Compute one network's job and append what it says."""
+    code, width, seed = name.split(":")
+    about = {"code": code, "width": int(width), "seed": int(seed)}
+    if TABLE.exists() and not pd.read_csv(TABLE).merge(pd.DataFrame([about])).empty:
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        study = study_of(code, int(width), int(seed), folder, weights)
+        compute_study(study, folder / "run", say=print)
+        made = load_run(folder / "run")
+        network = training.build_network(study.network)
+        path = Path(weights) if weights else folder / "run" / "network.safetensors"
+        fill(network, read_weights(path), path)
+        about["accuracy"] = training.accuracy(network, scenes.generate(2000, seed=study.images.seed))
+        _append(TABLE, covered(made.table("matches")), about)
+        features = made.table("features").set_index("feature")
+        norms = made.table("norm_matched")
+        norms = norms[(norms["selection"] == "fixed") & (norms["way"] == "pairs")]
+        chosen = made.table("selectivity").query("selection == 'fixed' and method == 'subtract'")
+        chosen = chosen.join(features[["layer", "representation"]], on="feature")
+        medians = chosen.groupby(["layer", "representation"])["selectivity"].median().unstack()
+        _append(DECISIONS, norms.join(medians.add_prefix("selectivity_"), on="layer"), about)
+
+
+def _append(path: Path, rows: pd.DataFrame, about: dict[str, object]) -> None:
+    """Add rows to a table that another process may be adding to."""
+    lines = rows.assign(**about)
+    lines = lines[[*about, *rows.columns]].round(4)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        lines.to_csv(file, index=False, header=file.tell() == 0)
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        print(argument, flush=True)
+        run(*argument.split("=", 1))
