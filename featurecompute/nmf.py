@@ -353,7 +353,8 @@ def encode_nmf(rows: Tensor, atoms: Tensor, penalty: float = 0.0) -> Tensor:
     """Return the codes of rows: argmin over z >= 0 of ½‖a − zD‖² + penalty · Σz, for each row a alone.
 
     Sweeps begin at zero and go on, for each row, until one moves no code by more than `ENCODE_TOLERANCE` of the row's
-    norm, or solving for the codes above zero gives the minimum, at most `ENCODE_SWEEPS`; rows that are done leave. So a row's codes do not depend on the rows beside it.
+    norm, or solving for the codes above zero gives the minimum, at most `ENCODE_SWEEPS`; rows that are done leave. So a
+    row's codes do not depend on the rows beside it.
 
     Parameters
     ----------

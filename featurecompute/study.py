@@ -227,7 +227,8 @@ def read_study(path: str | Path) -> Study:
         faults += dict.fromkeys(map(_say, error.errors()))
     if faults:
         raise StudyError("\n".join(f"{path}: {fault}" for fault in faults))
-    return study
+    own = {key: text for key, text in study.sources.items() if key.partition(".")[0] not in STATISTICS_TABLES}
+    return study.model_copy(update={"sources": own})
 
 
 def _say(fault: Any) -> str:

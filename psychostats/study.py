@@ -303,7 +303,8 @@ def read_study(path: str | Path) -> Study:
         faults = dict.fromkeys(_say(fault) for fault in error.errors())
         raise StudyError("\n".join(f"{path}: {fault}" for fault in faults)) from None
     _check(study, content)
-    return study
+    own = {key: text for key, text in study.sources.items() if key.partition(".")[0] not in FEATURE_TABLES}
+    return study.model_copy(update={"sources": own})
 
 
 def _check(study: Study, content: Mapping[str, Any]) -> None:

@@ -70,7 +70,8 @@ def run(name: str, weights: str = "") -> None:
         norms = norms[(norms["selection"] == "fixed") & (norms["way"] == "pairs")]
         chosen = made.table("selectivity").query("selection == 'fixed' and method == 'subtract'")
         chosen = chosen.join(features[["layer", "representation"]], on="feature")
-        medians = chosen.groupby(["layer", "representation"])["selectivity"].median().unstack()
+        medians = chosen.groupby(["layer", "representation"])["selectivity"].median().reset_index()
+        medians = medians.pivot_table("selectivity", "layer", "representation")
         _append(DECISIONS, norms.join(medians.add_prefix("selectivity_"), on="layer"), about)
 
 

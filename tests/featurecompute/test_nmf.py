@@ -100,7 +100,9 @@ def test_a_rows_codes_do_not_depend_on_the_rows_beside_it():
     for size in (1, 37, 1000):
         some = rows[: 8 * size]
         apart = torch.cat([encode_nmf(part, atoms, 0.1) for part in torch.split(some, size)])
-        assert torch.allclose(together[: 8 * size], apart, atol=2e-6)
+        # In units of the row's norm, by which a row's end is judged.
+        apart_by = (together[: 8 * size] - apart).abs().amax(1) / some.norm(dim=1)
+        assert float(apart_by.max()) < 2e-6
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
     assert torch.allclose(encode_nmf(rows[order], atoms, 0.1), together[order], atol=2e-6)
 
