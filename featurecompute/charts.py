@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import warnings
-
 from typing import Any
 
 import pandas as pd
@@ -28,7 +27,7 @@ COLOURS = {
 _KINDS = {"edge": "edges", "part": "parts", "object": "objects"}
 
 
-def chart_matches(matches: pd.DataFrame, measure: str, label: str) -> plotnine.ggplot:
+def chart_matches(matches: pd.DataFrame, measure: str, label: str) -> Any:
     """Draw how well units match known elements over depth, a panel a kind of element.
 
     Parameters
@@ -60,7 +59,7 @@ def chart_matches(matches: pd.DataFrame, measure: str, label: str) -> plotnine.g
     )
 
 
-def chart_contributions(rows: pd.DataFrame) -> plotnine.ggplot:
+def chart_contributions(rows: pd.DataFrame) -> Any:
     """Draw each chosen feature's mean |drop| over depth, and the mean of each representation."""
     means = rows.groupby(["representation", "depth"], as_index=False)["change"].mean()
     order = [name for name in COLOURS if name in set(rows["representation"])]
@@ -76,7 +75,7 @@ def chart_contributions(rows: pd.DataFrame) -> plotnine.ggplot:
     )
 
 
-def chart_norm_matched(norms: pd.DataFrame) -> plotnine.ggplot:
+def chart_norm_matched(norms: pd.DataFrame) -> Any:
     """Draw the difference of |drop| at equal removed norm over depth, with its interval."""
     return (
         p9.ggplot(norms, p9.aes("depth", "estimate"))
@@ -87,7 +86,7 @@ def chart_norm_matched(norms: pd.DataFrame) -> plotnine.ggplot:
     )
 
 
-def chart_curves(curves: pd.DataFrame) -> plotnine.ggplot:
+def chart_curves(curves: pd.DataFrame) -> Any:
     """Draw deletion and insertion curves, a panel a layer."""
     order = [name for name in COLOURS if name in set(curves["representation"])]
     layers = list(dict.fromkeys(curves.sort_values("depth")["layer"]))

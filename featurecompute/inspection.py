@@ -65,7 +65,7 @@ def _content(run: Run) -> dict[str, Any]:
     selective = _selectivity(run) if known else {}
 
     def card(feature: str) -> dict[str, Any]:
-        row: dict[str, Any] = features.loc[feature].to_dict()
+        row: Any = features.loc[feature]
         matched = elements.loc[feature] if feature in elements.index else None
         return {
             "id": feature,
