@@ -118,8 +118,14 @@ def test_nulling_is_the_whole_network_without_the_unit(kind, layer, method, sour
             without[:, :, unit] = 0
             nulled = torch.stack([basis.decode(part) for part in without])
         kept = torch.stack([basis.decode(part) for part in codes])
-        true = {name: whole(module, layer, "bchw", images, maps) for name, maps in (
-            ("logit", suffix.maps), ("logit_nulled", nulled.transpose(1, 2)), ("kept", kept.transpose(1, 2)))}
+        true = {
+            name: whole(module, layer, "bchw", images, maps)
+            for name, maps in (
+                ("logit", suffix.maps),
+                ("logit_nulled", nulled.transpose(1, 2)),
+                ("kept", kept.transpose(1, 2)),
+            )
+        }
         true = {name: logits.gather(1, targets[:, None])[:, 0].numpy() for name, logits in true.items()}
         part = table[table["feature"] == f"f{unit}"].set_index("image").loc[["a", "b", "c"]]
         assert part["target"].tolist() == targets.tolist()
@@ -195,9 +201,7 @@ def test_the_most_active_unit_is_nulled_in_each_image(pooling):
     _, _, suffix = scene(batch=4)
     basis = planted(LAYER, 8)
     scale = torch.tensor([0.5, 2.0, 1.0, 0.1, 3.0])
-    table = measure(
-        suffix, basis, names_of(5), images=list("abcd"), fixed=[1, 3], scale=scale, pooling=pooling, sd=1.0
-    )
+    table = measure(suffix, basis, names_of(5), images=list("abcd"), fixed=[1, 3], scale=scale, pooling=pooling, sd=1.0)
     codes = torch.stack([basis.encode(part) for part in suffix.maps.transpose(1, 2)])
     pooled = codes.mean(1) if pooling == "mean" else codes.amax(1)
     expected = [f"f{unit}" for unit in (pooled / scale).argmax(1).tolist()]
