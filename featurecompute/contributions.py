@@ -103,7 +103,8 @@ def most_active(terms: Terms, scale: Tensor, pooling: Literal["mean", "max"] = "
     alive = torch.isfinite(scale) & (scale > 0)
     relative = torch.where(alive, pooled / torch.where(alive, scale, 1.0), -torch.inf)
     # argmax may give any of equal values; the first is asked for.
-    return (relative == relative.amax(1, keepdim=True)).to(torch.int8).argmax(1)
+    order = torch.arange(terms.size, device=relative.device)
+    return torch.where(relative == relative.amax(1, keepdim=True), order, terms.size).amin(1)
 
 
 def measure(

@@ -148,8 +148,8 @@ def norm_matched(
     -------
     DataFrame
         ``layer, method, selection, way, estimate, lower, upper, ratio`` (of the mean |drop| of matched directions to
-        neurons, or exp c), ``n_images, n`` (pairs, or rows), ``left_out`` (rows without a partner, or without a norm
-        or drop above zero).
+        neurons, or exp c), ``n_images, n`` (pairs, or rows), ``left_out`` (of pairs, directions without
+        a norm above zero or a partner; of the regression, rows without a norm or |drop| above zero).
     """
     rows = []
     for (layer, method, selection), part in contributions.groupby(["layer", "method", "selection"], sort=False):
@@ -174,8 +174,9 @@ def norm_matched(
 
 def _pairs(part: pd.DataFrame, caliper: float) -> tuple[Array, int, int]:
     """Return, for each image, the number of pairs and the sums of |drop| of directions and neurons (images x 3)."""
-    part = part[part["norm"] > 0]
-    sums, alone = [], 0
+    removed = part["norm"] > 0
+    sums, alone = [], int((~removed & (part["representation"] == "distributed")).sum())
+    part = part[removed]
     for _, rows in part.groupby("image", sort=True):
         local = rows[rows["representation"] == "local"].sort_values(["norm", "feature"])
         distributed = rows[rows["representation"] == "distributed"]

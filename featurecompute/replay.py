@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -34,13 +34,14 @@ FEW = 3
 class _Held:
     """A tensor that a call gave: its values, or only its form, to be given again for any number of images."""
 
-    def __init__(self, value: Tensor, rows: int, certain: bool = True) -> None:
+    def __init__(self, value: Tensor, rows: int, certain: bool, spoilt: bool) -> None:
         self.value: Tensor | None = value
         self.rows = rows
         """Rows for each image along the first axis; 0 for a tensor that does not depend on the images."""
         self.certain = certain
         self.shape, self.dtype, self.device = value.shape, value.dtype, value.device
         self.replaced = False
+        self.spoilt = spoilt
 
     @property
     def poisonable(self) -> bool:
@@ -65,10 +66,13 @@ class _Call:
     """None: not a call, but the images themselves."""
     output: Any
     versions: tuple[tuple[Tensor, int], ...] = ()
+    """Its tensors, with how often each had been worked on in place when the call ended."""
 
 
 def _map(value: Any, function: Callable[[Any], Any]) -> Any:
     """Apply a function to the leaves of what a call gave; the fields of a dataclass are leaves' places too."""
+    if isinstance(value, Tensor | _Held):  # most calls; the general way costs as much as a small layer
+        return function(value)
 
     def leaf(part: Any) -> Any:
         if dataclasses.is_dataclass(part) and not isinstance(part, type):
@@ -132,10 +136,11 @@ class _Record:
             finally:
                 # Calls inside this one are not needed: it will give its output without calling them.
                 self.frames.pop()
-            kept = _map(output, lambda part: part.detach().clone() if isinstance(part, Tensor) else part)
-            call = _Call(module, kept if self.copy else output)
-            if not self.copy:
-                call.versions = tuple((part, part._version) for part in _tensors(output))
+            if self.copy:
+                kept = _map(output, lambda part: part.detach().clone() if isinstance(part, Tensor) else part)
+                call = _Call(module, kept)
+            else:
+                call = _Call(module, output, tuple((part, part._version) for part in _tensors(output)))
             self.frames[-1].append(call)
             if module is self.target:
                 self.after = []
@@ -147,9 +152,9 @@ class _Record:
         return forward
 
     @property
-    def spoilt(self) -> bool:
-        """Whether something worked in place on an output after it was recorded."""
-        return any(part._version != version for call in self.calls for part, version in call.versions)
+    def spoilt(self) -> set[int]:
+        """Identities of the tensors that something worked on in place after they were recorded."""
+        return {id(part) for call in self.calls for part, version in call.versions if part._version != version}
 
 
 class Suffix:
@@ -169,8 +174,6 @@ class Suffix:
         record = _Record(module, layer, layout, images)
         if not record.found:
             raise NetworkError(f"layer '{layer}' is not run by a forward pass of the network.")
-        if record.spoilt:
-            record = _Record(module, layer, layout, images, copy=True)
         self.layer = layer
         self.logits = record.logits
         self.maps, output, version = record.found[0]
@@ -187,7 +190,14 @@ class Suffix:
         self._linear: tuple[Tensor, Tensor] | bool | None = False
         self._dense = False
         self._needed = 0
-        self._outputs = self._hold(record.calls, images.shape[0])
+        self._outputs = self._hold(record, images.shape[0])
+        spoilt = [held for held in self._all_held() if held.spoilt and not held.replaced]
+        if all(held.poisonable for held in spoilt) and self._alone()[0]:
+            return
+        if spoilt:
+            # Copies cost memory and a second pass, so they are taken only now that values are needed.
+            del record
+            self._outputs = self._hold(_Record(module, layer, layout, images, copy=True), images.shape[0])
         self._settle(images)
 
     @property
@@ -226,15 +236,17 @@ class Suffix:
 
     # How it is built
 
-    def _hold(self, calls: Sequence[_Call], batch: int) -> list[Any]:
+    def _hold(self, record: _Record, batch: int) -> list[Any]:
+        spoilt = record.spoilt
+
         def hold(part: Any) -> Any:
             if not isinstance(part, Tensor):
                 return part
             rows, rest = divmod(part.shape[0], batch) if part.ndim else (0, 1)
             # For a single image every size is a multiple: whether more rows are an image's cannot be seen.
-            return _Held(part.detach(), 0 if rest else rows, not (batch == 1 and rows > 1))
+            return _Held(part.detach(), 0 if rest else rows, not (batch == 1 and rows > 1), id(part) in spoilt)
 
-        outputs = [_map(call.output, hold) for call in calls]
+        outputs = [_map(call.output, hold) for call in record.calls]
         last = outputs[-1] if not isinstance(outputs[-1], tuple) else next(iter(outputs[-1]), None)
         if isinstance(last, _Held) and last.rows == 1:
             last.replaced = True  # the layer's own map, never needed
@@ -246,18 +258,12 @@ class Suffix:
         for exact in (False, True):
             if exact:
                 self._measure_rows(images)
-            elif not all(held.certain for held in self._all_held()):
+            alone, fault = self._alone()
+            if alone:
+                return
+            if not self._certain or not self._holds(0)[0]:
                 continue
-            total = len(self._outputs)
-            for dense in (False, True):  # an expanded scalar cannot be worked on in place
-                self._dense = dense
-                holds, fault = self._holds(total)
-                if holds:
-                    self._let_go(total)
-                    return
-            if not self._holds(0)[0]:
-                continue
-            low, high = 0, total  # poisoning the first `low` is harmless, the first `high` is not
+            low, high = 0, len(self._outputs)  # poisoning the first `low` is harmless, the first `high` is not
             while high - low > 1:
                 middle = (low + high) // 2
                 low, high = (middle, high) if self._holds(middle)[0] else (low, middle)
@@ -268,6 +274,21 @@ class Suffix:
             f"again{f' ({fault})' if fault else ''}. The network must be in evaluation mode and its output must depend "
             "on the images alone."
         ) from fault
+
+    @property
+    def _certain(self) -> bool:
+        return all(held.certain for held in self._all_held())
+
+    def _alone(self) -> tuple[bool, Exception | None]:
+        """Say whether no recorded output is needed; if so the cut is checked, and all are let go of."""
+        fault: Exception | None = None
+        for dense in (False, True) if self._certain else ():  # an expanded scalar cannot be worked on in place
+            self._dense = dense
+            holds, fault = self._holds(len(self._outputs))
+            if holds:
+                self._let_go(len(self._outputs))
+                return True, None
+        return False, fault
 
     def _measure_rows(self, images: Tensor) -> None:
         """See how many rows an image has in each recorded output, by recording one image more."""

@@ -1,6 +1,6 @@
 """Small networks whose layers are hard to split at: skips, concatenations, tuples, windows, work in place.
 
-In: a seed.  Out: modules in evaluation mode and images for them.  Knows no test.
+In: a seed.  Out: modules in evaluation mode, images for them, and what they truly give with other maps.  Knows no test.
 """
 
 import dataclasses
@@ -8,6 +8,8 @@ import dataclasses
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from featurecompute.hooks import from_map, logits_of, watch
 
 
 class Block(nn.Module):
@@ -140,6 +142,34 @@ def make(kind, seed=0):
     return module.eval().requires_grad_(False)
 
 
+def loud(kind, gain=3.0):
+    """Return the same with larger weights, so that one unit changes the logits by much more than rounding does."""
+    module = make(kind)
+    with torch.no_grad():
+        for part in module.modules():
+            if isinstance(part, nn.Conv2d | nn.Linear):
+                part.weight *= gain
+    return module
+
+
 def pictures(count, size=8, seed=0):
     """Return images (count x 3 x size x size)."""
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def whole(module, layer, layout, images, maps):
+    """Logits of the whole network when the last call of a layer gives other maps: the truth, one image at a time."""
+    found = []
+    for image, values in zip(images, maps, strict=True):
+        calls = [0]
+        with watch(module, {layer: lambda _output, calls=calls: calls.__setitem__(0, calls[0] + 1)}):
+            module(image[None])
+        times, turn = calls[0], [0]
+
+        def replace(output, turn=turn, times=times, values=values):
+            turn[0] += 1
+            return from_map(values[None], layout, tuple(output.shape[1:])).clone() if turn[0] == times else None
+
+        with watch(module, {layer: replace}):
+            found.append(logits_of(module(image[None])))
+    return torch.cat(found)

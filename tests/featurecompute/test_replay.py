@@ -8,11 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from split_networks import Dense, Residual, Transformer, make, pictures
+from split_networks import Dense, Residual, Transformer, make, pictures, whole
 from torch import nn
 
 from featurecompute.errors import NetworkError
-from featurecompute.hooks import from_map, logits_of, to_map, watch
+from featurecompute.hooks import logits_of, to_map, watch
 from featurecompute.replay import split
 
 CASES = [
@@ -31,24 +31,6 @@ CASES = [
     (Transformer, "blocks.1.mlp.1", "btc", True),
     (Transformer, "norm", "bc", False),
 ]
-
-
-def whole(module, layer, layout, images, maps):
-    """Logits of the whole network when the last call of a layer gives other maps: the truth, one image at a time."""
-    found = []
-    for image, values in zip(images, maps, strict=True):
-        calls = [0]
-        with watch(module, {layer: lambda _output, calls=calls: calls.__setitem__(0, calls[0] + 1)}):
-            module(image[None])
-        times, turn = calls[0], [0]
-
-        def replace(output, turn=turn, times=times, values=values):
-            turn[0] += 1
-            return from_map(values[None], layout, tuple(output.shape[1:])).clone() if turn[0] == times else None
-
-        with watch(module, {layer: replace}):
-            found.append(logits_of(module(image[None])))
-    return torch.cat(found)
 
 
 def traces(module):
