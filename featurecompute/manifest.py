@@ -68,8 +68,10 @@ class Table:
         rows = rows.reindex(columns=[*self.columns, *rows.columns.difference(list(self.columns))])
         self.check(rows)
         path = folder / f"{self.name}.parquet"
+        held = pa.Table.from_pandas(rows, schema=self.schema(), preserve_index=False)
         with whole(path) as part:
-            pq.write_table(pa.Table.from_pandas(rows, schema=self.schema(), preserve_index=False), part)
+            # Without the notes on pandas, which hold its version and how the rows were kept in memory.
+            pq.write_table(held.replace_schema_metadata(), part)
         return path
 
     def read(self, folder: Path) -> pd.DataFrame:
