@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WrapValidator
 from pydantic_core import PydanticCustomError
 
 from featurecompute.errors import StudyError, nearest
@@ -33,7 +34,18 @@ def _rising(window: tuple[float, float]) -> tuple[float, float]:
     return window
 
 
+def _number_or_names(value: Any, read: Callable[[Any], Any]) -> Any:
+    try:
+        return read(value)
+    except ValidationError:  # it would have a sentence for each of the two forms
+        what = "it must be how many to sample, from 1, or a list of LAYER:CHANNEL"
+        raise PydanticCustomError("neurons", what) from None
+
+
 Window: TypeAlias = Annotated[tuple[Share, Share], AfterValidator(_rising)]
+Neurons: TypeAlias = Annotated[
+    Positive | Annotated[tuple[str, ...], Field(min_length=1)], WrapValidator(_number_or_names)
+]
 
 
 class _Table(BaseModel):
@@ -119,7 +131,7 @@ class DictionaryTable(_Table):
 class FeaturesTable(_Table):
     """``[features]``: which neurons, how activations are pooled, and how a neuron meets its direction."""
 
-    neurons: Positive | Annotated[tuple[str, ...], Field(min_length=1)] = 48
+    neurons: Neurons = 48
     """How many to sample, uniformly over layers, then channels; or a list of ``LAYER:CHANNEL``."""
     seed: Seed = 1
     pooling: Pooling = "mean"
