@@ -7,11 +7,14 @@ REPORT := reports/colin2024_simulated
 
 .PHONY: .venv report test data lint benchmark clean
 
+# constraints.txt pins torch for Python 3.11 only; elsewhere asking for it brings gigabytes, and its tests skip.
+EXTRAS = $$($(BIN)/python -c 'import sys; print("dev,features" if sys.version_info < (3, 12) else "dev")')
+
 # The stamp is written last, so that an interrupted set-up is not taken for a finished one.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	touch $@
 
 .venv: .venv/ready

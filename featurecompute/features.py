@@ -160,8 +160,10 @@ def match_correlated(neuron: np.ndarray, directions: np.ndarray) -> tuple[np.nda
     centred = directions - directions.mean(axis=0)
     own = neuron - neuron.mean()
     size = np.sqrt((centred**2).sum(axis=0) * (own**2).sum())
+    # By their range: rounding of the mean leaves constants a little off zero.
+    varies = (np.ptp(directions, axis=0) > 0) & (np.ptp(neuron) > 0) & (size > 0)
     product = own @ centred
-    return np.divide(product, size, out=np.zeros_like(product), where=size > 0), np.zeros(directions.shape[1])
+    return np.divide(product, size, out=np.zeros_like(product), where=varies), np.zeros(directions.shape[1])
 
 
 def settle(

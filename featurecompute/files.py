@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save, save_file
 
 from featurecompute.errors import RunError
 
@@ -104,10 +104,21 @@ def read_json(path: Path) -> Any:
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
     """Write named arrays as safetensors, in the order of their names, so that equal arrays make equal bytes."""
+    ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
     with whole(path) as part:
-        save_file(
-            {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}, part, dict(metadata or {}) or None
-        )
+        if metadata:
+            part.write_bytes(_with_metadata(save(ordered), metadata))
+        else:
+            save_file(ordered, part)
+
+
+def _with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
+    """Return the bytes of safetensors with metadata; the library itself writes its keys in an order left to chance."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(content[8:start])}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the arrays stay aligned
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from featurecompute.errors import NetworkError
+from featurecompute.errors import NetworkError, nearest
 
 Layout: TypeAlias = Literal["bchw", "bhwc", "btc", "bc"]
 
@@ -34,12 +34,14 @@ def watch(module: nn.Module, actions: Mapping[str, Callable[[Tensor], Tensor | N
     Raises
     ------
     NetworkError
-        If a layer gives no tensor.
+        If there is no such layer, or it gives no tensor.
     """
     layers = dict(module.named_modules())
     handles = []
     try:
         for name, action in actions.items():
+            if name not in layers:
+                raise NetworkError(f"the network has no layer '{name}'{nearest(name, layers)}.")
             handles.append(layers[name].register_forward_hook(_hook(name, action)))
         yield
     finally:

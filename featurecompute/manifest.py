@@ -52,23 +52,26 @@ class Table:
         ------
         RunError
         """
-        if list(rows.columns) != list(self.columns):
-            strange = sorted(set(rows.columns) ^ set(self.columns))
-            raise RunError(f"{self.name}.parquet has other columns than it should: {', '.join(map(str, strange))}.")
+        faults = [f"lacks {name}" for name in self.columns if name not in rows.columns]
+        faults += [f"has {name}, which does not belong there" for name in rows.columns if name not in self.columns]
+        if faults:
+            raise RunError(f"{self.name}.parquet {', '.join(faults)}.")
         key = list(self.key)
         if rows[key].isna().to_numpy().any():
             raise RunError(f"{self.name}.parquet has a row without {' and '.join(key)}.")
         twice = rows[rows.duplicated(key)]
         if len(twice):
-            raise RunError(f"{self.name}.parquet names {tuple(twice[key].iloc[0])} more than once.")
+            raise RunError(f"{self.name}.parquet names {', '.join(map(str, twice[key].iloc[0]))} more than once.")
 
     def write(self, folder: Path, rows: pd.DataFrame) -> Path:
-        """Write rows, checked; equal rows make equal bytes. Returns the path of the file."""
+        """Write rows, checked; equal rows make equal bytes, and a column that they lack is null. Returns the path."""
         rows = rows.reindex(columns=[*self.columns, *rows.columns.difference(list(self.columns))])
         self.check(rows)
         path = folder / f"{self.name}.parquet"
+        held = pa.Table.from_pandas(rows, schema=self.schema(), preserve_index=False)
         with whole(path) as part:
-            pq.write_table(pa.Table.from_pandas(rows, schema=self.schema(), preserve_index=False), part)
+            # Without the notes on pandas, which hold its version and how the rows were kept in memory.
+            pq.write_table(held.replace_schema_metadata(), part)
         return path
 
     def read(self, folder: Path) -> pd.DataFrame:
@@ -85,7 +88,7 @@ class Table:
         except (OSError, pa.ArrowException) as error:
             raise RunError(f"{path} cannot be read: {error}.") from error
         self.check(rows)
-        return rows
+        return rows[list(self.columns)]
 
 
 FEATURES = Table(
@@ -323,10 +326,14 @@ def load_run(path: str | Path, *, verify: bool = True) -> Run:
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         found = record.get("schema") if isinstance(record, dict) else None
         raise RunError(f"{path} was written in the form {found}; this version reads {SCHEMA}.")
-    for output in (output for stage in record["stages"] for output in stage["outputs"]) if verify else ():
-        file = path / output["path"]
+    try:
+        outputs = {output["path"]: output["sha256"] for stage in record["stages"] for output in stage["outputs"]}
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{path} is damaged: its run.json does not say which files there are.") from error
+    for name, sha256 in outputs.items() if verify else ():
+        file = path / name
         if not file.is_file():
-            raise RunError(f"{path} is damaged: {output['path']} is missing. Run 'featurecompute compute' on it again.")
-        if hash_file(file) != output["sha256"]:
-            raise RunError(f"{path} is damaged: {output['path']} is not the file that was written.")
+            raise RunError(f"{path} is damaged: {name} is missing. Run 'featurecompute compute' on it again.")
+        if hash_file(file) != sha256:
+            raise RunError(f"{path} is damaged: {name} is not the file that was written.")
     return Run(path, record)

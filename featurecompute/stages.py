@@ -146,7 +146,10 @@ class Folder:
     def _stamped(self, stamp: Path, key: str) -> dict[str, Any] | None:
         if not stamp.is_file():
             return None
-        done: dict[str, Any] = read_json(stamp)
+        try:
+            done: dict[str, Any] = read_json(stamp)
+        except RunError:  # a damaged stamp says nothing, so the stage is done again
+            return None
         if done.get("inputs_sha256") != key:
             return None
         files = [(self.path / output["path"], output["sha256"]) for output in done["outputs"]]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic_core import PydanticCustomError
 
 from featurecompute.errors import StudyError, nearest
 
@@ -20,14 +22,36 @@ STATISTICS_TABLES += ("models", "effects", "report", "sources")
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Positive: TypeAlias = Annotated[int, Field(ge=1)]
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Above: TypeAlias = Annotated[float, Field(gt=0)]
 Pooling: TypeAlias = Literal["mean", "max"]
+
+
+def _rising(window: tuple[float, float]) -> tuple[float, float]:
+    if window[0] >= window[1]:
+        raise PydanticCustomError("window", "the second share must be above the first")
+    return window
+
+
+def _number_or_names(value: Any, read: Callable[[Any], Any]) -> Any:
+    try:
+        return read(value)
+    except ValidationError:  # it would have a sentence for each of the two forms
+        what = "it must be how many to sample, from 1, or a list of LAYER:CHANNEL"
+        raise PydanticCustomError("neurons", what) from None
+
+
+Window: TypeAlias = Annotated[tuple[Share, Share], AfterValidator(_rising)]
+Neurons: TypeAlias = Annotated[
+    Positive | Annotated[tuple[str, ...], Field(min_length=1)], WrapValidator(_number_or_names)
+]
 
 
 class _Table(BaseModel):
     """A table of the study file; unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
 
 class NetworkTable(_Table):
@@ -45,13 +69,13 @@ class NetworkTable(_Table):
     """Layers to look into; empty: those that the network's card names."""
     layout: Literal["auto", "bchw", "bhwc", "btc"] = "auto"
     """Axes of a layer's output: batch, channels, height, width, tokens."""
-    seed: int = 1
+    seed: Seed = 1
     size: Positive | None = None
     """Pixels of the network's input; these five override the card."""
     resize: Positive | None = None
     interpolation: Literal["bilinear", "bicubic"] | None = None
     mean: tuple[float, float, float] | None = None
-    sd: tuple[float, float, float] | None = None
+    sd: tuple[Above, Above, Above] | None = None
     width: Positive = 12
     """Channels of each recorded layer of the network that the job trains."""
     code: Literal["free", "local"] = "free"
@@ -67,7 +91,7 @@ class ImagesTable(_Table):
     """Folder or file, from the study file's folder."""
     count: Positive = 4000
     """Images to generate, where they are generated."""
-    seed: int = 1
+    seed: Seed = 1
     faulty: Literal["error", "skip"] = "error"
     """What becomes of an image that cannot be decoded: an error, or it is listed in run.json and left out."""
     cache: str = ""
@@ -99,7 +123,7 @@ class DictionaryTable(_Table):
     """Crops: step as a share of the crop's side."""
     signed: Literal["error", "relu", "semi_nmf"] = "error"
     """NMF on a layer with negative activations: refuse, take the positive part, or let the atoms be signed."""
-    seed: int = 1
+    seed: Seed = 1
     stability_seeds: Count = 2
     """Further seeds whose atoms are compared with the first's."""
 
@@ -107,14 +131,14 @@ class DictionaryTable(_Table):
 class FeaturesTable(_Table):
     """``[features]``: which neurons, how activations are pooled, and how a neuron meets its direction."""
 
-    neurons: Positive | tuple[str, ...] = 48
+    neurons: Neurons = 48
     """How many to sample, uniformly over layers, then channels; or a list of ``LAYER:CHANNEL``."""
-    seed: int = 1
+    seed: Seed = 1
     pooling: Pooling = "mean"
     """How an image's map becomes the activation that images are ordered by."""
     top: Positive = 100
     """Images kept at each end for every unit."""
-    windows: tuple[tuple[Share, Share], ...] = ()
+    windows: tuple[Window, ...] = ()
     """Further windows of images, as shares of the order from the most to the least activating: (0.05, 0.06)."""
     rule: Literal["image", "crop", "position", "correlation"] = "image"
     """'Most frequently the most activated', counted over top images, crops of them, or the neuron's maximum positions;
@@ -134,7 +158,7 @@ class ContributionsTable(_Table):
 
     images: Count = 200
     """Images, sampled from the set; 0: no contributions."""
-    seed: int = 1
+    seed: Seed = 1
     methods: tuple[Literal["subtract", "reconstruct", "grad_x_act", "integrated_gradients", "sobol"], ...] = (
         "subtract",
         "reconstruct",
@@ -238,4 +262,9 @@ def _say(fault: Any) -> str:
         allowed = list(TABLES[table].model_fields)
         return f"unknown key '{rest[-1]}' in [{table}]{nearest(rest[-1], allowed)}; allowed are {', '.join(allowed)}."
     where = f"[{table}] {rest[0]}" if rest else f"[{table}]"
-    return f"{where} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
+    said = {
+        "model_type": "it must be a table",
+        "dict_type": "it must be a table",
+        "missing": "it has too few values",
+    }.get(fault["type"], f"{fault['msg'][0].lower()}{fault['msg'][1:]}".replace("tuple", "list"))
+    return f"{where} is {fault['input']!r}: {said}."

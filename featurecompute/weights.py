@@ -7,11 +7,11 @@ Runs no code that a file of weights holds.
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -84,7 +84,7 @@ def _read_torch(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of old formats that it still reads
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         held = re.search(r"GLOBAL (\S+)", str(error))
         what = f"a pickled {held[1]}" if held else "something else, or they are damaged"
         raise NetworkError(

@@ -1,0 +1,155 @@
+"""The study file's tables: defaults, and every fault in one sentence: what is wrong, where, and what may be."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from featurecompute.errors import StudyError
+from featurecompute.study import STATISTICS_TABLES, TABLES, Study, read_study
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Give a function that reads a study file of the given text."""
+
+    def get(text):
+        path = tmp_path / "study.toml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return read_study(path)
+
+    return get
+
+
+@pytest.fixture
+def refuse(read, tmp_path):
+    """Give a function that returns the sentences by which a study file is refused, without its path."""
+
+    def get(text):
+        with pytest.raises(StudyError) as caught:
+            read(text)
+        lines = str(caught.value).splitlines()
+        assert all(line.startswith(f"{tmp_path / 'study.toml'}: ") and line.endswith(".") for line in lines)
+        return [line.split(": ", 1)[1] for line in lines]
+
+    return get
+
+
+def test_an_empty_file_has_every_default(read, tmp_path):
+    study = read("")
+    assert study.settings() == Study().settings()
+    assert study.settings().keys() == TABLES.keys()
+    assert study.features.neurons == 48 and study.dictionary.method == "nmf" and study.network.source == "scenes"
+    assert study.sha256 == hashlib.sha256(b"").hexdigest()
+    assert study.locate("nets/a.pt") == tmp_path / "nets" / "a.pt"
+    assert study.locate("/nets/a.pt").as_posix() == "/nets/a.pt"
+
+
+def test_what_is_set_is_read(read):
+    text = """
+    [network]
+    source = "torchvision"
+    layers = ["layer1", "layer2"]
+    mean = [0, 0.5, 1]
+    [features]
+    neurons = ["layer1:3"]
+    windows = [[0.05, 0.06]]
+    [contributions]
+    methods = []
+    [visualize]
+    anything = { at = "all" }
+    [sources]
+    "features.neurons" = "assumed: ours"
+    """
+    study = read(b"\xef\xbb\xbf" + text.encode())
+    assert study.network.layers == ("layer1", "layer2") and study.network.mean == (0.0, 0.5, 1.0)
+    assert study.features.neurons == ("layer1:3",) and study.features.windows == ((0.05, 0.06),)
+    assert study.contributions.methods == () and study.visualize == {"anything": {"at": "all"}}
+    assert study.sources == {"features.neurons": "assumed: ours"}
+    with pytest.raises(Exception, match="frozen"):
+        study.features.seed = 2
+
+
+@pytest.mark.parametrize("table", set(STATISTICS_TABLES) - {"sources"})
+def test_tables_of_the_statistics_half_are_left_to_it(read, table):
+    assert read(f"[{table}]\nwhatever = [1, 2]\n").settings() == Study().settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[netwrk]", "unknown table [netwrk] (did you mean 'network'?); allowed are network, images, dictionary,"),
+        ("[path]\n", "unknown table [path]"),
+        ("sha256 = 'a'", "unknown table [sha256]"),
+        ("[images]\npaht = 'x'", "unknown key 'paht' in [images] (did you mean 'path'?); allowed are source, path,"),
+        ("[images]\nsource = 'web'", "[images] source is 'web': input should be 'scenes', 'folder',"),
+        ("[network]\nseed = -1", "[network] seed is -1: input should be greater than or equal to 0"),
+        (f"[features]\nseed = {2**63}", f"[features] seed is {2**63}: input should be less than"),
+        ("[network]\nmean = [0.5, 0.5]", "[network] mean is [0.5, 0.5]: it has too few values"),
+        ("[network]\nmean = [0, nan, 0]", "[network] mean is nan: input should be a finite number"),
+        ("[network]\nsd = [1, 0, 1]", "[network] sd is 0: input should be greater than 0"),
+        ("[dictionary]\nsparsity = inf", "[dictionary] sparsity is inf: input should be a finite number"),
+        ("[dictionary]\nrank = 0", "[dictionary] rank is 0: input should be greater than or equal to 1"),
+        ("[features]\nwindows = [[0.6, 0.5]]", "[features] windows is [0.6, 0.5]: the second share must be above"),
+        ("[features]\nwindows = [[0.5, 1.5]]", "[features] windows is 1.5: input should be less than or equal to 1"),
+        ("[contributions]\nmethods = ['sobel']", "[contributions] methods is 'sobel': input should be 'subtract',"),
+        ("network = 5", "[network] is 5: it must be a table"),
+        ("[[features]]", "[features] is [{}]: it must be a table"),
+        ("visualize = 5", "[visualize] is 5: it must be a table"),
+        ("[sources]\nseed = 5", "[sources] seed is 5: input should be a valid string"),
+    ],
+)
+def test_a_fault_is_one_sentence(refuse, text, sentence):
+    (said,) = refuse(text)
+    assert said.startswith(sentence)
+
+
+@pytest.mark.parametrize("neurons", ["0", "[]", "2.5", "[1]"])
+def test_neurons_are_a_number_or_names(refuse, neurons):
+    (said,) = refuse(f"[features]\nneurons = {neurons}")
+    assert (
+        said == f"[features] neurons is {neurons}: it must be how many to sample, from 1, or a list of LAYER:CHANNEL."
+    )
+
+
+def test_every_fault_is_named_at_once(refuse):
+    said = refuse("[netwrk]\n[images]\npaht = 1\ncount = 0\n[features]\nrule = 'imag'\n")
+    assert [line.split(":")[0].split(" (")[0] for line in said] == [
+        "unknown table [netwrk]",
+        "[images] count is 0",
+        "unknown key 'paht' in [images]",
+        "[features] rule is 'imag'",
+    ]
+
+
+@pytest.mark.parametrize("text", [b"[network", b"\xff\xfe", b"seed = 1\nseed = 2"])
+def test_what_is_no_toml_is_said_to_be_none(read, text):
+    with pytest.raises(StudyError, match=r"study\.toml is not valid TOML"):
+        read(text)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path, read):
+    with pytest.raises(StudyError, match="none cannot be read: No such file"):
+        read_study(tmp_path / "none")
+    with pytest.raises(StudyError, match="cannot be read"):
+        read_study(tmp_path)
+    with pytest.raises(StudyError, match="too deeply"):
+        read("[images]\npath = " + "[" * 5000 + "]" * 5000)
+
+
+def test_a_seed_for_all_is_every_seed_but_the_images(read):
+    study = read("[dictionary]\nseed = 3\n[images]\nseed = 4\n")
+    assert study.reseeded(None) is study
+    after = study.reseeded(9).settings()
+    assert {name: table["seed"] for name, table in after.items()} == {
+        "network": 9,
+        "images": 4,
+        "dictionary": 9,
+        "features": 9,
+        "contributions": 9,
+    }
+    before = study.settings()
+    for table in (*before.values(), *after.values()):
+        table.pop("seed")
+    assert after == before
