@@ -139,6 +139,7 @@ class _Job:
         """Do all stages."""
         self._warn_of_dead()
         self._write_images()
+        _ = self.dictionaries, self.direction_scan  # in this order in every run, for the record
         names = self.names
         decision = self._decide()
         self._write_features(decision)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import sys
-import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +22,8 @@ from featurecompute.study import Study, read_study
 from featurecompute.weights import fill, read_weights
 
 TABLE = Path(__file__).with_name("elements.csv")
+RUNS = Path("build/elements")
+"""Runs are kept there, so that one that was interrupted goes on."""
 DECISIONS = Path(__file__).with_name("decisions.csv")
 STUDY = """
 [network]
@@ -55,24 +56,24 @@ def run(name: str, weights: str = "") -> None:
     about = {"code": code, "width": int(width), "seed": int(seed)}
     if TABLE.exists() and not pd.read_csv(TABLE).merge(pd.DataFrame([about])).empty:
         return
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        study = study_of(code, int(width), int(seed), folder, weights)
-        compute_study(study, folder / "run", say=print)
-        made = load_run(folder / "run")
-        network = training.build_network(study.network)
-        path = Path(weights) if weights else folder / "run" / "network.safetensors"
-        fill(network, read_weights(path), path)
-        about["accuracy"] = training.accuracy(network, scenes.generate(2000, seed=study.images.seed))
-        _append(TABLE, covered(made.table("matches")), about)
-        features = made.table("features").set_index("feature")
-        norms = made.table("norm_matched")
-        norms = norms[(norms["selection"] == "fixed") & (norms["way"] == "pairs")]
-        chosen = made.table("selectivity").query("selection == 'fixed' and method == 'subtract'")
-        chosen = chosen.join(features[["layer", "representation"]], on="feature")
-        medians = chosen.groupby(["layer", "representation"])["selectivity"].median().reset_index()
-        medians = medians.pivot_table("selectivity", "layer", "representation")
-        _append(DECISIONS, norms.join(medians.add_prefix("selectivity_"), on="layer"), about)
+    folder = RUNS / name.replace(":", "-")
+    folder.mkdir(parents=True, exist_ok=True)
+    study = study_of(code, int(width), int(seed), folder, weights)
+    compute_study(study, folder / "run", resume=True, say=print)
+    made = load_run(folder / "run")
+    network = training.build_network(study.network)
+    path = Path(weights) if weights else folder / "run" / "network.safetensors"
+    fill(network, read_weights(path), path)
+    about["accuracy"] = training.accuracy(network, scenes.generate(2000, seed=study.images.seed))
+    _append(TABLE, covered(made.table("matches")), about)
+    features = made.table("features").set_index("feature")
+    norms = made.table("norm_matched")
+    norms = norms[(norms["selection"] == "fixed") & (norms["way"] == "pairs")]
+    chosen = made.table("selectivity").query("selection == 'fixed' and method == 'subtract'")
+    chosen = chosen.join(features[["layer", "representation"]], on="feature")
+    medians = chosen.groupby(["layer", "representation"])["selectivity"].median().reset_index()
+    medians = medians.pivot_table("selectivity", "layer", "representation")
+    _append(DECISIONS, norms.join(medians.add_prefix("selectivity_"), on="layer"), about)
 
 
 def _append(path: Path, rows: pd.DataFrame, about: dict[str, object]) -> None:
