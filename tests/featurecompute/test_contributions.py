@@ -89,7 +89,7 @@ def test_a_dictionary_that_does_not_decode_linearly_is_refused():
 
     basis = planted("layer", 4)
     curved = Curved(basis.layer, basis.encoder, basis.atoms, basis.offset)
-    with pytest.raises(DictionaryError, match="'layer' .planted. does not decode linearly"):
+    with pytest.raises(DictionaryError, match=r"'layer' .planted. does not decode linearly"):
         terms_of(torch.randn(2, 4, 9, generator=torch.Generator().manual_seed(0)), curved)
 
 
@@ -262,7 +262,7 @@ def test_targets_can_be_given_and_what_makes_no_sense_is_refused():
         measure(suffix, basis, {2: "two"}, images=["a", "b"])
     with pytest.raises(InputError, match=f"unit 8 does not exist: the basis of layer '{LAYER}' has 8 units"):
         measure(suffix, basis, {8: "eight"}, images=list("abc"))
-    with pytest.raises(InputError, match="unit 3 .* belongs to no feature"):
+    with pytest.raises(InputError, match=r"unit 3 .* belongs to no feature"):
         measure(suffix, basis, {2: "two"}, images=list("abc"), fixed=[3])
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from pathlib import Path
 
 import pytest
 
 from featurecompute.errors import StudyError
 from featurecompute.study import STATISTICS_TABLES, TABLES, Study, read_study
+
+README = Path(__file__).parents[2] / "data" / "studies" / "README.md"
 
 
 @pytest.fixture
@@ -153,3 +157,35 @@ def test_a_seed_for_all_is_every_seed_but_the_images(read):
     for table in (*before.values(), *after.values()):
         table.pop("seed")
     assert after == before
+
+
+def documented(table):
+    """Return the keys that the documentation's section on a table explains, each with the default it names."""
+    text = README.read_text(encoding="utf-8")
+    section = text.split(f"## `[{table}]`")[1].split("\n#")[0]
+    found = {}
+    for key, _, default in re.findall(r"^\| (`.*?) \| (.*) \| (.*?) ?\|$", section, flags=re.M):
+        keys, values = (re.findall(r"`(.*?)`", cell) for cell in (key, default))
+        found |= dict(zip(keys, values if len(keys) == len(values) else [values] * len(keys), strict=True))
+    return found
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_key_stands_in_the_documentation_with_its_default(table):
+    found = documented(table)
+    assert found.keys() == TABLES[table].model_fields.keys()
+    for key, field in TABLES[table].model_fields.items():
+        if isinstance(field.default, tuple) and field.default:
+            assert found[key] == list(field.default)
+        elif field.default not in ("", None, ()):
+            assert found[key] == str(field.default).replace("True", "true").replace("False", "false"), key
+        else:
+            assert isinstance(found[key], list), f"{key} has no default, but {found[key]} stands there"
+
+
+def test_the_embedded_study_gives_each_setting_a_source_that_it_has():
+    study = read_study(README.parent / "colin2024.toml")
+    for key, source in study.sources.items():
+        table, _, name = key.partition(".")
+        assert name in TABLES[table].model_fields, key
+        assert source.partition(":")[0] in ("paper", "predecessor", "assumed"), key

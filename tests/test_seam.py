@@ -1,0 +1,79 @@
+"""The two packages meet in files: what one writes, the other knows by the same names."""
+
+import tomllib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from featurecompute import manifest
+from featurecompute import study as features
+from featurecompute.features import distributed_id, local_id
+from psychostats import columns
+from psychostats import study as statistics
+
+EMBEDDED = Path(__file__).parents[1] / "data" / "studies" / "colin2024.toml"
+
+# What a trial says of the feature that it shows, and the kind of its cells in each package.
+SHARED = {"feature": "text", "layer": "text", "depth": "number", "representation": "text", "pair": "text"}
+ARROW = {"text": "string", "number": "double"}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_trial_and_a_run_have_the_same_columns_for_a_feature(name):
+    table = manifest.PAIRS if name == "pair" else manifest.FEATURES
+    assert columns.COLUMNS[name].kind == SHARED[name]
+    assert str(table.columns[name]) == ARROW[SHARED[name]]
+
+
+def test_features_and_pairs_join_by_one_column_each():
+    assert manifest.FEATURES.key == ("feature",) and manifest.PAIRS.key == ("pair",)
+    assert {"local_feature", "distributed_feature"} <= set(manifest.PAIRS.columns)
+
+
+def features_table():
+    """Return two features as a run describes them, the distributed one in the earlier layer of the two by name."""
+    rows = pd.DataFrame(
+        {
+            "feature": [distributed_id("net", "b", "nmf", "0" * 64, 1), local_id("net", "a", 2)],
+            "representation": ["distributed", "local"],
+            "layer": ["b", "a"],
+            "layer_index": [0, 1],
+            "depth": [0.2, 0.7],
+        }
+    )
+    return rows.reindex(columns=list(manifest.FEATURES.columns))
+
+
+def test_representation_and_layer_have_their_declared_orders(tmp_path):
+    manifest.FEATURES.write(tmp_path, features_table())
+    ordered = columns.order_levels(manifest.FEATURES.read(tmp_path))
+    assert list(ordered["representation"].cat.categories) == ["local", "distributed"]
+    assert list(ordered["layer"].cat.categories) == ["b", "a"]
+
+
+def test_ids_pass_through_a_trial_file(tmp_path):
+    from psychostats.trials import read_trials
+
+    written = features_table()[["feature", "representation", "layer", "depth"]]
+    written = written.assign(participant=["p1", "p2"], trial=1, pair="p", correct=[0, 1])
+    written.to_csv(tmp_path / "trials.csv", index=False)
+    read = read_trials(tmp_path / "trials.csv", needed=("feature", "representation", "layer", "depth", "correct"))
+    assert read["feature"].astype(str).tolist() == written["feature"].tolist()
+    assert read["depth"].tolist() == written["depth"].tolist()
+
+
+def test_each_package_leaves_the_others_tables_alone():
+    known = [name for name in features.Study.model_fields if name not in ("path", "sha256")]
+    assert [*statistics.FEATURE_TABLES, "sources"] == known
+    known = [name for name in statistics.Study.model_fields if name not in ("path", "sha256")]
+    assert set(features.STATISTICS_TABLES) == set(known)
+
+
+def test_the_embedded_study_is_read_by_both_and_every_source_belongs_to_one():
+    one, other = statistics.read_study(EMBEDDED), features.read_study(EMBEDDED)
+    content = tomllib.loads(EMBEDDED.read_text(encoding="utf-8"))
+    assert one.sha256 == other.sha256
+    assert not set(one.sources) & set(other.sources)
+    assert one.sources | other.sources == content["sources"]
+    assert set(features.TABLES) <= set(content)
