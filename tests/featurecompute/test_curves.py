@@ -31,7 +31,7 @@ def scene(layer, directions):
 @pytest.mark.parametrize("directions", [True, False])
 def test_curves_of_a_linear_suffix_are_sums_of_drops(directions):
     _, _, suffix, terms = scene("block3", directions)
-    weights, constant = suffix.linear
+    weights, _ = suffix.linear
     targets = torch.tensor([4, 0, 2])
     atoms = torch.eye(terms.size) if terms.atoms is None else terms.atoms
     drops = weights[targets] @ atoms.T * terms.codes.mean(2)
