@@ -36,11 +36,10 @@ def watch(module: nn.Module, actions: Mapping[str, Callable[[Tensor], Tensor | N
     NetworkError
         If a layer gives no tensor.
     """
-    layers = dict(module.named_modules())
     handles = []
     try:
         for name, action in actions.items():
-            handles.append(layers[name].register_forward_hook(_hook(name, action)))
+            handles.append(module.get_submodule(name).register_forward_hook(_hook(name, action)))
         yield
     finally:
         for handle in handles:

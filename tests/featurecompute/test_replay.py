@@ -280,3 +280,33 @@ def test_what_a_module_does_in_place_to_what_crosses_is_refused():
     # What a call does to its input is not repeated with it; networks are opened without such modules.
     with pytest.raises(NetworkError, match="cannot be split at layer 'second'"):
         split(make(lambda: InPlace(True, nn.ReLU(inplace=True))), "second", "bchw", pictures(2))
+
+
+class Borrower(nn.Module):
+    """Calls a layer that is another module's."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.borrowed, self.own = [layer], nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        return self.own(x) * self.borrowed[0](x).relu()
+
+
+class Lender(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.borrower, self.head = Borrower(self.conv), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.borrower(x).mean((2, 3)))
+
+
+def test_a_layer_may_be_run_by_a_module_that_it_does_not_lie_in():
+    module, images = make(Lender), pictures(2)
+    suffix = split(module, "conv", "bchw", images)
+    assert suffix.crossing
+    maps = suffix.maps + 1
+    true = whole(module, "conv", "bchw", images, maps)
+    torch.testing.assert_close(suffix(maps, torch.arange(2)), true, rtol=0, atol=1e-5)
