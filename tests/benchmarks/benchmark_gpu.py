@@ -1,6 +1,6 @@
-"""On a machine with a CUDA device: extraction beside the forward alone, NMF and nulling beside the processor, in one call.
+"""On a CUDA device: extraction beside the forward alone, NMF and nulling beside the processor, in one call.
 
-In: nothing.  Out: gpu.csv beside this file, and the same as text; where there is no device it says so and writes nothing.
+In: nothing.  Out: gpu.csv beside this file, and the same as text; without a device it says so and writes nothing.
 
     python tests/benchmarks/benchmark_gpu.py
 """
