@@ -26,7 +26,6 @@ Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Above: TypeAlias = Annotated[float, Field(gt=0)]
 Pooling: TypeAlias = Literal["mean", "max"]
-Method: TypeAlias = Literal["subtract", "reconstruct", "grad_x_act", "integrated_gradients", "sobol"]
 
 
 def _rising(window: tuple[float, float]) -> tuple[float, float]:
@@ -160,7 +159,7 @@ class ContributionsTable(_Table):
     images: Count = 200
     """Images, sampled from the set; 0: no contributions."""
     seed: Seed = 1
-    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = (
+    methods: tuple[Literal["subtract", "reconstruct", "grad_x_act", "integrated_gradients", "sobol"], ...] = (
         "subtract",
         "reconstruct",
         "grad_x_act",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import sys
 from collections.abc import Mapping
@@ -70,27 +72,40 @@ def pictures(count: int = 12) -> dict[str, bytes]:
     return {f"{'ab'[i % 2]}/{i:02}.png": encode(picture(i)) for i in range(count)}
 
 
-def write_study(folder: Path, images: Mapping[str, bytes] | None = None, **changes: Mapping[str, Any]) -> Path:
+def write_study(folder: Path, files: Mapping[str, bytes] | None = None, /, **changes: Mapping[str, Any]) -> Path:
     """Write a study, its network and its images into a folder; `changes` are laid over `TABLES`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tiny.py").write_text(NETWORK)
-    write_folder(folder / "images", dict(pictures() if images is None else images))
+    write_folder(folder / "images", dict(pictures() if files is None else files))
     (folder / "images").mkdir(exist_ok=True)
     lines = []
     for name in dict.fromkeys([*TABLES, *changes]):
         lines.append(f"[{name}]")
         table = {**TABLES.get(name, {}), **changes.get(name, {})}
-        lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+        lines += [f"{json.dumps(key)} = {json.dumps(value)}" for key, value in table.items()]
     path = folder / "study.toml"
     path.write_text("\n".join(lines) + "\n")
     return path
 
 
-def call(*arguments: object) -> tuple[int, list[str]]:
-    """Run a command in this process; return its exit code and what it was called as."""
-    argv = ["featurecompute", *map(str, arguments)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", argv)
+def command(*arguments: object) -> Answer:
+    """Run a command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", ["featurecompute", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
             cli.main()
-    return int(stopped.value.code or 0), argv
+    return Answer(int(stopped.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def compute(study: Path, *more: object, out: Path | str | None = None) -> Answer:
+    """Compute a study in this process, beside the study unless told."""
+    return command("compute", study, "--out", out or study.parent / "run", *more)
+
+
+def complaint(answer: Answer) -> str:
+    """Return the one sentence of a fault of the user's."""
+    assert (answer.code, answer.out) == (2, ""), answer
+    said = [line for line in answer.err.splitlines() if not line.endswith(" are read to see which they are.")]
+    assert len(said) == 1 and said[0].startswith("error: ") and said[0].endswith("."), answer.err
+    return said[0].removeprefix("error: ")
