@@ -95,11 +95,15 @@ def compute_study(
         job.refuse_changed(record["images"]["sha256"])
         try:
             return load_run(folder.path)
-        except RunError as error:
+        except RunError:
             if not resume:
-                raise RunError(f"{error} --resume makes it again.") from error
+                raise
             complete.unlink()
-    job.run()
+    try:
+        job.run()
+    except InputError:
+        folder.release()
+        raise
     folder.seal(
         {
             "schema": manifest.SCHEMA,
@@ -137,6 +141,7 @@ class _Job:
 
     def run(self) -> None:
         """Do all stages."""
+        self._warn_of_skipped()
         self._warn_of_dead()
         self._write_images()
         _ = self.dictionaries, self.direction_scan  # in this order in every run, for the record
@@ -292,6 +297,13 @@ class _Job:
             layer.name: _alive(self.neuron_scan, (layer.name, "neuron"), layer.signed) for layer in self.network.layers
         }
         return choose_neurons(alive, self.study.features)
+
+    def _warn_of_skipped(self) -> None:
+        left_out, kept = len(self.images.skipped), len(self.images.pixels)
+        if left_out:
+            self.warnings.append(
+                f"{left_out} of {kept + left_out} images cannot be decoded and are left out; run.json names them."
+            )
 
     def _warn_of_dead(self) -> None:
         for layer in self.network.layers:
@@ -619,7 +631,10 @@ def _versions() -> dict[str, str]:
 
 
 def _named_files(study: Study) -> dict[str, str]:
-    """Return the hashes of the files that the study names, so that a changed file is another run."""
+    """Return the hashes of the files that the study names, its own code too, so that a changed file is another run."""
     named = {"weights": study.network.weights, "dictionary": study.dictionary.path}
+    for name, reference in (("network code", study.network.source), ("dictionary code", study.dictionary.path)):
+        module, colon, _ = reference.partition(":")
+        named[name] = f"{module.replace('.', '/')}.py" if colon else ""
     found = {name: study.locate(path) for name, path in named.items() if path}
     return {name: hash_file(path) for name, path in found.items() if path.is_file()}
