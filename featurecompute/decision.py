@@ -187,31 +187,34 @@ def _measure(
         compared = isinstance(basis, NeuronBasis) or scope == "layer"
         scale = torch.from_numpy(scales[key]) if table.most_active and compared else None
         fixed = sorted({index for other, index in names.values() if other == key})
-        found = measure(
-            suffix,
-            basis,
-            {unit: str(unit) for unit in range(basis.size)},
-            images=numbers,
-            targets=goal,
-            methods=table.methods,
-            fixed=fixed,
-            scale=scale,
-            pooling=pooling,
-            sd=sd,
-            steps=table.steps,
-            designs=table.designs,
-            seed=table.seed,
-        )
-        tables.append(found.assign(basis=number))
+        if table.methods:
+            found = measure(
+                suffix,
+                basis,
+                {unit: str(unit) for unit in range(basis.size)},
+                images=numbers,
+                targets=goal,
+                methods=table.methods,
+                fixed=fixed,
+                scale=scale,
+                pooling=pooling,
+                sd=sd,
+                steps=table.steps,
+                designs=table.designs,
+                seed=table.seed,
+            )
+            tables.append(found.assign(basis=number))
         if compared and start < table.curves:
             part = min(stop, table.curves) - start
             drawn.append(_draw(suffix, basis, goal, numbers, part).assign(basis=number))
-    rows = pd.concat(tables, ignore_index=True)
-    arrays = {f"rows|{name}": rows[name].to_numpy(np.float64) for name in _NUMBERS}
-    for name in ("feature", "image", "target", "basis"):
-        arrays[f"rows|{name}"] = rows[name].astype(int).to_numpy(np.int64)
-    arrays["rows|method"] = rows["method"].map(_METHODS.index).to_numpy(np.int64)
-    arrays["rows|selection"] = rows["selection"].map(_SELECTIONS.index).to_numpy(np.int64)
+    arrays: dict[str, np.ndarray] = {}
+    if tables:
+        rows = pd.concat(tables, ignore_index=True)
+        arrays |= {f"rows|{name}": rows[name].to_numpy(np.float64) for name in _NUMBERS}
+        for name in ("feature", "image", "target", "basis"):
+            arrays[f"rows|{name}"] = rows[name].astype(int).to_numpy(np.int64)
+        arrays["rows|method"] = rows["method"].map(_METHODS.index).to_numpy(np.int64)
+        arrays["rows|selection"] = rows["selection"].map(_SELECTIONS.index).to_numpy(np.int64)
     if drawn:
         lines = pd.concat(drawn, ignore_index=True)
         lines["curve"] = lines["curve"].map(_CURVES.index)

@@ -296,7 +296,6 @@ FAULTS = {
     "no library": ({"network": {"source": "torchvison"}}, "did you mean 'torchvision'?"),
     "unknown key": ({"features": {"neurns": 3}}, "unknown key 'neurns' in [features] (did you mean 'neurons'?)"),
     "unknown table": ({"feature": {}}, "unknown table [feature] (did you mean 'features'?)"),
-    "no methods": ({"contributions": {"methods": []}}, "[contributions] methods is []"),
     "too many neurons": ({"features": {"neurons": 40}}, "neurons is 40, but the layers have 16 channels"),
     "no such neuron": ({"features": {"neurons": ["relu1:8"]}}, "names 'relu1:8'; the channels of relu1 are 0 to 7"),
     "no folder": ({"images": {"path": "pictures"}}, "pictures"),
