@@ -4,8 +4,9 @@ BIN := .venv/bin
 STUDY := data/studies/colin2024.toml
 TRIALS := data/colin2024_simulated/trials.csv
 REPORT := reports/colin2024_simulated
+FEATURES := reports/colin2024_features
 
-.PHONY: .venv report test data lint benchmark clean
+.PHONY: .venv report features test data lint benchmark clean
 
 # constraints.txt pins torch for Python 3.11 only; elsewhere asking for it brings gigabytes, and its tests skip.
 EXTRAS = $$($(BIN)/python -c 'import sys; print("dev,features" if sys.version_info < (3, 12) else "dev")')
@@ -21,6 +22,11 @@ EXTRAS = $$($(BIN)/python -c 'import sys; print("dev,features" if sys.version_in
 
 report: .venv/ready
 	$(BIN)/psychostats report $(TRIALS) --study $(STUDY) --out $(REPORT)
+
+# The features of the embedded study: a network is trained, which takes minutes; an interrupted run goes on.
+features: .venv/ready
+	$(BIN)/featurecompute compute $(STUDY) --out $(FEATURES) --resume
+	$(BIN)/featurecompute inspect $(FEATURES)
 
 test: .venv/ready
 	$(BIN)/python -m pytest
