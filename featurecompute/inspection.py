@@ -62,7 +62,7 @@ def _content(run: Run) -> dict[str, Any]:
     strips = _strips(shown, read_thumbnails(run.path, images["image"]))
     known = (run.path / "elements.parquet").is_file()
     elements = run.table("elements").set_index("feature") if known else pd.DataFrame()
-    selective = _selectivity(run) if known else {}
+    selective = _selectivity(run) if (run.path / "selectivity.parquet").is_file() else {}
 
     def card(feature: str) -> dict[str, Any]:
         row: Any = features.loc[feature]
@@ -105,6 +105,7 @@ def _content(run: Run) -> dict[str, Any]:
         "rule": record["settings"]["features"]["rule"],
         "generated": (images["kind"] == "generated").any(),
         "known": known,
+        "selective": bool(selective),
         "figures": _figures(run, features, known),
         "dictionaries": [
             {

@@ -21,12 +21,13 @@ from featurecompute import manifest, training
 from featurecompute.activations import Key, name_of, scan_shard
 from featurecompute.bases import Basis, NeuronBasis
 from featurecompute.cards import Network, Preprocessing, describe_network
+from featurecompute.curves import selectivity
 from featurecompute.decision import Decision, decide
 from featurecompute.dictionaries import fit_dictionary, load_dictionary
 from featurecompute.dictionary import Dictionary
 from featurecompute.errors import RunError
 from featurecompute.features import Match, Neuron, choose_neurons, distributed_id, local_id, scales_of
-from featurecompute.files import hash_file, hash_json, read_json, write_arrays, write_json
+from featurecompute.files import hash_file, read_json, write_arrays, write_json
 from featurecompute.folding import optimised
 from featurecompute.measures import measure_images
 from featurecompute.models import open_network
@@ -36,7 +37,7 @@ from featurecompute.rows import draw_rows
 from featurecompute.scan import Scan, ShardFile, reduce_shards, rescore
 from featurecompute.stages import Folder
 from featurecompute.study import Study
-from featurecompute.tables import extreme_rows, feature_rows, pair_rows
+from featurecompute.tables import classes_of, extreme_rows, feature_rows, pair_rows
 from featurecompute.thumbnails import write_thumbnails
 from featurecompute.truth import match_elements
 from featurecompute.weights import fill, read_weights
@@ -61,7 +62,11 @@ class Job:
         decision = self._decide()
         self._write_features(decision)
         if self.images.truth is not None:
-            self.folder.stage("elements", self._inputs("elements", names=hash_json(list(names))), self._match_elements)
+            inputs = self._inputs("elements", "contributions", "features", names=list(names))
+            self.folder.stage("elements", inputs, self._match_elements)
+        elif self.images.table["label"].notna().any():
+            inputs = self._inputs("classes", "contributions", "features", names=list(names))
+            self.folder.stage("classes", inputs, self._select_classes)
 
     def refuse_changed(self, sha256: str) -> None:
         """Refuse images that are not those a complete run was made from."""
@@ -428,6 +433,16 @@ class Job:
             chosen = {key: found for key, found in units.items() if (key[1] == "neuron") == local}
             parts.append(extreme_rows(names, self._rescored(scan, chosen), chosen, ids, windows))
         return pd.concat(parts, ignore_index=True)
+
+    def _select_classes(self) -> list[Path]:
+        path = self.folder.path
+        images = self.images.table.set_index("image")["label"]
+        rows = selectivity(
+            manifest.CONTRIBUTIONS.read(path),
+            pd.get_dummies(images, dtype=bool),
+            classes_of(manifest.EXTREMES.read(path), images, list(self.names)),
+        )
+        return [manifest.SELECTIVITY.write(path, rows)]
 
     def _match_elements(self) -> list[Path]:
         return match_elements(

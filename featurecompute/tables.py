@@ -139,3 +139,21 @@ def extreme_rows(
             if other == key:
                 add(name, side, images[:, column], scores[:, column], None)
     return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
+def classes_of(extremes: pd.DataFrame, labels: pd.Series[str], features: Sequence[str]) -> dict[str, str]:
+    """Return the commonest class among each feature's top images; of equally common ones the first by code point.
+
+    Parameters
+    ----------
+    extremes
+        Table of extremes.
+    labels
+        Class of each image, by its id; features none of whose top images has one are left out.
+    features
+        Ids wanted.
+    """
+    top = extremes[(extremes["side"] == "top") & extremes["feature"].isin(list(features))]
+    counts = top.assign(label=top["image"].map(labels)).groupby(["feature", "label"]).size().reset_index(name="count")
+    first = counts.sort_values(["count", "label"], ascending=[False, True]).drop_duplicates("feature")
+    return dict(zip(first["feature"], first["label"], strict=True))

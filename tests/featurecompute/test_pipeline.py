@@ -115,6 +115,22 @@ def test_the_most_active_neuron_is_that_of_brute_force(folder, made):
         assert float(scaled[row["index"]]) == pytest.approx(float(scaled.max()), rel=1e-4)
 
 
+def test_selectivity_is_by_the_commonest_class_of_the_top_images(made):
+    rows = made.table("selectivity").query("method == 'subtract' and selection == 'fixed'").set_index("feature")
+    labels = made.table("images").set_index("image")["label"]
+    extremes, contributions = made.table("extremes"), made.table("contributions")
+    for feature in made.table("pairs")["local_feature"]:
+        top = extremes[(extremes["feature"] == feature) & (extremes["side"] == "top")]["image"].map(labels)
+        counts = top.value_counts()
+        element = min(counts[counts == counts.max()].index)
+        assert rows.loc[feature, "element"] == element
+        mine = contributions[(contributions["feature"] == feature) & (contributions["method"] == "subtract")]
+        mine = mine[mine["selection"] == "fixed"]
+        there = mine["image"].map(labels) == element
+        wanted = mine["drop"][there].mean() / mine["drop"][~there].abs().mean()
+        assert rows.loc[feature, "selectivity"] == pytest.approx(wanted)
+
+
 def test_a_run_says_what_the_contract_asks_for(made):
     record = made.record
     for name in ("features", "pairs", "images", "contributions", "extremes", "curves", "areas", "norm_matched"):
