@@ -53,7 +53,7 @@ class Terms:
         rest
             Keep what the units do not account for (A - u_k v_k), or not (decode(codes without k)).
         """
-        found = (self.maps if rest else self.kept)[which]  # indexing copies
+        found = (self.maps if rest else self.kept).index_select(0, which)  # a copy, faster than by indexing
         if self.atoms is None:
             found[torch.arange(len(units), device=found.device), units] = 0
             return found
@@ -62,9 +62,9 @@ class Terms:
     def masked(self, which: Tensor, masks: Tensor, *, rest: bool) -> Tensor:
         """Return maps (n x channels x positions) whose units are multiplied by masks (n x units)."""
         if self.atoms is None:
-            return self.maps[which] * masks[:, :, None]
-        change = torch.matmul(self.atoms.T, self.codes[which] * (masks - 1)[:, :, None])
-        return (self.maps if rest else self.kept)[which] + change
+            return self.maps.index_select(0, which) * masks[:, :, None]
+        change = torch.matmul(self.atoms.T, self.codes.index_select(0, which) * (masks - 1)[:, :, None])
+        return change.add_((self.maps if rest else self.kept).index_select(0, which))
 
     def norms(self, *, rest: bool) -> Tensor:
         """Return the L2 norm of what nulling each unit removes, ||A - nulled|| (B x units), in float64.
