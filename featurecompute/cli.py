@@ -67,7 +67,9 @@ def compute(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", min=0, help="Replace every seed of the study but the images'.", show_default=False),
+        typer.Option(
+            "--seed", min=0, max=2**63 - 1, help="Replace every seed of the study but the images'.", show_default=False
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print run.json.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No talk on stderr.")] = False,

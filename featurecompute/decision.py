@@ -156,7 +156,7 @@ def _targets(
             "classes. Set target to 'predicted'."
         )
     place = {name: number for number, name in enumerate(classes)}
-    return labels.iloc[chosen].map(place).to_numpy(np.int64), logit_sd(logits)
+    return np.array(labels.iloc[chosen].map(place), np.int64), logit_sd(logits)
 
 
 def _measure(

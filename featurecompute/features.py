@@ -98,9 +98,15 @@ def _sampled(alive: Mapping[str, np.ndarray], table: FeaturesTable) -> set[Neuro
     assert isinstance(table.neurons, int)
     left = {layer: list(np.flatnonzero(units)) for layer, units in alive.items()}
     there = sum(map(len, left.values()))
+    if not there:
+        raise StudyError(
+            "no channel of the layers tells one image from another, so no neuron can be sampled; give more, or more "
+            "different, images."
+        )
     if table.neurons > there:
         raise StudyError(
-            f"[features] neurons is {table.neurons}, but the layers have {there} channels that are ever active."
+            f"[features] neurons is {table.neurons}, but the layers have {there} channels that are active and tell "
+            "images apart; ask for that many at most."
         )
     random = np.random.default_rng(table.seed)
     chosen = set()

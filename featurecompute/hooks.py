@@ -36,13 +36,15 @@ def watch(module: nn.Module, actions: Mapping[str, Callable[[Tensor], Tensor | N
     NetworkError
         If there is no such layer, or it gives no tensor.
     """
-    layers = dict(module.named_modules())
     handles = []
     try:
         for name, action in actions.items():
-            if name not in layers:
-                raise NetworkError(f"the network has no layer '{name}'{nearest(name, layers)}.")
-            handles.append(layers[name].register_forward_hook(_hook(name, action)))
+            try:
+                layer = module.get_submodule(name)
+            except AttributeError:
+                known = dict(module.named_modules())
+                raise NetworkError(f"the network has no layer '{name}'{nearest(name, known)}.") from None
+            handles.append(layer.register_forward_hook(_hook(name, action)))
         yield
     finally:
         for handle in handles:

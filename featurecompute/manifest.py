@@ -333,7 +333,10 @@ def load_run(path: str | Path, *, verify: bool = True) -> Run:
     for name, sha256 in outputs.items() if verify else ():
         file = path / name
         if not file.is_file():
-            raise RunError(f"{path} is damaged: {name} is missing. Run 'featurecompute compute' on it again.")
+            raise RunError(f"{path} is damaged: {name} is missing; 'featurecompute compute' with --resume mends it.")
         if hash_file(file) != sha256:
-            raise RunError(f"{path} is damaged: {name} is not the file that was written.")
+            raise RunError(
+                f"{path} is damaged: {name} is not the file that was written; 'featurecompute compute' with --resume "
+                "mends it."
+            )
     return Run(path, record)

@@ -110,12 +110,23 @@ class _Record:
     """One pass of the whole network: what the calls gave that had ended when the layer's last call ended."""
 
     def __init__(self, module: nn.Module, layer: str, layout: Layout, images: Tensor, copy: bool = False) -> None:
-        self.target = dict(module.named_modules())[layer]
+        self.target = module.get_submodule(layer)
         self.copy = copy
-        self.frames: list[list[_Call]] = [[]]
+        parts = layer.split(".")
+        # Only calls made by modules that are still running when the layer ends are wanted. As a rule these are the
+        # modules that the layer lies in; what others call is not held, so that its memory is free at once.
+        self.keeps = {module.get_submodule(".".join(parts[:depth])) for depth in range(len(parts))}
+        self._run(module, layer, layout, images)
+        if self.lost:
+            self.keeps = set(module.modules())
+            self._run(module, layer, layout, images)
+
+    def _run(self, module: nn.Module, layer: str, layout: Layout, images: Tensor) -> None:
+        self.frames: list[list[_Call] | None] = [[]]
         self.calls: list[_Call] = []
         self.after: list[nn.Module] = []
         self.found: list[tuple[Tensor, Tensor, int]] = []
+        self.lost = False
 
         def keep(output: Tensor) -> None:
             # A copy: what comes after may work in place on it.
@@ -130,26 +141,29 @@ class _Record:
         own = module.forward
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            self.frames.append([])
+            outer = self.frames[-1]
+            self.frames.append([] if module in self.keeps else None)
             try:
                 output = own(*args, **kwargs)
             finally:
                 # Calls inside this one are not needed: it will give its output without calling them.
                 self.frames.pop()
-            if self.copy:
-                kept = _map(output, lambda part: part.detach().clone() if isinstance(part, Tensor) else part)
-                call = _Call(module, kept)
-            else:
-                call = _Call(module, output, tuple((part, part._version) for part in _tensors(output)))
-            self.frames[-1].append(call)
+            if outer is not None:
+                outer.append(self._call(module, output))
             if module is self.target:
                 self.after = []
-                self.calls = [call for frame in self.frames for call in frame]
-            elif next(module.parameters(recurse=False), None) is not None:
+                self.lost = None in self.frames
+                self.calls = [call for frame in self.frames for call in frame or ()]
+            elif any(part is not None for part in module._parameters.values()):
                 self.after.append(module)
             return output
 
         return forward
+
+    def _call(self, module: nn.Module, output: Any) -> _Call:
+        if self.copy:
+            return _Call(module, _map(output, lambda part: part.detach().clone() if isinstance(part, Tensor) else part))
+        return _Call(module, output, tuple((part, part._version) for part in _tensors(output)))
 
     @property
     def spoilt(self) -> set[int]:

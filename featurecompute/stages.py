@@ -41,6 +41,7 @@ class Folder:
     say: Say
     progress: Progress
     stages: list[dict[str, Any]] = field(default_factory=list)
+    _made: bool = False
 
     def claim(self, key: str, *, resume: bool) -> None:
         """Take the folder for a run, or go on with what was begun there.
@@ -59,7 +60,8 @@ class Folder:
         """
         claim = self.path / _CLAIM
         try:
-            held = sorted(entry.name for entry in self.path.iterdir()) if self.path.exists() else []
+            self._made = not self.path.exists()
+            held = [] if self._made else sorted(entry.name for entry in self.path.iterdir())
         except OSError as error:
             raise RunError(
                 f"{self.path} cannot be looked into: {error.strerror}; give a folder for the run."
@@ -70,12 +72,30 @@ class Folder:
             return
         if _CLAIM not in held:
             raise RunError(f"{self.path} is not empty and holds no run; give another folder, so that nothing is lost.")
-        if read_json(claim).get("key") != key:
+        owner = read_json(claim).get("key")
+        if owner is None:
+            write_json(claim, {"key": key})
+            return
+        if owner != key:
             raise RunError(
-                f"{self.path} holds a run of other settings or versions; give another folder, or remove this one."
+                f"{self.path} holds a run of other settings, files or versions; give another folder, or remove this "
+                "one."
             )
         if not resume and "run.json" not in held:
             raise RunError(f"{self.path} holds an unfinished run of this study; go on with it by --resume.")
+
+    def release(self) -> None:
+        """Give the folder up after a fault in what the user gave: it is as it was, or keeps stages that are whole.
+
+        These serve whatever study takes the folder next, as far as their inputs are the same.
+        """
+        claim = self.path / _CLAIM
+        if [entry for entry in self.path.iterdir() if entry != claim]:
+            write_json(claim, {"key": None})
+            return
+        claim.unlink(missing_ok=True)
+        if self._made:
+            self.path.rmdir()
 
     def stage(self, name: str, inputs: Mapping[str, Any], work: Callable[[], Sequence[Path]]) -> None:
         """Do a stage, unless its stamp says that it was done from the same inputs and its files are whole.

@@ -26,3 +26,12 @@ def require() -> Callable[[str], ModuleType]:
         return library(name)
 
     return get
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Keep torch to one thread: for networks this small more of them only wait for each other."""
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        torch.set_num_threads(1)

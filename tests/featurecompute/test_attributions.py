@@ -1,4 +1,4 @@
-"""Attributions are those of their papers: beside captum, by completeness, and where the answer has a closed form."""
+"""Attributions are those of their papers: beside captum, by completeness, and where there is a closed form."""
 
 # ruff: noqa: E402
 

@@ -82,7 +82,7 @@ def test_listed_neurons_are_taken_once_in_order_of_depth_even_dead():
         (("layer1:",), r"the channels of layer1 are 0 to 3"),
         (("layer3:0",), r"whose layer is not looked into \(did you mean 'layer1'\?\); .* LAYER:CHANNEL, .* layer1\."),
         (("layer1",), r"whose layer is not looked into"),
-        (5, r"neurons is 5, but the layers have 3 channels that are ever active"),
+        (5, r"neurons is 5, but the layers have 3 channels that are active and tell images apart"),
     ],
 )
 def test_neurons_that_are_not_there_are_named(neurons, message):

@@ -226,3 +226,77 @@ def test_networks_of_libraries(name, require):
     torch.testing.assert_close(suffix(maps, which), expected, rtol=0, atol=1e-5 * scale)
     assert not torch.allclose(expected[0], suffix.logits[1], rtol=0, atol=1e-3 * scale)
     assert traces(module) == []
+
+
+def passes(module, layer, batch=2):
+    """Return how often the first convolution of a network was computed while it was split, and the suffix."""
+    own, runs = module.first.forward, []
+    module.first.forward = lambda x: runs.append(1) or own(x)
+    suffix = split(module, layer, "bchw", pictures(batch))
+    del module.first.forward
+    return len(runs), suffix
+
+
+class InPlace(nn.Module):
+    """Rectifies in place what a module gave: harmless to a record of it, unless it is read again beyond the layer."""
+
+    def __init__(self, again, rectifier=None):
+        super().__init__()
+        self.again = again
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.norm, self.head = nn.BatchNorm2d(4), nn.Linear(4, 3)
+        self.relu = rectifier or torch.relu_
+
+    def forward(self, x):
+        x = self.norm(self.first(x))
+        x = x.add_(1)
+        late = self.second(self.relu(x)).relu()
+        return self.head((late * x if self.again else late).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("again", "layer", "expected"), [(False, "second", 1), (True, "second", 2), (True, "norm", 1)])
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_one_pass_is_enough_where_nothing_crosses(again, layer, expected, batch):
+    module, images = make(lambda: InPlace(again)), pictures(batch)
+    runs, suffix = passes(module, layer, batch)
+    maps = suffix.maps + torch.randn(suffix.maps.shape, generator=torch.Generator().manual_seed(0))
+    true = whole(module, layer, "bchw", images, maps)
+    torch.testing.assert_close(suffix(maps, torch.arange(batch)), true, rtol=0, atol=1e-5)
+    assert runs == expected
+    assert (suffix.crossing > 0) is (expected == 2)
+
+
+def test_what_a_module_does_in_place_to_what_crosses_is_refused():
+    # What a call does to its input is not repeated with it; networks are opened without such modules.
+    with pytest.raises(NetworkError, match="cannot be split at layer 'second'"):
+        split(make(lambda: InPlace(True, nn.ReLU(inplace=True))), "second", "bchw", pictures(2))
+
+
+class Borrower(nn.Module):
+    """Calls a layer that is another module's."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.borrowed, self.own = [layer], nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        return self.own(x) * self.borrowed[0](x).relu()
+
+
+class Lender(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.borrower, self.head = Borrower(self.conv), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.borrower(x).mean((2, 3)))
+
+
+def test_a_layer_may_be_run_by_a_module_that_it_does_not_lie_in():
+    module, images = make(Lender), pictures(2)
+    suffix = split(module, "conv", "bchw", images)
+    assert suffix.crossing
+    maps = suffix.maps + 1
+    true = whole(module, "conv", "bchw", images, maps)
+    torch.testing.assert_close(suffix(maps, torch.arange(2)), true, rtol=0, atol=1e-5)

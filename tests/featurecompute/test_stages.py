@@ -118,7 +118,7 @@ def test_a_folder_with_something_else_is_refused(folder, resume):
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_folder_with_another_run_is_refused(folder, resume):
     folder.claim("key", resume=False)
-    with pytest.raises(RunError, match="holds a run of other settings or versions"):
+    with pytest.raises(RunError, match="holds a run of other settings, files or versions"):
         folder.claim("other", resume=resume)
 
 

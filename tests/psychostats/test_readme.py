@@ -1,7 +1,9 @@
 """What the README prints runs: its Python as it stands, on smaller data and with fewer draws, and its study file."""
 
+import importlib
 import re
 
+import pytest
 from studies import ROOT, small_report
 
 from psychostats.study import read_study
@@ -9,9 +11,9 @@ from psychostats.study import read_study
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def block(language):
-    """Return the one code block of a language."""
-    (code,) = re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.S)
+def block(language, table=""):
+    """Return the one code block of a language that holds a text."""
+    (code,) = [code for code in re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.S) if table in code]
     return code
 
 
@@ -32,19 +34,27 @@ def test_the_python_runs(tmp_path_factory, tmp_path):
 
 def test_the_study_file_is_one(tmp_path):
     path = tmp_path / "study.toml"
-    path.write_text(block("toml"), encoding="utf-8")
+    path.write_text(block("toml", "[[models]]"), encoding="utf-8")
     study = read_study(path)
     assert study.models[0].name == "main" and study.rules().rt_max == 60.0
 
 
-def test_every_command_and_option_it_prints_exists():
+def test_the_study_file_of_the_features_half_is_one(tmp_path):
+    from featurecompute.study import read_study as read_features
+
+    path = tmp_path / "study.toml"
+    path.write_text(block("toml", "[network]"), encoding="utf-8")
+    study = read_features(path)
+    assert study.network.name == "resnet50" and study.features.scan == "bf16" and not study.features.windows
+
+
+@pytest.mark.parametrize("program, least", [("psychostats", 5), ("featurecompute", 2)])
+def test_every_command_and_option_it_prints_exists(program, least):
     from typer.main import get_command
 
-    from psychostats.cli import app
-
-    commands = get_command(app).commands
-    printed = re.findall(r"^(?:\.venv/bin/)?psychostats (\w+)(.*)$", TEXT, flags=re.M)
-    assert len(printed) >= 5
+    commands = get_command(importlib.import_module(f"{program}.cli").app).commands
+    printed = re.findall(rf"^(?:\.venv/bin/)?{program} (\w+)([^#\n]*).*$", TEXT, flags=re.M)
+    assert len(printed) >= least
     for name, rest in printed:
         known = {option for parameter in commands[name].params for option in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", rest)) <= known, name

@@ -1,0 +1,192 @@
+"""The page of a run: in a browser it is whole, needs nothing else, and says what the tables say."""
+
+import re
+import shutil
+
+import pandas as pd
+import pytest
+from imagesets import encode, picture
+from PIL import Image
+from quick import command, complaint, compute, write_study
+
+from featurecompute.files import write_arrays
+from featurecompute.manifest import TABLES, load_run
+from featurecompute.study import NetworkTable
+from featurecompute.thumbnails import read_thumbnails
+
+pytest.importorskip("torch")
+pytest.importorskip("plotnine")
+
+ODD = ("<script>alert(1)</script>", "{{x}}")
+
+
+@pytest.fixture(scope="module")
+def natural(tmp_path_factory):
+    """Give a run on pictures in classes whose names are markup, one file's name too; and its page."""
+    files = {f"{ODD[i % 2].replace('/', '∕')}/{i:02} <b>&.png": encode(picture(i)) for i in range(12)}
+    source = "<img src=x onerror=alert(1)>"
+    study = write_study(tmp_path_factory.mktemp("natural"), files, network={"name": f"net {ODD[0]} {ODD[1]} {source}"})
+    return inspected(study)
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    """Give a run on scenes, whose elements are known, with a network that was not trained; and its page."""
+    from featurecompute import training
+
+    folder = tmp_path_factory.mktemp("generated")
+    network = training.build_network(NetworkTable())
+    write_arrays(folder / "w.safetensors", {name: value.numpy() for name, value in network.state_dict().items()})
+    study = write_study(
+        folder,
+        {},
+        network={"source": "scenes", "weights": "w.safetensors", "layers": ["block2", "block5"]},
+        images={"source": "scenes", "count": 200},
+        features={"neurons": 3, "batch": 64},
+        dictionary={"rank": 6, "stability_seeds": 0},
+        contributions={"images": 8, "curves": 4, "methods": ["subtract"]},
+    )
+    return inspected(study)
+
+
+def inspected(study):
+    answer = compute(study)
+    assert answer.code == 0, answer.err
+    answer = command("inspect", study.parent / "run")
+    page = study.parent / "run" / "inspect.html"
+    assert (answer.code, answer.out) == (0, f"{page}\n"), answer.err
+    return page
+
+
+@pytest.fixture(params=["natural", "generated"])
+def page(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.mark.parametrize("width", [500, 1280])
+def test_a_browser_shows_the_page_whole(page, browser, width):
+    seen = browser(page, width)
+    assert (seen.errors, seen.undrawn, seen.requests, seen.overflows) == ((), (), (), False)
+    pairs = load_run(page.parent).table("pairs")
+    assert seen.images == 4 * len(pairs) + page.read_text().count("<figure")
+    assert page.read_text().count("<figure") >= 3
+
+
+def test_the_page_needs_nothing_from_elsewhere(page):
+    html = page.read_text(encoding="utf-8")
+    assert not re.findall(r"<script|<iframe|<object|<embed|@import|\son\w+=", html.replace("&lt;", ""), flags=re.I)
+    sources = re.findall(r"(?:src|href|srcset|data|action)=\"([^\"]+)", html)
+    assert sources and all(one.startswith(("#", "data:image/")) for one in sources)
+    ids = re.findall(r'\sid="([^"]+)"', html)
+    assert len(set(ids)) == len(ids)
+    assert {one[1:] for one in sources if one.startswith("#")} <= set(ids)
+
+
+def test_markup_in_names_shows_as_text(natural, browser):
+    text = browser(natural).text
+    for name in (*ODD, "<img src=x onerror=alert(1)>"):
+        assert name in text
+
+
+def test_a_page_without_known_elements_does_not_speak_of_them(natural):
+    html = natural.read_text(encoding="utf-8")
+    assert not re.search("AUROC|electivity|generated|best element", html)
+
+
+def test_numbers_are_those_of_the_tables(page, browser):
+    run = load_run(page.parent)
+    text = " ".join(browser(page).text.split())
+    features = run.table("features").set_index("feature")
+    pairs = run.table("pairs")
+    assert f"{len(pairs)} pairs of a neuron" in text
+    assert f"{run.record['images']['count']} images" in text
+    assert f"Run {run.record['run_id']}, seed 1, cpu." in text
+    for warning in run.record["warnings"]:
+        assert warning in text
+    for found in run.record["dictionaries"]:
+        assert f"{found['layer']} {found['method']} {found['rank']} {found['reconstruction']:.3f}" in text
+    blocks = {block.partition(" share ")[0]: block for block in re.split(r"(?=\S+ share \d)", text)}
+    known = "elements.parquet" in {path.name for path in page.parent.iterdir()}
+    elements = run.table("elements").set_index("feature") if known else pd.DataFrame()
+    for pair in pairs.to_dict("records"):
+        block = next(text for name, text in blocks.items() if pair["pair"].endswith(name) and name)
+        assert f"share {pair['share']:.0%}" in block
+        assert ("direction shared with another neuron" in block) == pair["shared"]
+        for side in ("local", "distributed"):
+            row = features.loc[pair[f"{side}_feature"]]
+            own = block.partition(f"{side}: {row['basis']} {row['index']}")[2].partition("distributed: ")[0]
+            assert f"mean, max activation {row['mean']:.3g}, {row['max']:.3g}" in own.replace(" , ", ", ")
+            assert f"silent in {row['sparsity']:.0%} of images" in own
+            for name in ("subtract", "reconstruct"):
+                value = row[f"contribution_{name}"]
+                assert (f"drop, {name}ed {value:.3g}" in own) == pd.notna(value)
+            if known and row.name in elements.index:
+                found = elements.loc[row.name]
+                assert f"{found['element']} ({found['kind']}), AUROC {found['auroc']:.2f}" in own
+
+
+def test_images_of_a_card_are_the_extremes(natural):
+    run = load_run(natural.parent)
+    small = read_thumbnails(run.path, run.table("images")["image"])
+    extremes = run.table("extremes")
+    assert set(extremes["image"]) == set(small)
+    html = natural.read_text(encoding="utf-8")
+    assert html.count("Images that drive") == 4 * len(run.table("pairs"))
+    assert {len(image) for image in small.values()} == {16}
+    for name, image in list(small.items())[:2]:
+        path = natural.parents[1] / "images" / name
+        with Image.open(path) as whole:
+            assert whole.size == (40, 30) and abs(image.mean() - picture(int(path.name[:2])).mean()) < 15
+
+
+def test_a_run_on_scenes_has_all_tables(generated):
+    run = load_run(generated.parent)
+    assert {path.stem for path in run.path.glob("*.parquet")} == set(TABLES)
+    features = run.table("features")
+    assert set(run.table("elements")["feature"]) <= set(features["feature"])
+    assert set(run.table("images")["kind"]) == {"generated"}
+    assert set(features["layer"]) <= {"block2", "block5"}
+
+
+def test_the_page_is_the_same_twice_and_goes_where_it_is_asked_to(natural, tmp_path):
+    answer = command("inspect", natural.parent, "--out", tmp_path / "new" / "page.html", "--quiet")
+    assert answer.code == 0 and answer.err == "" and answer.out == f"{tmp_path / 'new' / 'page.html'}\n"
+    assert (tmp_path / "new" / "page.html").read_bytes() == natural.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"contributions": {"images": 0, "curves": 0}},
+        {"contributions": {"methods": [], "curves": 0}},
+        {"contributions": {"methods": ["reconstruct"], "images": 2, "curves": 0}},
+        {"dictionary": {"scope": "unit"}, "features": {"neurons": 2, "rule": "correlation", "windows": [[0.2, 0.4]]}},
+    ],
+)
+def test_runs_that_lack_something_have_a_page(tmp_path, changes):
+    assert inspected(write_study(tmp_path, **changes)).stat().st_size > 10_000
+
+
+def test_a_missing_or_damaged_run_is_one_sentence(natural, tmp_path):
+    assert "none holds no complete run" in complaint(command("inspect", tmp_path / "none"))
+    run = tmp_path / "run"
+    for name, damage in (
+        ("features.parquet", lambda path: path.write_bytes(b"x")),
+        ("thumbnails.safetensors", lambda path: path.unlink()),
+        ("run.json", lambda path: path.write_text("{")),
+        ("run.json", lambda path: path.write_text("[]")),
+    ):
+        shutil.copytree(natural.parent, run)
+        (run / "inspect.html").unlink()
+        damage(run / name)
+        said = complaint(command("inspect", run))
+        assert str(run) in said and not (run / "inspect.html").exists()
+        shutil.rmtree(run)
+
+
+def test_a_page_that_cannot_be_written(natural, tmp_path):
+    (tmp_path / "file").write_text("precious")
+    assert "cannot be written" in complaint(command("inspect", natural.parent, "--out", tmp_path / "file" / "x.html"))
+    (tmp_path / "folder").mkdir()
+    assert "cannot be written" in complaint(command("inspect", natural.parent, "--out", tmp_path / "folder"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
