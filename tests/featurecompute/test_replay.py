@@ -192,40 +192,30 @@ def test_a_network_that_cannot_be_split_is_refused():
         split(make(Transformer), "window", "btc", pictures(2))
 
 
-def library(name):
+def library(name, require):
     """Return a module of torchvision, timm or transformers with random weights, its layer and layout."""
-    for operator in ("nms", "qnms"):
-        declare(operator)
     if name == "resnet18":
-        models = pytest.importorskip("torchvision.models", reason="torchvision is not installed")
+        models = require("torchvision").models
         return models.resnet18(weights=None), "layer3.1.conv1", "bchw"
     if name == "densenet":
-        timm = pytest.importorskip("timm", reason="timm is not installed")
+        timm = require("timm")
         return timm.create_model("densenet121", pretrained=False), "features.denseblock4.denselayer3", "bchw"
     if name == "swin":
-        timm = pytest.importorskip("timm", reason="timm is not installed")
+        timm = require("timm")
         module = timm.create_model("swin_tiny_patch4_window7_224", pretrained=False, img_size=64, window_size=2)
         return module, "layers.2.blocks.1.mlp", "bhwc"
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    transformers = require("transformers")
     sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
     config = transformers.ViTConfig(image_size=64, patch_size=16, num_labels=7, **sizes)
     module = transformers.ViTForImageClassification(config)
     return module, next(name for name, _ in module.named_modules() if re.search(r"layers?\.1$", name)), "btc"
 
 
-def declare(operator):
-    """Declare an operator that torchvision's import asks for where its compiled part does not fit torch's build."""
-    try:
-        torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    except RuntimeError:  # declared already
-        return
-
-
 @pytest.mark.filterwarnings("ignore")  # the libraries' own
 @pytest.mark.parametrize("name", ["resnet18", "densenet", "swin", "vit"])
-def test_networks_of_libraries(name):
+def test_networks_of_libraries(name, require):
     torch.manual_seed(0)
-    module, layer, layout = library(name)
+    module, layer, layout = library(name, require)
     module.eval().requires_grad_(False)
     images = pictures(2, size=64)
     suffix = split(module, layer, layout, images)
