@@ -29,12 +29,12 @@ LAYERS: tuple[str, ...] = ("block1", "block2", "block3", "block4", "block5", "bl
 _INNER = (24, 32, 48, 64, 96, 96)  # channels inside each block
 _STRIDES = (2, 2, 1, 2, 1, 1)  # maps of 32, 16, 16, 8, 8 and 8 pixels to a side
 _HEAD = 128
-_LOCAL = LAYERS[3:]  # layers on the grid of the truth's cells, where a forced code can be taught cell by cell
+_LOCAL = LAYERS[4:]  # on the grid of the truth's cells, and deep enough to see an object whole
 _BATCH = 128
 _RATE = 4e-3
 _SHIFT = 3  # pixels by which a batch is shifted, each way
 _PURPOSE = 1  # of the training images' seed: none of them is an image to study
-_WEIGHT = 20.0  # of the error of a forced code, beside the loss of the classes
+_WEIGHT = 4.0  # of the error of a forced code, beside the loss of the classes
 
 
 def _unit(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
@@ -216,10 +216,19 @@ def _vary(pixels: np.ndarray, generator: np.random.Generator, *, shift: bool) ->
 
 
 def _code_error(maps: list[Tensor], cells: Tensor) -> Tensor:
-    """Return how far the deeper layers are from object e in channel e and nothing else (mean squared error)."""
+    """Return how far the deepest layers are from object e in channel e and nothing else.
+
+    The mean squared error where an object is and that where it is not count alike: objects cover one cell in a hundred,
+    so that a plain mean is least for a network that has fallen silent, from which a ReLU does not come back.
+    """
     width = maps[0].shape[1]
     wanted = functional.pad(cells, (0, 0, 0, 0, 0, width - cells.shape[1]))
-    errors = [functional.mse_loss(values, wanted) for name, values in zip(LAYERS, maps, strict=True) if name in _LOCAL]
+    there = wanted > 0
+    errors = []
+    for name, values in zip(LAYERS, maps, strict=True):
+        if name in _LOCAL:
+            squared = (values - wanted).square()
+            errors.append(squared[there].mean() + squared[~there].mean())
     return torch.stack(errors).sum()
 
 
