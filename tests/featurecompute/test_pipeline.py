@@ -172,9 +172,12 @@ COMMAND = [sys.executable, "-c", "from featurecompute.cli import main; main()", 
 def test_a_run_that_is_killed_again_and_again_ends_the_same(folder, made):
     out = folder / "killed"
     command = [*COMMAND, str(folder / "study.toml"), "--out", str(out), "--resume", "--quiet"]
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}  # as many threads as the run it is compared with
     chance, kills, deadline = random.Random(3), 0, time.monotonic() + 120
     while time.monotonic() < deadline:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, env=alone
+        )
         # The first moments are imports; most of what follows lies in the second after.
         wait = chance.uniform(0.5, 1.2) * (1 + 0.25 * kills)
         try:
