@@ -7,7 +7,6 @@ Knows no network and no activation.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featurecompute import study
+from featurecompute import scenes, study
 from featurecompute.decoding import DECODER, RECIPE, Preparation, check_preparation, decoder_version, prepare
 from featurecompute.errors import ImageError, RunError
 from featurecompute.files import hash_arrays, hash_json, whole
@@ -53,7 +52,7 @@ class Images:
     decoder, decoder_version
         What decoded them.
     truth
-        ``scenes.Truth`` of generated scenes.
+        Where the elements of generated scenes are; None of other images, and where a margin was cut off.
     """
 
     table: pd.DataFrame
@@ -62,7 +61,7 @@ class Images:
     skipped: tuple[tuple[str, str], ...]
     decoder: str
     decoder_version: str
-    truth: Any = None
+    truth: scenes.Truth | None = None
 
 
 def cache_folder(table: study.ImagesTable, base: Path) -> Path:
@@ -171,7 +170,7 @@ def _complaint(faults: Sequence[tuple[str, str]], total: int, skip: bool) -> str
 
 def _scenes(table: study.ImagesTable, recipe: Recipe) -> Images:
     """Return generated scenes; they are not kept on disk, since what is true of them is made along with them."""
-    made = importlib.import_module("featurecompute.scenes").generate(table.count, table.seed)
+    made = scenes.generate(table.count, table.seed)
     pixels: np.ndarray = made.pixels
     rows = {
         "image": [f"{i:06d}" for i in range(len(pixels))],
@@ -189,7 +188,8 @@ def _scenes(table: study.ImagesTable, recipe: Recipe) -> Images:
         (),
         DECODER,
         decoder_version(),
-        made.truth,
+        # Where a margin is cut off, elements no longer lie in the cells that the truth names.
+        made.truth if recipe.resize == recipe.size else None,
     )
 
 

@@ -60,6 +60,7 @@ def match_elements(
         Files of ``matches``, ``elements`` and ``selectivity``.
     """
     count = min(IMAGES, len(images.pixels))
+    assert images.truth is not None
     truth = Truth(images.truth.elements, images.truth.cells[:count])
     matches, elements = [], []
     for place, (name, dictionary) in enumerate(dictionaries.items()):

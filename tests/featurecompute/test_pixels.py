@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from imagesets import Wanted, encode, images_table, picture, write_folder, write_parquet, write_tar
 from PIL import Image
 
-from featurecompute import decoding, pixelcache
+from featurecompute import decoding, pixelcache, scenes
 from featurecompute.decoding import FaultyError, prepare
 from featurecompute.errors import ImageError
 from featurecompute.pixels import Images, cache_folder, prepare_images
@@ -261,21 +261,21 @@ def test_arrays_with_values_outside_are_faulty(tmp_path: Path) -> None:
         run(tmp_path, "arrays", "a.npy")
 
 
-def test_scenes_come_with_what_is_true_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def generate(count: int, seed: int) -> SimpleNamespace:
-        pixels = np.stack([picture(seed + i, 64, 64) for i in range(count)])
-        return SimpleNamespace(pixels=pixels, labels=np.arange(count) % 2, truth="truth")
-
-    monkeypatch.setitem(sys.modules, "featurecompute.scenes", SimpleNamespace(generate=generate))  # type: ignore[arg-type]
+def test_scenes_come_with_what_is_true_of_them(tmp_path: Path) -> None:
     table = ImagesTable(source="scenes", count=3, seed=5)
+    made = scenes.generate(3, 5)
     found = prepare_images(table, tmp_path, Wanted(64, 64))
-    assert (found.pixels == generate(3, 5).pixels).all()
-    assert found.truth == "truth"
-    assert found.table["label"].tolist() == ["0", "1", "0"]
+    assert (found.pixels == made.pixels).all()
+    assert found.truth is not None
+    assert (found.truth.cells == made.truth.cells).all()
+    assert found.table["label"].tolist() == [str(label) for label in made.labels]
     assert found.table["kind"].tolist() == ["generated"] * 3
-    smaller = prepare_images(table, tmp_path, Wanted(32, 36))
+    smaller = prepare_images(table, tmp_path, Wanted(32, 32))
     assert smaller.pixels.shape == (3, 32, 32, 3)
     assert smaller.sha256 != found.sha256
+    assert smaller.truth is not None
+    # A cropped scene's elements are no longer in the cells of the truth.
+    assert prepare_images(table, tmp_path, Wanted(32, 36)).truth is None
 
 
 def test_a_crop_larger_than_the_image_is_refused(tmp_path: Path) -> None:
