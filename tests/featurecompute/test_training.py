@@ -59,4 +59,7 @@ def test_a_forced_code_comes_nearer_to_the_objects() -> None:
     exact = torch.cat([cells, torch.zeros(8, 1, 8, 8)], dim=1)
     maps = [torch.rand(8, 25, 32, 32), torch.rand(8, 25, 16, 16), torch.rand(8, 25, 16, 16), *[exact] * 3]
     assert training._code_error(maps, cells) == 0
-    assert training._code_error([*maps[:5], torch.zeros_like(exact)], cells) == pytest.approx(float(exact.mean()))
+    # A layer that is silent misses every object, one that always shouts errs on all else: each is wrong by a whole.
+    silent, loud = torch.zeros_like(exact), torch.ones_like(exact)
+    assert training._code_error([*maps[:5], silent], cells) == 1
+    assert training._code_error([*maps[:5], loud], cells) == 1
