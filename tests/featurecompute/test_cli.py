@@ -67,7 +67,8 @@ def test_the_command_ends_with_the_folder_on_stdout_and_talk_on_stderr(tmp_path)
 
 def test_the_folder_holds_the_tables_of_the_contract(made):
     folder = made.parent / "run"
-    assert {path.stem for path in folder.glob("*.parquet")} == set(ALWAYS)
+    # Selectivity too, by class: the images have labels.
+    assert {path.stem for path in folder.glob("*.parquet")} == {*ALWAYS, "selectivity"}
     assert not list(folder.rglob(".*"))
     listed = {
         "features": "feature network layer layer_index depth representation basis basis_hash index n_images mean sd max"
@@ -423,7 +424,7 @@ def test_an_interruption_keeps_what_is_done(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("featurecompute.pipeline.pair_neurons", interrupt)
+        patch.setattr("featurecompute.job.pair_neurons", interrupt)
         answer = compute(study)
     assert answer.code == 130 and "--resume goes on with it" in answer.err
     assert "--resume" in complaint(compute(study))
@@ -434,6 +435,6 @@ def test_a_fault_of_ours_is_told_as_one(tmp_path, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError("x")
 
-    monkeypatch.setattr("featurecompute.pipeline.pair_neurons", fail)
+    monkeypatch.setattr("featurecompute.job.pair_neurons", fail)
     answer = compute(write_study(tmp_path))
     assert answer.code == 1 and "internal error: ZeroDivisionError: x" in answer.err and "Traceback" not in answer.err
