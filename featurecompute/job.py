@@ -174,7 +174,8 @@ class Job:
             sample=[sample, self.study.dictionary.seed],
             **features.model_dump(mode="json", include={"pooling", "top", "scan", "batch", "shard", "rule", "windows"}),
         )
-        paths: list[Path] = []
+        # On disk every image's activation of every unit weighs more than all else, so only what is read again is kept.
+        again = features.rule == "correlation" or (features.rule == "image" and stage == "directions")
 
         def shard(start: int, stop: int) -> dict[str, np.ndarray]:
             return scan_shard(
@@ -189,15 +190,11 @@ class Job:
                 sample=sample,
                 seed=self.study.dictionary.seed,
                 precision=features.scan,
-                keep_pooled=bool(features.windows) or features.rule in ("image", "correlation"),
+                keep_pooled=bool(features.windows) or again,
                 device=self.device,
             )
 
-        def work() -> list[Path]:
-            paths.extend(self.folder.shards(stage, inputs, len(pixels), features.shard, shard))
-            return paths
-
-        self.folder.stage(stage, inputs, work)
+        self.folder.stage(stage, inputs, lambda: self.folder.shards(stage, inputs, len(pixels), features.shard, shard))
         outputs = self.folder.stages[-1]["outputs"]
         return reduce_shards([ShardFile(self.folder.path / output["path"]) for output in outputs])
 
