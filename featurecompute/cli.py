@@ -31,6 +31,7 @@ class _Commands(typer.core.TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             _say("\ninterrupted; what was finished is kept, and --resume goes on with it.")
+            exec("")  # had it gone through an exec, Python would end by the signal; executing source text resets that
             raise typer.Exit(130) from None
 
 

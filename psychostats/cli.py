@@ -10,7 +10,6 @@ import importlib.metadata
 import io
 import os
 import shlex
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -21,6 +20,7 @@ import typer.core
 
 from psychostats.arguments import read_filters, read_mapping, read_values, spread
 from psychostats.errors import DataError, InputError, PsychostatsError
+from psychostats.interruption import listen, settle
 from psychostats.terminal import count, find_cache, print_data, print_json, say
 
 NOT_CONVERGED = 3
@@ -34,6 +34,7 @@ class _Commands(typer.core.TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             say("\ninterrupted; nothing half-written is left.")  # below whatever progress was shown
+            settle()
             raise typer.Exit(130) from None
 
 
@@ -380,14 +381,9 @@ def report(
     _exit(good)
 
 
-def _stop(signal_number: int, frame: Any) -> None:
-    """End as an interruption does, so that nothing half-written is left."""
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """Run a command; every failure becomes a sentence and an exit code."""
-    signal.signal(signal.SIGTERM, _stop)
+    listen()
     find_cache()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

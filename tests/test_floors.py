@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # Low to high; a module imports from lower floors only. Rooms that are planned but not yet built may stand here.
 FLOORS = {
     "psychostats": (
-        ("errors", "lettering", "timing", "terminal", "arrow", "optimum"),
+        ("errors", "lettering", "timing", "terminal", "arrow", "optimum", "interruption"),
         ("tokens", "levels", "identifiable"),
         ("intervals", "multiplicity", "coefficients", "formula", "families", "cells", "notation", "figures"),
         ("identity", "columns", "design", "document", "plots", "uncertainty", "netcdf"),

@@ -507,6 +507,18 @@ def test_a_failure_of_ours_is_exit_1_without_a_traceback(failure, code, said):
     assert answer.stderr.count("\n") == 1
 
 
+SWALLOWED = "import ctypes, signal, time; ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(2))(); time.sleep(60)"
+
+
+@pytest.mark.parametrize("where", [SWALLOWED, "exec('raise KeyboardInterrupt')", "import os; os.kill(os.getpid(), 15)"])
+def test_an_interruption_is_heard_wherever_it_falls(where):
+    """In a callback of compiled code Python drops it; after one in an exec Python would end by the signal."""
+    answer = subprocess.run(
+        [sys.executable, "-c", FAILING.format(where)], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=50
+    )
+    assert (answer.returncode, answer.stderr) == (130, "\ninterrupted; nothing half-written is left.\n")
+
+
 def test_several_values_may_follow_one_option(folder, run):
     table().rename(columns={"participant": "who", "correct": "hit"}).to_csv(folder / "renamed.csv", index=False)
     maps = ("--map", "participant=who", "correct=hit")
