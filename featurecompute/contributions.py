@@ -78,7 +78,7 @@ def null(
                 wanted = wanted @ terms.atoms.T
             return start[which] - (wanted * terms.codes.mean(2))[which, units]
         found = [
-            target_logits(suffix, terms.without(images, chosen, rest=rest), images, targets)
+            suffix.remove(terms.without(images, chosen, rest=rest)).gather(1, targets[images][:, None])[:, 0]
             for images, chosen in zip(which.split(batch), units.split(batch), strict=True)  # type: ignore[no-untyped-call]
         ]
         return torch.cat(found) if found else suffix.logits.new_zeros(0)

@@ -7,168 +7,29 @@ The cut is made of calls, not of code, so it holds for any module. One pass reco
 when the layer ended; a replay runs the same code, but those calls give what they gave, without computing, and the
 layer gives the other map. Where an earlier output is used again beyond the layer (a skip connection, a concatenation),
 the replay needs its true values; which are needed is found out by poisoning: an output that can be NaN without a change
-of the logits is not used, and an expanded scalar stands in for it.
+of the logits is not used, and an expanded scalar stands in for it. In the same way it is found out whether convolutions
+alone read the layer's output; where one unit's term is taken from it, they are not run anew (`removal`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from featurecompute.errors import NetworkError, nearest
-from featurecompute.hooks import Layout, from_map, logits_of, to_map, watch
+from featurecompute.hooks import Layout, from_map, logits_of, watch
+from featurecompute.recording import Held, Record, map_leaves, patched, reads, tensors_of
+from featurecompute.removal import Removal
 
 TOLERANCE = 1e-4
 """Largest difference between a replay of the true maps and the whole network, as a share of the largest logit."""
 
 FEW = 3
 """Weighted modules after the layer up to which a closed form is looked for; a deeper suffix is not linear."""
-
-
-class _Held:
-    """A tensor that a call gave: its values, or only its form, to be given again for any number of images."""
-
-    def __init__(self, value: Tensor, rows: int, certain: bool, spoilt: bool) -> None:
-        self.value: Tensor | None = value
-        self.rows = rows
-        """Rows for each image along the first axis; 0 for a tensor that does not depend on the images."""
-        self.certain = certain
-        self.shape, self.dtype, self.device = value.shape, value.dtype, value.device
-        self.replaced = False
-        self.spoilt = spoilt
-
-    @property
-    def poisonable(self) -> bool:
-        return self.rows > 0 and self.dtype.is_floating_point
-
-    def give(self, which: Tensor, true: bool, dense: bool) -> Tensor:
-        if not self.poisonable or (true and not self.replaced):
-            assert self.value is not None
-            if not self.rows:
-                return self.value.clone()  # the network may work in place
-            parts = self.value.reshape(-1, self.rows, *self.shape[1:]).index_select(0, which)
-            return parts.flatten(0, 1)
-        shape = (which.shape[0] * self.rows, *self.shape[1:])
-        if dense:
-            return torch.full(shape, torch.nan, dtype=self.dtype, device=self.device)
-        return torch.full((), torch.nan, dtype=self.dtype, device=self.device).expand(shape)
-
-
-@dataclasses.dataclass
-class _Call:
-    module: nn.Module | None
-    """None: not a call, but the images themselves."""
-    output: Any
-    versions: tuple[tuple[Tensor, int], ...] = ()
-    """Its tensors, with how often each had been worked on in place when the call ended."""
-
-
-def _map(value: Any, function: Callable[[Any], Any]) -> Any:
-    """Apply a function to the leaves of what a call gave; the fields of a dataclass are leaves' places too."""
-    if isinstance(value, Tensor | _Held):  # most calls; the general way costs as much as a small layer
-        return function(value)
-
-    def leaf(part: Any) -> Any:
-        if dataclasses.is_dataclass(part) and not isinstance(part, type):
-            fields = [field.name for field in dataclasses.fields(part) if field.init]
-            return dataclasses.replace(part, **{name: _map(getattr(part, name), function) for name in fields})
-        return function(part)
-
-    return pytree.tree_map(leaf, value)
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    _map(value, lambda part: found.append(part) if isinstance(part, Tensor) else None)
-    return found
-
-
-@contextlib.contextmanager
-def _patched(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Put other forwards on modules while the block runs; each has its own again afterwards, whatever happens."""
-    before: list[tuple[nn.Module, bool, Any]] = []
-    try:
-        for module, forward in forwards.items():
-            before.append((module, "forward" in module.__dict__, module.__dict__.get("forward")))
-            module.__dict__["forward"] = forward
-        yield
-    finally:
-        for module, had, forward in reversed(before):
-            if had:
-                module.__dict__["forward"] = forward
-            else:
-                module.__dict__.pop("forward", None)
-
-
-class _Record:
-    """One pass of the whole network: what the calls gave that had ended when the layer's last call ended."""
-
-    def __init__(self, module: nn.Module, layer: str, layout: Layout, images: Tensor, copy: bool = False) -> None:
-        self.target = module.get_submodule(layer)
-        self.copy = copy
-        parts = layer.split(".")
-        # Only calls made by modules that are still running when the layer ends are wanted. As a rule these are the
-        # modules that the layer lies in; what others call is not held, so that its memory is free at once.
-        self.keeps = {module.get_submodule(".".join(parts[:depth])) for depth in range(len(parts))}
-        self._run(module, layer, layout, images)
-        if self.lost:
-            self.keeps = set(module.modules())
-            self._run(module, layer, layout, images)
-
-    def _run(self, module: nn.Module, layer: str, layout: Layout, images: Tensor) -> None:
-        self.frames: list[list[_Call] | None] = [[]]
-        self.calls: list[_Call] = []
-        self.after: list[nn.Module] = []
-        self.found: list[tuple[Tensor, Tensor, int]] = []
-        self.lost = False
-
-        def keep(output: Tensor) -> None:
-            # A copy: what comes after may work in place on it.
-            self.found = [(to_map(output.detach(), layout).float().clone(), output, output._version)]
-
-        forwards = {part: self._forward(part) for part in module.modules() if part is not module}
-        with torch.no_grad(), _patched(forwards), watch(module, {layer: keep}):
-            self.logits = logits_of(module(images)).float()
-        self.calls.insert(0, _Call(None, images))
-
-    def _forward(self, module: nn.Module) -> Callable[..., Any]:
-        own = module.forward
-
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            outer = self.frames[-1]
-            self.frames.append([] if module in self.keeps else None)
-            try:
-                output = own(*args, **kwargs)
-            finally:
-                # Calls inside this one are not needed: it will give its output without calling them.
-                self.frames.pop()
-            if outer is not None:
-                outer.append(self._call(module, output))
-            if module is self.target:
-                self.after = []
-                self.lost = None in self.frames
-                self.calls = [call for frame in self.frames for call in frame or ()]
-            elif any(part is not None for part in module._parameters.values()):
-                self.after.append(module)
-            return output
-
-        return forward
-
-    def _call(self, module: nn.Module, output: Any) -> _Call:
-        if self.copy:
-            return _Call(module, _map(output, lambda part: part.detach().clone() if isinstance(part, Tensor) else part))
-        return _Call(module, output, tuple((part, part._version) for part in _tensors(output)))
-
-    @property
-    def spoilt(self) -> set[int]:
-        """Identities of the tensors that something worked on in place after they were recorded."""
-        return {id(part) for call in self.calls for part, version in call.versions if part._version != version}
 
 
 class Suffix:
@@ -185,7 +46,7 @@ class Suffix:
     """
 
     def __init__(self, module: nn.Module, layer: str, layout: Layout, images: Tensor) -> None:
-        record = _Record(module, layer, layout, images)
+        record = Record(module, layer, layout, images)
         if not record.found:
             raise NetworkError(f"layer '{layer}' is not run by a forward pass of the network.")
         self.layer = layer
@@ -201,6 +62,11 @@ class Suffix:
         self._clones = output._version != version
         self._after = tuple(record.after)
         self._modules = [call.module for call in record.calls]
+        held = set(self._modules)
+        read = output.ndim == 4 and layout == "bchw" and output.dtype == torch.float32
+        self._readers = tuple({part for part in record.readers if part not in held}) if read else ()
+        self._whole: tuple[Tensor, dict[nn.Module, Tensor]] | None = None
+        self._only: bool | None = None
         self._linear: tuple[Tensor, Tensor] | bool | None = False
         self._dense = False
         self._needed = 0
@@ -211,7 +77,7 @@ class Suffix:
         if spoilt:
             # Copies cost memory and a second pass, so they are taken only now that values are needed.
             del record
-            self._outputs = self._hold(_Record(module, layer, layout, images, copy=True), images.shape[0])
+            self._outputs = self._hold(Record(module, layer, layout, images, copy=True), images.shape[0])
         self._settle(images)
 
     @property
@@ -236,6 +102,30 @@ class Suffix:
         """
         return self._replay(maps, which, self._needed)
 
+    def remove(self, removal: Removal) -> Tensor:
+        """Return the logits (n x classes) of the network when the layer gives maps less one term each.
+
+        Convolutions and the pooling that read the layer's output itself are not run: see `removal`. No gradients.
+        """
+        with torch.no_grad():
+            if not self._readers:
+                return self(removal.maps(), removal.which)
+            if self._whole is None or self._whole[0] is not removal.base:
+                maps = from_map(removal.base, self._layout, self._like)
+                self._whole = removal.base, {part: part(maps) for part in self._readers}
+            if self._only is None:
+                self._only = self._read_only(removal)
+            return self._replay(None if self._only else removal.maps(), removal.which, self._needed, removal)
+
+    def _read_only(self, removal: Removal) -> bool:
+        """Say whether the linear readers alone see the layer's output: it can be NaN without a change."""
+        one = dataclasses.replace(removal, which=removal.which[:1], codes=removal.codes[:1], units=removal.units[:1])
+        try:
+            found = self._replay(None, one.which, self._needed, one)
+        except RuntimeError:  # something works in place on the output, which is a single number here
+            return False
+        return self._equal(found, self(one.maps(), one.which))
+
     @property
     def linear(self) -> tuple[Tensor, Tensor] | None:
         """Weights W (classes x channels) and constant b (classes) where logits = W mean_p(map) + b, or None.
@@ -250,7 +140,7 @@ class Suffix:
 
     # How it is built
 
-    def _hold(self, record: _Record, batch: int) -> list[Any]:
+    def _hold(self, record: Record, batch: int) -> list[Any]:
         spoilt = record.spoilt
 
         def hold(part: Any) -> Any:
@@ -258,11 +148,11 @@ class Suffix:
                 return part
             rows, rest = divmod(part.shape[0], batch) if part.ndim else (0, 1)
             # For a single image every size is a multiple: whether more rows are an image's cannot be seen.
-            return _Held(part.detach(), 0 if rest else rows, not (batch == 1 and rows > 1), id(part) in spoilt)
+            return Held(part.detach(), 0 if rest else rows, not (batch == 1 and rows > 1), id(part) in spoilt)
 
-        outputs = [_map(call.output, hold) for call in record.calls]
+        outputs = [map_leaves(call.output, hold) for call in record.calls]
         last = outputs[-1] if not isinstance(outputs[-1], tuple) else next(iter(outputs[-1]), None)
-        if isinstance(last, _Held) and last.rows == 1:
+        if isinstance(last, Held) and last.rows == 1:
             last.replaced = True  # the layer's own map, never needed
         return outputs
 
@@ -306,9 +196,9 @@ class Suffix:
 
     def _measure_rows(self, images: Tensor) -> None:
         """See how many rows an image has in each recorded output, by recording one image more."""
-        record = _Record(self._module, self.layer, self._layout, torch.cat([images, images[:1]]))
+        record = Record(self._module, self.layer, self._layout, torch.cat([images, images[:1]]))
         for outputs, call in zip(self._outputs, record.calls, strict=False):
-            for held, part in zip(self._held(outputs), _tensors(call.output), strict=False):
+            for held, part in zip(self._held(outputs), tensors_of(call.output), strict=False):
                 held.rows = part.shape[0] - held.shape[0] if part.ndim else 0
                 held.certain = True
 
@@ -340,16 +230,16 @@ class Suffix:
             if held.replaced:
                 held.value = None
 
-    def _all_held(self) -> list[_Held]:
+    def _all_held(self) -> list[Held]:
         return [held for outputs in self._outputs for held in self._held(outputs)]
 
     @staticmethod
-    def _held(outputs: Any) -> list[_Held]:
-        found: list[_Held] = []
-        _map(outputs, lambda part: found.append(part) if isinstance(part, _Held) else None)
+    def _held(outputs: Any) -> list[Held]:
+        found: list[Held] = []
+        map_leaves(outputs, lambda part: found.append(part) if isinstance(part, Held) else None)
         return found
 
-    def _replay(self, maps: Tensor, which: Tensor, poisoned: int) -> Tensor:
+    def _replay(self, maps: Tensor | None, which: Tensor, poisoned: int, removal: Removal | None = None) -> Tensor:
         turns: dict[nn.Module, list[int]] = {}
         for place, part in enumerate(self._modules):
             if part is not None:
@@ -357,9 +247,9 @@ class Suffix:
 
         def give(place: int) -> Any:
             def leaf(part: Any) -> Any:
-                return part.give(which, place >= poisoned, self._dense) if isinstance(part, _Held) else part
+                return part.give(which, place >= poisoned, self._dense) if isinstance(part, Held) else part
 
-            return _map(self._outputs[place], leaf)
+            return map_leaves(self._outputs[place], leaf)
 
         def forward(module: nn.Module) -> Callable[..., Any]:
             own, places = module.forward, iter(turns[module])
@@ -371,17 +261,37 @@ class Suffix:
             return call
 
         times = 0
+        placed: list[tuple[Tensor, int]] = []
 
         def replace(_output: Tensor) -> Tensor | None:
             nonlocal times
             times += 1
             if times != self._inner_times:
                 return None
-            values = from_map(maps, self._layout, self._like).to(self._dtype)
-            # The network works in place on the layer's output: the caller's maps must stay as they are.
-            return values.clone() if self._clones else values
+            if maps is None:
+                values = torch.full((), torch.nan, dtype=self._dtype, device=which.device)
+                values = values.expand(len(which), *self._like)
+            else:
+                values = from_map(maps, self._layout, self._like).to(self._dtype)
+                # The network works in place on the layer's output: the caller's maps must stay as they are.
+                values = values.clone() if self._clones else values
+            placed.append((values, values._version))
+            return values
 
-        with _patched({module: forward(module) for module in turns}), watch(self._module, {self.layer: replace}):
+        def read(module: nn.Module) -> Callable[..., Any]:
+            own = module.forward
+
+            def call(*args: Any, **kwargs: Any) -> Any:
+                if removal is None or self._whole is None or not (placed and reads(args, kwargs, *placed[0])):
+                    return own(*args, **kwargs)
+                return removal.through(module, self._whole[1][module], (self._like[1], self._like[2]))
+
+            return call
+
+        forwards = {module: forward(module) for module in turns}
+        if removal is not None:
+            forwards |= {module: read(module) for module in self._readers}
+        with patched(forwards), watch(self._module, {self.layer: replace}):
             return logits_of(self._module(give(0))).float()
 
     @property

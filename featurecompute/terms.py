@@ -13,6 +13,7 @@ from torch import Tensor
 
 from featurecompute.bases import Basis, NeuronBasis
 from featurecompute.errors import DictionaryError
+from featurecompute.removal import Removal
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +42,8 @@ class Terms:
         """Number of units."""
         return self.codes.shape[1]
 
-    def without(self, which: Tensor, units: Tensor, *, rest: bool) -> Tensor:
-        """Return maps (n x channels x positions) without one unit each.
+    def without(self, which: Tensor, units: Tensor, *, rest: bool) -> Removal:
+        """Return maps without one unit each.
 
         Parameters
         ----------
@@ -53,11 +54,7 @@ class Terms:
         rest
             Keep what the units do not account for (A - u_k v_k), or not (decode(codes without k)).
         """
-        found = (self.maps if rest else self.kept).index_select(0, which)  # a copy, faster than by indexing
-        if self.atoms is None:
-            found[torch.arange(len(units), device=found.device), units] = 0
-            return found
-        return found.baddbmm_(self.atoms[units][:, :, None], self.codes[which, units][:, None, :], alpha=-1)
+        return Removal(self.maps if rest else self.kept, which, self.codes[which, units], units, self.atoms)
 
     def masked(self, which: Tensor, masks: Tensor, *, rest: bool) -> Tensor:
         """Return maps (n x channels x positions) whose units are multiplied by masks (n x units)."""

@@ -41,10 +41,10 @@ FLOORS = {
         ("__init__",),
     ),
     "featurecompute": (
-        ("errors", "strokes", "measures", "sampling", "bases"),
+        ("errors", "strokes", "measures", "sampling", "bases", "removal"),
         ("files", "study", "hooks", "libraries", "decoding", "scenes", "extremes", "windows", "nmf", "sae", "terms"),
-        ("manifest", "stages", "images", "features", "groundtruth", "weights", "tracing", "training", "replay"),
-        ("activations", "adapters", "directions", "comparison"),
+        ("manifest", "stages", "images", "features", "groundtruth", "weights", "tracing", "training", "recording"),
+        ("activations", "adapters", "directions", "comparison", "replay"),
         ("cards", "pixelcache", "dictionary", "scan", "attributions", "curves"),
         ("pixels", "dictionaries", "contributions", "folding", "huggingface", "rows"),
         ("models", "pairing", "decision", "truth", "thumbnails", "tables"),

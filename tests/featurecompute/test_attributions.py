@@ -88,7 +88,7 @@ def test_gradients_are_those_of_the_whole_network(layer):
     terms, place = directions(suffix), torch.arange(3)
     scores = gradient_x_activation(suffix, terms, targets)
     for unit in range(terms.size):
-        term = suffix.maps - terms.without(place, torch.full((3,), unit), rest=True)
+        term = suffix.maps - terms.without(place, torch.full((3,), unit), rest=True).maps()
         torch.testing.assert_close(scores[:, unit], (true * term).sum((1, 2)), rtol=1e-4, atol=1e-5)
 
 

@@ -59,7 +59,7 @@ def test_terms_are_the_planted_algebra(offset):
     terms = terms_of(maps, basis)
     before = maps.clone()
     which, units = (grid.flatten() for grid in torch.meshgrid(torch.arange(2), torch.arange(5), indexing="ij"))
-    found = {rest: terms.without(which, units, rest=rest) for rest in (True, False)}
+    found = {rest: terms.without(which, units, rest=rest).maps() for rest in (True, False)}
     norms = {rest: terms.norms(rest=rest) for rest in (True, False)}
     masks = 1 - torch.nn.functional.one_hot(units, 5).float()
     for place, (image, unit) in enumerate(zip(which.tolist(), units.tolist(), strict=True)):
@@ -77,10 +77,10 @@ def test_terms_are_the_planted_algebra(offset):
 def test_terms_of_neurons():
     maps = torch.randn(2, 4, 3)
     terms = terms_of(maps, NeuronBasis("layer", 4))
-    found = terms.without(torch.tensor([1, 0]), torch.tensor([2, 0]), rest=True)
+    found = terms.without(torch.tensor([1, 0]), torch.tensor([2, 0]), rest=True).maps()
     assert torch.equal(found[0, 2], torch.zeros(3))
     assert torch.equal(found[0, [0, 1, 3]], maps[1, [0, 1, 3]])
-    assert torch.equal(found, terms.without(torch.tensor([1, 0]), torch.tensor([2, 0]), rest=False))
+    assert torch.equal(found, terms.without(torch.tensor([1, 0]), torch.tensor([2, 0]), rest=False).maps())
     torch.testing.assert_close(terms.norms(rest=True), maps.double().norm(dim=2))
     assert torch.equal(terms.norms(rest=True), terms.norms(rest=False))
     weights = torch.tensor([[0.0, 0.5, 1.0, 2.0]])

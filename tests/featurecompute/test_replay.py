@@ -13,6 +13,7 @@ from torch import nn
 
 from featurecompute.errors import NetworkError
 from featurecompute.hooks import logits_of, to_map, watch
+from featurecompute.removal import Removal
 from featurecompute.replay import split
 
 CASES = [
@@ -300,3 +301,78 @@ def test_a_layer_may_be_run_by_a_module_that_it_does_not_lie_in():
     maps = suffix.maps + 1
     true = whole(module, "conv", "bchw", images, maps)
     torch.testing.assert_close(suffix(maps, torch.arange(2)), true, rtol=0, atol=1e-5)
+
+
+class Readers(nn.Module):
+    """A layer whose output is read by convolutions of every form, by pooling, and, if asked for, by others too."""
+
+    def __init__(self, also=None, classes=5):
+        super().__init__()
+        self.also = also
+        self.layer = nn.Conv2d(3, 6, 3, padding=1)
+        self.reader1 = nn.Conv2d(6, 8, 1, stride=2, bias=False)
+        self.reader2 = nn.Conv2d(6, 8, (3, 2), stride=(2, 1), padding=(2, 1), dilation=(2, 1))
+        self.grouped = nn.Conv2d(6, 6, 3, groups=3)
+        self.mirrored = nn.Conv2d(6, 6, 3, padding=1, padding_mode="reflect")
+        self.reader3 = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(8 + 8 + 6 + 6, classes)
+
+    def forward(self, images):
+        x = self.layer(images)
+        parts = [self.reader1(x).relu(), self.reader2(x).relu(), self.reader3(x)]
+        if self.also in ("grouped", "mirrored"):
+            x = getattr(self, self.also)(x)
+        elif self.also == "in place":
+            x.mul_(2)
+        parts.append(x if self.also else self.reader3(x))
+        return self.head(torch.cat([part.amax((2, 3)) for part in parts], 1))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("also", [None, "sum", "grouped", "mirrored", "in place"])
+def test_a_removal_through_linear_readers_is_the_whole_network(also, batch):
+    module = make(lambda: Readers(also))
+    images = pictures(batch)
+    suffix = split(module, "layer", "bchw", images)
+    assert {id(part) for part in suffix._readers} == {id(getattr(module, f"reader{i}")) for i in (1, 2, 3)}
+    draw = torch.Generator().manual_seed(2)
+    which, units = torch.tensor([0, batch - 1, batch // 2, 0]), torch.tensor([5, 0, 3, 3])
+    base = suffix.maps + torch.randn(suffix.maps.shape, generator=draw)
+    atoms = torch.randn(7, 6, generator=draw)
+    codes = torch.rand(4, base.shape[2], generator=draw)
+    neurons = Removal(suffix.maps, which, suffix.maps[which, units], units, None)
+    for removal in (
+        neurons,
+        Removal(suffix.maps, which, codes, units, atoms),
+        Removal(base, which, codes, units, atoms),
+    ):
+        expected = whole(module, "layer", "bchw", images[which], removal.maps())
+        assert (expected - suffix.logits[which]).abs().max() > 0.01
+        torch.testing.assert_close(suffix.remove(removal), expected, rtol=0, atol=1e-5)
+    assert suffix._only is (also is None)
+    assert traces(module) == []
+
+
+def test_readers_of_another_tensor_than_the_layers_are_run():
+    """A convolution that is also called with something else, or that a hook watches, must not be passed over."""
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.next = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+            self.head = nn.Linear(4, 5)
+
+        def forward(self, images):
+            x = self.layer(images)
+            return self.head((self.next(x) + self.next(x.relu())).mean((2, 3)))
+
+    module, images = make(Twice), pictures(2)
+    units = torch.tensor([1, 2])
+    for hooked in (False, True):
+        if hooked:
+            module.next.register_forward_pre_hook(lambda _m, args: (args[0] * 3,))
+        suffix = split(module, "layer", "bchw", images)
+        assert len(suffix._readers) == (not hooked)
+        removal = Removal(suffix.maps, torch.arange(2), suffix.maps[torch.arange(2), units], units, None)
+        expected = whole(module, "layer", "bchw", images, removal.maps())
+        torch.testing.assert_close(suffix.remove(removal), expected, rtol=0, atol=1e-5)
