@@ -69,9 +69,10 @@ def predictive_accuracy(
     groups = int(group.max()) + 1
     rng = np.random.default_rng(seed)
     parameters = fit.parameters(most=draws)
+    family = fit.spec.family.at(parameters.family)
     replicated = np.zeros((len(parameters.b), groups))
     for rows, eta in row_blocks(design, parameters):
-        answers = fit.spec.family.draw(rng, design.trials[rows], eta)
+        answers = family.draw(rng, design.trials[rows], eta)
         here = group[rows]
         belongs = sparse.csr_array((np.ones(len(here)), (np.arange(len(here)), here)), shape=(len(here), groups))
         replicated += np.asarray(answers @ belongs)
@@ -149,17 +150,18 @@ def prior_predictive_accuracy(fit: Fit, factor: str, *, draws: int = PRIOR_DRAWS
 def draw_priors(
     rng: np.random.Generator, priors: Sequence[Prior], names: Sequence[str], blocks: Sequence[Block], size: int
 ) -> Parameters:
-    """Draw fixed effects and covariances from the priors, without effects of levels."""
-    law = {prior.name: prior.distribution for prior in priors}
+    """Draw fixed effects, covariances and the family's parameters from the priors, without effects of levels."""
+    law = {prior.name: prior for prior in priors}
     b = np.stack([law[f"b_{name}"].draw(rng, size) for name in names], axis=1)
     covariance = []
     for block in blocks:
-        sd = np.stack([law[f"sd_{block.group}__{term}"].draw(rng, size, positive=True) for term in block.terms], axis=1)
+        sd = np.stack([law[f"sd_{block.group}__{term}"].draw(rng, size) for term in block.terms], axis=1)
         q = len(block.terms)
         L = np.broadcast_to(np.eye(q), (size, q, q))
         if block.structure == "correlated":
-            shapes = partial_correlation_shapes(q, law[f"cor_{block.group}"].args[0])
+            shapes = partial_correlation_shapes(q, law[f"cor_{block.group}"].distribution.args[0])
             L = correlation_cholesky(2.0 * rng.beta(shapes, shapes, size=(size, len(shapes))) - 1.0)
         scaled = sd[:, :, np.newaxis] * L
         covariance.append(scaled @ np.swapaxes(scaled, -1, -2))
-    return Parameters(b, tuple(covariance))
+    family = {prior.name: prior.draw(rng, size) for prior in priors if prior.klass == "lapse"}
+    return Parameters(b, tuple(covariance), family=family)

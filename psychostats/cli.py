@@ -135,7 +135,7 @@ def fit(
     family: Annotated[str, typer.Option("--family", help="bernoulli, binomial, afc or gaussian.")] = "bernoulli",
     link: Annotated[str | None, typer.Option("--link", help="logit or probit; of gaussian identity.")] = None,
     guess: Annotated[float | None, typer.Option("--guess", help="Guess rate, for afc (default 0.5).")] = None,
-    lapse: Annotated[str | None, typer.Option("--lapse", help="Lapse rate, a number (default 0).")] = None,
+    lapse: Annotated[str | None, typer.Option("--lapse", help="Lapse rate, a number (default 0), or estimate.")] = None,
     prior: Annotated[list[str] | None, typer.Option("--prior", help="'CLASS ~ DIST', repeatable.")] = None,
     engine: Annotated[
         str, typer.Option("--engine", help="auto or pymc (draws), or laplace (maximum likelihood).")

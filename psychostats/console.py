@@ -49,7 +49,7 @@ def describe_fit(fit: Fit, *, random: bool = False) -> str:
         "b": "Fixed effects",
         "sd": "Group-level SDs",
         "cor": "Group-level correlations",
-        "family": "Residual SD",
+        "family": "Residual SD" if fit.is_maximum else "Of the family",
         "r": "Levels",
     }
     for klass, title in blocks.items():

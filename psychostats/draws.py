@@ -20,6 +20,7 @@ import xarray as xr
 
 from psychostats.design import Design
 from psychostats.errors import FitError
+from psychostats.families import FAMILY_TERMS
 from psychostats.intervals import Interval
 from psychostats.netcdf import constant, escape, texts
 from psychostats.predictor import Parameters
@@ -51,7 +52,8 @@ class Draws:
     ----------
     groups
         ``posterior`` (``b``, ``sd_GROUP``, ``cor_GROUP``, ``r_GROUP``, with dimensions ``term``, ``GROUP_term``,
-        ``GROUP_pair`` and ``GROUP_level``), ``sample_stats``, ``observed_data`` and ``constant_data``.
+        ``GROUP_pair`` and ``GROUP_level``; a family's own parameters, as ``lapse``), ``sample_stats``,
+        ``observed_data`` and ``constant_data``.
     """
 
     groups: dict[str, xr.Dataset]
@@ -137,7 +139,8 @@ class Draws:
             covariance.append(sd[:, :, np.newaxis] * correlation * sd[:, np.newaxis, :])
             of_level = f"{block.group}_level"
             r.append(flat(posterior[f"r_{block.group}"].sel({of_level: list(block.levels), of_group: terms})))
-        return Parameters(flat(posterior["b"].sel(term=list(design.names))), tuple(covariance), tuple(r))
+        family = {name: flat(posterior[name]) for name in _family_terms(posterior)}
+        return Parameters(flat(posterior["b"].sel(term=list(design.names))), tuple(covariance), tuple(r), family)
 
     def to_arviz(self) -> Any:
         """Return ArviZ's container: an InferenceData before ArviZ 1, a DataTree from then on."""
@@ -180,6 +183,8 @@ class Draws:
         for g in groups:
             if f"cor_{g}" in posterior:
                 add(f"cor_{g}", [(f"cor_{g}__{pair}", g, "cor") for pair in _names(posterior, f"{g}_pair")])
+        for name in _family_terms(posterior):
+            add(name, [(name, "", "family")])
         for g in groups if random else []:
             levels, terms = (_names(posterior, str(dim)) for dim in posterior[f"r_{g}"].dims[2:])
             add(f"r_{g}", [(f"r_{g}[{level},{term}]", g, "r") for level in levels for term in terms])
@@ -227,6 +232,7 @@ def label(sample: Sample, design: Design, data: pd.DataFrame) -> Draws:
             ("chain", "draw", f"{group}_level", f"{group}_term"),
             np.concatenate([sample.r[i] for i in places], axis=-1),
         )
+    variables |= {name: (("chain", "draw"), values) for name, values in sample.family.items()}
     return Draws(
         {
             "posterior": xr.Dataset(variables, coords),
@@ -282,6 +288,11 @@ def arviz() -> ModuleType:
         import arviz as az
 
     return az
+
+
+def _family_terms(posterior: xr.Dataset) -> list[str]:
+    """Return the names of the family's own parameters; a group named alike has its variables behind a prefix."""
+    return [name for name in FAMILY_TERMS if name in posterior.data_vars]
 
 
 def _names(dataset: xr.Dataset, dim: str) -> list[str]:

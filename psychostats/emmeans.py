@@ -105,7 +105,8 @@ def emmeans(
         )
     fit.uncertainty.adjustment(adjust)
     cells, grid, W, notes = _reference(fit, specs, by, at, weights)
-    rows, family = rows_of(fit, grid), fit.spec.family
+    rows = rows_of(fit, grid)
+    family = rows.family
     miss: Array | None
     if target == "typical" and regrid is None:
         link = _averaged(rows.eta(), W)

@@ -7,7 +7,8 @@ written once, over a small set of functions `Maths`, so the sampler's graph and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -82,12 +83,33 @@ class Family:
         ``logit`` or ``probit``, both symmetric: 1 - F(eta) = F(-eta); ``identity`` for ``gaussian``.
     guess, lapse
         Lower asymptote g, and distance l of the upper one from 1.
+    estimated
+        Names of its own parameters that are to be estimated; their fields mean nothing until `at` has filled them in.
     """
 
     name: str
     link: LinkName = "logit"
     guess: float = 0.0
     lapse: float = 0.0
+    estimated: tuple[str, ...] = ()
+
+    def at(self, values: Mapping[str, Array]) -> Family:
+        """Return the family with its estimated parameters filled in, so that it broadcasts with ``(draws, rows)``.
+
+        Parameters
+        ----------
+        values
+            For each estimated parameter its draws, shape ``(draws,)``.
+        """
+        if not self.estimated:
+            return self
+        filled: dict[str, Any] = {name: values[name][:, np.newaxis] for name in self.estimated}
+        return replace(self, estimated=(), **filled)
+
+    @property
+    def lapse_asked(self) -> float | str:
+        """The lapse rate as it was asked for: a number, or ``estimate``."""
+        return "estimate" if "lapse" in self.estimated else self.lapse
 
     @property
     def binary(self) -> bool:
@@ -107,7 +129,7 @@ class Family:
     @property
     def has_asymptotes(self) -> bool:
         """Whether p stays away from 0 or 1, so that a link contrast is no log odds ratio of p."""
-        return self.guess > 0 or self.lapse > 0
+        return self.guess > 0 or "lapse" in self.estimated or bool(np.any(np.asarray(self.lapse) > 0))
 
     def inverse_link(self, eta: Any, maths: Maths = NUMPY) -> Any:
         """Return F(eta), elementwise."""
@@ -202,7 +224,9 @@ class Family:
         parts = [f"{words}, {self.link} link"]
         if self.guess:
             parts.append(f"guess rate {self.guess:g}")
-        if self.lapse:
+        if self.estimated:
+            parts.append("lapse rate estimated")
+        elif self.lapse:
             parts.append(f"lapse rate {self.lapse:g}")
         return ", ".join(parts)
 
@@ -222,6 +246,8 @@ def log_share(family: Family, eta: Any, floor: Any, span: Any, maths: Maths = NU
     return maths.log(maths.maximum(floor + span * family.inverse_link(eta, maths), _TINY))
 
 
+FAMILY_TERMS = ("lapse",)
+"""Parameters of families' own that can be estimated."""
 FAMILIES = ("bernoulli", "binomial", "afc", "gaussian")
 LINKS = ("logit", "probit")
 _LATER = ("cumulative", "lognormal", "shifted_lognormal")
@@ -242,7 +268,7 @@ def resolve_family(
     guess
         Guess rate in [0, 1), for ``afc`` only; default 0.5, two alternatives.
     lapse
-        Lapse rate in [0, 1 - guess); default 0.
+        Lapse rate in [0, 1 - guess), default 0; ``estimate`` makes it a parameter, of all participants together.
 
     Raises
     ------
@@ -263,13 +289,13 @@ def resolve_family(
         raise InputError(f"the link '{link}' is unknown{nearest(link, LINKS)}; allowed are {', '.join(LINKS)}.")
     if guess is not None and name != "afc":
         raise InputError(f"a guess rate is for the family afc; '{name}' has none. Use family afc, or leave guess out.")
+    estimated = ("lapse",) if lapse == "estimate" else ()
     if isinstance(lapse, str):
         try:
-            lapse = float(lapse)
+            lapse = 0.0 if lapse == "estimate" else float(lapse)
         except ValueError:
-            hint = " (a lapse rate cannot be estimated by this version)" if lapse == "estimate" else ""
             raise InputError(
-                f"the lapse rate '{lapse}' is no number{hint}; give one from 0 to below 1 - guess."
+                f"the lapse rate '{lapse}' is no number; give one from 0 to below 1 - guess, or 'estimate'."
             ) from None
     g = (0.5 if name == "afc" else 0.0) if guess is None else float(guess)
     share = 0.0 if lapse is None else float(lapse)
@@ -277,4 +303,4 @@ def resolve_family(
         raise InputError(f"the guess rate {g:g} is outside [0, 1).")
     if not 0.0 <= share < 1.0 - g:
         raise InputError(f"the lapse rate {share:g} is outside [0, {1.0 - g:g}), the room above the guess rate.")
-    return Family(name=name, link="probit" if link == "probit" else "logit", guess=g, lapse=share)
+    return Family(name=name, link="probit" if link == "probit" else "logit", guess=g, lapse=share, estimated=estimated)

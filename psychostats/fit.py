@@ -208,7 +208,7 @@ class Fit:
                 "family": family.name,
                 "link": family.link,
                 "guess": family.guess,
-                "lapse": family.lapse,
+                "lapse": family.lapse_asked,
                 "n_trials": int(self.design.trials.sum()),
                 "n_dropped": self.provenance["data"]["dropped"],
                 "groups": {block.group: len(block.levels) for block in self.design.blocks},
@@ -337,7 +337,7 @@ def fit(
     rows = pseudonymize(rows, spared=set(rows.columns) - groups)
     coding = code(spec.formula, rows)
     design = coding.design(rows, continuous=not spec.family.binary)
-    in_use = resolve_priors(design, spec.priors) if isinstance(how, Settings) else ()
+    in_use = resolve_priors(design, spec.priors, spec.family) if isinstance(how, Settings) else ()
     versions = library_versions()
     sha = data_hash(rows, list(rows.columns))
     key = store.digest(
@@ -438,7 +438,7 @@ def load_fit(path: str | Path) -> Fit:
         data=rows,
         coding=coding,
         design=design,
-        priors=resolve_priors(design, spec.priors) if isinstance(how, Settings) else (),
+        priors=resolve_priors(design, spec.priors, spec.family) if isinstance(how, Settings) else (),
         result=result,
         settings=how,
         checks=check(result, how),
@@ -460,8 +460,9 @@ def recompute(spec: ModelSpec, design: Design, result: Result, how: How) -> floa
     mean = Parameters(
         everything.b.mean(axis=0, keepdims=True), (), tuple(r.mean(axis=0, keepdims=True) for r in everything.r)
     )
-    eta = linear_predictor(design, mean)[0]
-    return float(np.sum(spec.family.log_density(design.successes, design.trials, eta)))
+    eta = linear_predictor(design, mean)
+    family = spec.family.at({name: values.mean(keepdims=True) for name, values in everything.family.items()})
+    return float(np.sum(family.log_density(design.successes, design.trials, eta)))
 
 
 def _recorded(how: How) -> str:

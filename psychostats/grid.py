@@ -57,7 +57,7 @@ class Rows:
     Parameters
     ----------
     family
-        Of the response.
+        Of the response, its estimated parameters filled in.
     X, offset, blocks
         Design of k rows.
     parameters
@@ -86,12 +86,13 @@ class Rows:
 def rows_of(fit: Estimated, frame: pd.DataFrame, parameters: Parameters | None = None) -> Rows:
     """Code rows of predictors; `parameters` spares reading those of the fit again."""
     coding = fit.coding
+    parameters = fit.parameters() if parameters is None else parameters
     return Rows(
-        fit.spec.family,
+        fit.spec.family.at(parameters.family),
         coding.fixed(frame),
         coding.offset(frame),
         coding.random(frame),
-        fit.parameters() if parameters is None else parameters,
+        parameters,
     )
 
 

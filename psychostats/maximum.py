@@ -65,6 +65,11 @@ class Method:
         InputError
             If REML is asked of a family that is not Gaussian, quadrature of one that is, or too many nodes.
         """
+        if family.estimated:
+            raise InputError(
+                f"maximum likelihood cannot estimate the {' or '.join(family.estimated)} rate; give it as a number, or "
+                "use --engine pymc."
+            )
         if self.reml and family.binary:
             raise InputError(f"REML is for the family gaussian; '{family.name}' is fitted by maximum likelihood.")
         if not 1 <= self.quadrature <= NODES_MAX:

@@ -11,7 +11,7 @@ dimension of Gauss-Hermite nodes is enough and nothing is simulated.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -42,11 +42,14 @@ class Parameters:
         For each block, the covariance of its effects, shape ``(draws, terms, terms)``.
     r
         For each block, the effects of its levels, shape ``(draws, levels, terms)``; empty where levels do not matter.
+    family
+        For each parameter of the family that was estimated, its draws, shape ``(draws,)``.
     """
 
     b: Array
     covariance: tuple[Array, ...]
     r: tuple[Array, ...] = ()
+    family: dict[str, Array] = field(default_factory=dict)
 
 
 def describe_target(target: Target, groups: Sequence[str]) -> str:
@@ -159,6 +162,7 @@ def probability(
         Return the probability of a wrong answer, which 1 - p would lose where p rounds to 1.
     """
     eta = fixed_predictor(X, offset, parameters.b)
+    family = family.at(parameters.family)
     mean = family.miss if wrong else family.mean
     if target == "typical" or not blocks:
         return np.asarray(mean(eta))

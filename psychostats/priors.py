@@ -4,14 +4,14 @@ In: a `Design` and texts such as ``b_depth ~ normal(0, 0.5)``.  Out: one `Prior`
 the table of priors in use, and draws from it.  Knows no sampler.
 
 Defaults, on the logit scale: intercept normal(0, 1.5) where all predictors are 0; b normal(0, 1) over each predictor's
-range; sd exponential(2); cor lkj(2).
+range; sd exponential(2); cor lkj(2).  A lapse rate: beta(1, 10), as psignifit 4 has it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -20,6 +20,7 @@ from scipy import stats
 
 from psychostats.design import Design
 from psychostats.errors import PriorError, nearest
+from psychostats.families import Family
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -31,6 +32,8 @@ _SHAPES: dict[str, tuple[tuple[str, ...], tuple[bool, ...], tuple[str, ...]]] = 
     "exponential": (("rate",), (True,), ("sd",)),
     "gamma": (("shape", "rate"), (True, True), ("sd",)),
     "lkj": (("eta",), (True,), ("cor",)),
+    "beta": (("a", "b"), (True, True), ("lapse",)),
+    "uniform": (("low", "high"), (False, False), ("lapse",)),
 }
 
 
@@ -56,14 +59,16 @@ class Distribution:
             "cauchy": lambda: stats.cauchy(a[0], a[1]),
             "exponential": lambda: stats.expon(scale=1.0 / a[0]),
             "gamma": lambda: stats.gamma(a[0], scale=1.0 / a[1]),
+            "beta": lambda: stats.beta(a[0], a[1]),
+            "uniform": lambda: stats.uniform(a[0], a[1] - a[0]),
         }
         return makers[self.name]()
 
-    def draw(self, rng: np.random.Generator, size: int, *, positive: bool = False) -> Array:
-        """Draw values, from the part above zero if `positive`, by inverting the survival function."""
+    def draw(self, rng: np.random.Generator, size: int, *, low: float = -np.inf, high: float = np.inf) -> Array:
+        """Draw values from the part between two bounds, by inverting the survival function."""
         law = self.frozen()
-        above = float(law.sf(0.0)) if positive else 1.0
-        return np.asarray(law.isf(above * rng.uniform(size=size)), dtype=float)
+        above, beyond = float(law.sf(low)), float(law.sf(high))
+        return np.asarray(law.isf(beyond + (above - beyond) * rng.uniform(size=size)), dtype=float)
 
     def scale(self) -> float:
         """Return the median of the part above zero, a typical size for an sd."""
@@ -78,13 +83,15 @@ class Prior:
     Parameters
     ----------
     klass
-        ``b``, ``sd`` or ``cor``.
+        ``b``, ``sd``, ``cor`` or ``lapse``.
     group, coef
         Grouping factor and column, where they apply.
     distribution
         In use.
     source
         ``default``, or the user's text.
+    high
+        End of the parameter's range, beyond which its distribution is cut; an sd and a lapse rate begin at zero.
     """
 
     klass: str
@@ -92,13 +99,16 @@ class Prior:
     coef: str | None
     distribution: Distribution
     source: str
+    high: float = np.inf
 
     @property
     def name(self) -> str:
         """The parameter as tables name it."""
         if self.klass == "b":
             return f"b_{self.coef}"
-        return f"sd_{self.group}__{self.coef}" if self.klass == "sd" else f"cor_{self.group}"
+        if self.klass == "sd":
+            return f"sd_{self.group}__{self.coef}"
+        return f"cor_{self.group}" if self.klass == "cor" else self.klass
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -107,7 +117,12 @@ class Prior:
             return (self.name,) if self.coef == "Intercept" else ("b", self.name)
         if self.klass == "sd":
             return ("sd", f"sd_{self.group}", self.name)
-        return ("cor", self.name)
+        return ("cor", self.name) if self.klass == "cor" else (self.name,)
+
+    def draw(self, rng: np.random.Generator, size: int) -> Array:
+        """Draw values of the parameter; of ``cor`` there is no single one."""
+        low = 0.0 if self.klass in ("sd", "lapse") else -np.inf
+        return self.distribution.draw(rng, size, low=low, high=self.high)
 
     def row(self) -> dict[str, str | None]:
         """Return the prior as a row of the table of priors in use."""
@@ -157,7 +172,7 @@ def parse_prior(text: str) -> tuple[str, Distribution]:
     return ("b_Intercept" if target == "Intercept" else target), Distribution(name, args)
 
 
-def default_priors(design: Design) -> tuple[Prior, ...]:
+def default_priors(design: Design, family: Family | None = None) -> tuple[Prior, ...]:
     """Return the default prior of every parameter of a binary model, in the order of its tables."""
     priors = []
     for name, column in zip(design.names, design.X.T, strict=True):
@@ -171,10 +186,12 @@ def default_priors(design: Design) -> tuple[Prior, ...]:
         ]
     for group in dict.fromkeys(block.group for block in design.blocks if block.structure == "correlated"):
         priors.append(Prior("cor", group, None, Distribution("lkj", (2.0,)), "default"))
+    if family is not None and "lapse" in family.estimated:
+        priors.append(Prior("lapse", None, None, Distribution("beta", (1.0, 10.0)), "default", 1.0 - family.guess))
     return tuple(priors)
 
 
-def resolve_priors(design: Design, overrides: Sequence[str] = ()) -> tuple[Prior, ...]:
+def resolve_priors(design: Design, overrides: Sequence[str] = (), family: Family | None = None) -> tuple[Prior, ...]:
     """Put the user's priors over the defaults; the narrowest wins, and among equals the last.
 
     Parameters
@@ -183,14 +200,16 @@ def resolve_priors(design: Design, overrides: Sequence[str] = ()) -> tuple[Prior
         Whose parameters are meant.
     overrides
         Texts ``CLASS ~ DIST``, CLASS one of ``b`` (all but the intercept), ``b_Intercept`` (or ``Intercept``),
-        ``b_depth``, ``sd``, ``sd_participant``, ``sd_participant__Intercept``, ``cor``, ``cor_participant``.
+        ``b_depth``, ``sd``, ``sd_participant``, ``sd_participant__Intercept``, ``cor``, ``cor_participant``, ``lapse``.
+    family
+        Whose own parameters are to be estimated, if any.
 
     Raises
     ------
     PriorError
         If an override cannot be read, matches no parameter, or its distribution cannot serve the class.
     """
-    priors = default_priors(design)
+    priors = default_priors(design, family)
     parsed = [(*parse_prior(text), " ".join(text.split())) for text in overrides]
     known = list(dict.fromkeys(alias for prior in priors for alias in prior.aliases))
     for target, law, text in parsed:
@@ -206,6 +225,11 @@ def resolve_priors(design: Design, overrides: Sequence[str] = ()) -> tuple[Prior
             raise PriorError(f"{law.name} in '{text}' cannot serve {target}; allowed there are {fitting}.")
         if reached[0].klass == "sd" and not law.frozen().sf(0.0) > 1e-6:
             raise PriorError(f"the prior '{text}' has no weight above 0, where an sd lies.")
+        if law.name == "uniform" and not 0.0 <= law.args[0] < law.args[1] <= reached[0].high:
+            raise PriorError(
+                f"the prior '{text}' reaches outside 0 to {reached[0].high:g}, where the {target} rate lies; its low "
+                "end comes first."
+            )
     return tuple(_narrowest(prior, parsed) for prior in priors)
 
 
@@ -214,7 +238,7 @@ def _narrowest(prior: Prior, parsed: Iterable[tuple[str, Distribution, str]]) ->
     for target, law, text in parsed:
         if target in prior.aliases and prior.aliases.index(target) >= best:
             best = prior.aliases.index(target)
-            found = Prior(prior.klass, prior.group, prior.coef, law, text)
+            found = replace(prior, distribution=law, source=text)
     return found
 
 

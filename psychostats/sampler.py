@@ -3,10 +3,11 @@
 In: `Design`, `Family`, the priors in use, settings and a seed.  Out: `Sample`, arrays on the natural scale with the
 sampler's own statistics.  The only room that knows PyMC; it knows no file and no table.
 
-The compiled model depends on the model's structure alone (columns, blocks, kinds of prior); data, levels, prior
-constants, guess and lapse are handed in.  So one compilation serves every experiment of a study, and the plain
-logistic model beside the forced-choice one.  For that, levels are padded to a multiple of `LEVELS_PAD`; a padding level
-has no trials, so it integrates out and the posterior of everything else is exactly the same.
+The compiled model depends on the model's structure alone (columns, blocks, whether a lapse rate is estimated); data,
+levels, prior constants, guess and a fixed lapse rate are handed in.  So one compilation serves every experiment of a
+study, and the plain logistic model beside the forced-choice one.  For that, levels are padded to a multiple of
+`LEVELS_PAD`; a padding level has no trials, so it integrates out and the posterior of everything else is exactly the
+same.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -85,6 +86,8 @@ class Sample:
     stats
         Sampler statistics of shape ``(chains, draws)``: ``diverging``, ``maxdepth_reached``, ``n_steps``, ``depth``,
         ``energy``, ``lp``, ``step_size``.
+    family
+        For each parameter of the family that is estimated, ``(chains, draws)``.
     """
 
     b: Array
@@ -92,6 +95,7 @@ class Sample:
     cor: tuple[Array, ...]
     r: tuple[Array, ...]
     stats: dict[str, npt.NDArray[Any]]
+    family: dict[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class _Structure:
 
     link: LinkName
     columns: int
+    lapse: bool
     blocks: tuple[tuple[int, bool, int], ...]  # terms, correlated, levels with padding
 
 
@@ -139,6 +144,7 @@ def sample(
     structure = _Structure(
         link=family.link,
         columns=len(design.names),
+        lapse="lapse" in family.estimated,
         blocks=tuple(
             (len(k.terms), k.structure == "correlated", LEVELS_PAD * math.ceil(len(k.levels) / LEVELS_PAD))
             for k in design.blocks
@@ -161,6 +167,7 @@ def sample(
             for i, block in enumerate(design.blocks)
         ),
         r=tuple(values(f"r_{i}")[:, :, : len(block.levels), :] for i, block in enumerate(design.blocks)),
+        family={name: values(name) for name in family.estimated},
         stats={
             ours: np.asarray(stats[theirs].values)
             for ours, theirs in {
@@ -223,6 +230,10 @@ def _data(design: Design, family: Family, priors: Sequence[Prior]) -> dict[str, 
         "span": np.float64(family.span),
         "prior_b": np.array([_constants(of[f"b_{name}"]) for name in design.names]),
     }
+    if "lapse" in family.estimated:
+        law = of["lapse"]
+        low, high = law.args if law.name == "uniform" else (0.0, 1.0 - family.guess)
+        data["prior_lapse"] = np.array([low, high - low, *(law.args if law.name == "beta" else (1.0, 1.0))])
     for i, block in enumerate(design.blocks):
         laws = [of[f"sd_{block.group}__{term}"] for term in block.terms]
         data[f"Z_{i}"] = block.Z[row]
@@ -336,6 +347,16 @@ def _compile(structure: _Structure) -> Any:
             kept += [f"sd_{i}", f"r_{i}"]
             for j in range(q):
                 eta = eta + effects[j][index] * Z[:, j]
+        if structure.lapse:
+            prior_lapse = pm.Data("prior_lapse", np.ones(4))  # low end, width, and the powers of a beta density
+            lapse = prior_lapse[0] + prior_lapse[1] * pm.Uniform("unit_lapse", 0.0, 1.0)
+            pm.Potential(
+                "log_prior_lapse",
+                (prior_lapse[2] - 1.0) * pt.log(lapse) + (prior_lapse[3] - 1.0) * pt.log1p(-lapse),
+            )
+            floor, span = floor + pt.lt(sign, 0.0) * lapse, span - lapse
+            pm.Deterministic("lapse", lapse)
+            kept.append("lapse")
         answers = log_share(Family("afc", structure.link), sign * eta, floor, span, Symbols())
         pm.Potential("log_likelihood", (weight * answers).sum())
     with warnings.catch_warnings():

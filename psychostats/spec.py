@@ -40,7 +40,7 @@ class ModelSpec:
             "family": self.family.name,
             "link": self.family.link,
             "guess": self.family.guess,
-            "lapse": self.family.lapse,
+            "lapse": self.family.lapse_asked,
             "priors": list(self.priors),
         }
 

@@ -114,7 +114,7 @@ class ModelTable(_Table):
     family: str = "afc"
     link: str | None = None
     guess: float | None = None
-    lapse: float | None = None
+    lapse: float | Literal["estimate"] | None = None
     priors: tuple[str, ...] = ()
     draws: Annotated[int, Strict()] = 1000
     tune: Annotated[int, Strict()] = 1000

@@ -22,12 +22,12 @@ def prepare(frame: pd.DataFrame, formula: str, priors: Sequence[str] = (), **fam
     """Return what `sample` takes."""
     spec = specify(formula, priors=priors, **family)
     design = code(spec.formula, frame).design(frame)
-    return design, spec.family, resolve_priors(design, spec.priors)
+    return design, spec.family, resolve_priors(design, spec.priors, spec.family)
 
 
 def named(design: Design, drawn: Sample, *, random: bool = False) -> dict[str, Array]:
     """Return draws of shape (chains, draws) by name."""
-    out = {f"b_{name}": drawn.b[..., j] for j, name in enumerate(design.names)}
+    out = {f"b_{name}": drawn.b[..., j] for j, name in enumerate(design.names)} | drawn.family
     for i, block in enumerate(design.blocks):
         for j, term in enumerate(block.terms):
             out[f"sd_{block.group}__{term}"] = drawn.sd[i][..., j]

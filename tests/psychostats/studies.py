@@ -174,5 +174,14 @@ def known_fit(
     provenance = {"engine": "pymc", "engine_reason": "known", "data": {"dropped": dropped}}
     settings = Settings(draws // 2, 1, 2)
     return Fit(
-        spec, rows, coding, design, resolve_priors(design, spec.priors), table, settings, checks, provenance, timings={}
+        spec,
+        rows,
+        coding,
+        design,
+        resolve_priors(design, spec.priors, spec.family),
+        table,
+        settings,
+        checks,
+        provenance,
+        timings={},
     )

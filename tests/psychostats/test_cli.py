@@ -246,7 +246,7 @@ BAD = [
     (("fit", "trials.csv", *F, "--link", "cloglog"), "the link 'cloglog' is unknown; allowed are logit, probit"),
     (("fit", "trials.csv", *F, "--guess", "0.5"), "a guess rate is for the family afc; 'bernoulli' has none"),
     (("fit", "trials.csv", *F, "--family", "afc", "--guess", "1"), "the guess rate 1 is outside [0, 1)"),
-    (("fit", "trials.csv", *F, "--lapse", "estimate"), "a lapse rate cannot be estimated by this version"),
+    (("fit", "trials.csv", *F, "--lapse", "much"), "is no number; give one from 0 to below 1 - guess, or 'estimate'"),
     (("fit", "trials.csv", *F, "--lapse", "1"), "the lapse rate 1 is outside [0, 1)"),
     (("fit", "trials.csv", *F, "--engine", "stan"), "the engine 'stan' is unknown"),
     (("fit", "trials.csv", *F, "--engine", "nuts"), "is not part of this version; use --engine pymc"),

@@ -195,7 +195,7 @@ def refused(answer, code: int, words: str, out: Path) -> None:
         (("few.csv", "--quadrature", "1000", *LAPLACE), "1000 nodes of quadrature are asked for"),
         (("few.csv", "--quadrature", "5"), "add --engine laplace"),
         (("few.csv", "--reml"), "add --engine laplace"),
-        (("few.csv", "--lapse", "estimate", *LAPLACE), "lapse rate cannot be estimated"),
+        (("few.csv", "--lapse", "estimate", *LAPLACE), "maximum likelihood cannot estimate the lapse rate"),
         (("few.csv", "--family", "lognormal", *LAPLACE), "lognormal"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

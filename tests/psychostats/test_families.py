@@ -193,7 +193,7 @@ def test_words_become_families():
         ({"name": "afc", "lapse": 0.5}, r"lapse rate 0.5 is outside \[0, 0.5\)"),
         ({"lapse": -0.01}, "lapse rate -0.01 is outside"),
         ({"lapse": float("nan")}, "lapse rate nan is outside"),
-        ({"lapse": "estimate"}, "cannot be estimated by this version"),
+        ({"name": "gaussian", "lapse": "estimate"}, "gaussian has none"),
         ({"lapse": "little"}, "'little' is no number; give one"),
     ],
 )

@@ -7,6 +7,7 @@ from scipy import stats
 
 from psychostats.design import code
 from psychostats.errors import PriorError
+from psychostats.families import resolve_family
 from psychostats.formula import parse_formula
 from psychostats.priors import (
     Distribution,
@@ -185,16 +186,38 @@ def test_draws_follow_the_named_law(text, positive):
     _, distribution = parse_prior(f"sd ~ {text}")
     law = LAWS[text]
     below = law.cdf(0.0) if positive else 0.0
-    draws = distribution.draw(np.random.default_rng(3), 5000, positive=positive)
+    low = 0.0 if positive else -np.inf
+    draws = distribution.draw(np.random.default_rng(3), 5000, low=low)
     assert stats.kstest(draws, lambda x: (law.cdf(x) - below) / (1 - below)).pvalue > 1e-3
     assert not positive or draws.min() >= 0
-    np.testing.assert_array_equal(draws, distribution.draw(np.random.default_rng(3), 5000, positive=positive))
+    np.testing.assert_array_equal(draws, distribution.draw(np.random.default_rng(3), 5000, low=low))
 
 
 def test_a_half_distribution_far_below_zero_still_draws():
-    draws = Distribution("normal", (-12.0, 1.0)).draw(np.random.default_rng(1), 1000, positive=True)
+    draws = Distribution("normal", (-12.0, 1.0)).draw(np.random.default_rng(1), 1000, low=0.0)
     assert np.isfinite(draws).all()
     assert 0 <= draws.min() < draws.max() < 1
+
+
+def test_a_lapse_rate_has_a_prior_where_it_is_estimated():
+    family = resolve_family("afc", lapse="estimate")
+    assert table(resolve_priors(design("1"), [], family))["lapse"] == "beta(1, 10)"
+    assert table(resolve_priors(design("1"), ["lapse ~ uniform(0, 0.1)"], family))["lapse"] == "uniform(0, 0.1)"
+    for text, message in {
+        "lapse ~ uniform(0, 1.2)": "reaches outside 0 to 0.5, where the lapse rate lies",
+        "lapse ~ uniform(-0.1, 0.2)": "reaches outside 0 to 0.5",
+        "lapse ~ uniform(0.3, 0.2)": "its low end comes first",
+        "lapse ~ normal(0, 1)": "normal .* cannot serve lapse; allowed there are beta, uniform",
+        "lapse ~ beta(0, 1)": "the a 0 .* must be finite and above 0",
+        "b ~ beta(1, 1)": "beta .* cannot serve b",
+    }.items():
+        with pytest.raises(PriorError, match=message):
+            resolve_priors(design("1"), [text], family)
+    (prior,) = [prior for prior in default_priors(design("1"), family) if prior.klass == "lapse"]
+    law = stats.beta(1, 10)
+    draws = prior.draw(np.random.default_rng(2), 5000)
+    assert 0 < draws.min() < draws.max() < 0.5
+    assert stats.kstest(draws, lambda x: law.cdf(x) / law.cdf(0.5)).pvalue > 1e-3
 
 
 def test_the_scale_is_the_median_above_zero():

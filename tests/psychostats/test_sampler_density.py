@@ -32,7 +32,15 @@ def log_prior(prior: Prior, x: Array) -> Array:
         "cauchy": lambda: stats.cauchy.logpdf(x, a[0], a[1]),
         "exponential": lambda: stats.expon.logpdf(x, scale=1 / a[0]),
         "gamma": lambda: stats.gamma.logpdf(x, a[0], scale=1 / a[1]),
+        "beta": lambda: stats.beta.logpdf(x, a[0], a[1]),
+        "uniform": lambda: stats.uniform.logpdf(x, a[0], a[1] - a[0]),
     }[prior.distribution.name]()
+
+
+def prior_range(prior: Prior, family: Family) -> tuple[float, float]:
+    """Return where a lapse rate may lie."""
+    law = prior.distribution
+    return (law.args[0], law.args[1]) if law.name == "uniform" else (0.0, 1.0 - family.guess)
 
 
 def log_density(design: Design, family: Family, priors: Sequence[Prior], drawn: Sample) -> Array:
@@ -67,8 +75,16 @@ def log_density(design: Design, family: Family, priors: Sequence[Prior], drawn: 
         z = np.linalg.solve(L[:, :, np.newaxis], r[..., np.newaxis])[..., 0]
         total = total + stats.norm.logpdf(z).sum(axis=(2, 3))
         eta = eta + np.sum(r[:, :, block.index] * block.Z, axis=-1)
+    lapse: Any = family.lapse
+    if family.estimated:
+        # Sampled as the logit of its place in its range.
+        low, high = prior_range(of["lapse"], family)
+        lapse = drawn.family["lapse"]
+        place = (lapse - low) / (high - low)
+        total = total + log_prior(of["lapse"], lapse) + np.log(place) + np.log1p(-place)
+        lapse = lapse[..., np.newaxis]
     F = special.expit(eta) if family.link == "logit" else stats.norm.cdf(eta)
-    p = family.guess + (1 - family.guess - family.lapse) * F
+    p = family.guess + (1 - family.guess - lapse) * F
     return np.asarray(total + stats.binom.logpmf(design.successes, design.trials, p).sum(axis=-1))
 
 
@@ -95,8 +111,15 @@ def log_density(design: Design, family: Family, priors: Sequence[Prior], drawn: 
             ["cor ~ lkj(4)", "sd_g__x ~ exponential(5)"],
         ),
         ("cbind(right, wrong) ~ x + (1 | g)", (32, 32), {"family": "binomial", "link": "probit", "lapse": 0.02}, []),
+        ("correct ~ x + (1 | g)", (32, 32), {"family": "afc", "guess": 0.25, "lapse": "estimate"}, []),
+        (
+            "cbind(right, wrong) ~ x + (1 | g)",
+            (32, 32),
+            {"family": "binomial", "link": "probit", "lapse": "estimate"},
+            ["lapse ~ uniform(0.01, 0.2)"],
+        ),
     ],
-    ids=["afc", "crossed", "uncorrelated", "three_terms", "counts"],
+    ids=["afc", "crossed", "uncorrelated", "three_terms", "counts", "lapse", "lapse_uniform"],
 )
 def test_density_is_that_of_scipy_at_every_draw(
     formula: str, levels: tuple[int, int], family: dict[str, Any], priors: list[str]
@@ -183,6 +206,15 @@ def test_without_data_the_prior_comes_back_with_two_blocks() -> None:
     distances = {name: distance(draws[name], cdf) for name, cdf in expected.items()}
     distances |= {f"z {i}{j}": distance(whitened(drawn, i)[..., 0, j], stats.norm.cdf) for i in (0, 1) for j in (0, 1)}
     assert max(distances.values()) < 2.0, distances
+
+
+def test_without_data_the_prior_of_a_lapse_rate_comes_back() -> None:
+    X = np.ones((4, 1))
+    design = Design(("Intercept",), X, np.zeros(4), (), np.zeros(4), np.zeros(4))
+    family = resolve_family("afc", lapse="estimate")
+    drawn = sample(design, family, resolve_priors(design, ["lapse ~ beta(2, 3)"], family), Settings(draws=1500))
+    law = stats.beta(2, 3)
+    assert distance(drawn.family["lapse"], lambda x: law.cdf(x) / law.cdf(0.5)) < 2.0
 
 
 def test_without_data_the_prior_comes_back_with_three_correlated_terms() -> None:

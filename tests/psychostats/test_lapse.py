@@ -1,0 +1,97 @@
+"""A lapse rate that is estimated: known truth comes back, and every prediction knows it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import special
+
+from psychostats import comparisons, emmeans, fit, load_fit, predictions
+from psychostats.checks import draw_priors, predictive_accuracy
+from psychostats.errors import InputError
+
+TRUTH = {"Intercept": 0.5, "x": 6.0, "lapse": 0.08}
+
+
+def trials(people=12, each=120, seed=5):
+    """Give forced choices whose strongest signals are missed by lapses alone."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {
+            "participant": np.repeat([f"p{i:02d}" for i in range(people)], each),
+            "x": rng.uniform(-1, 1, people * each),
+        }
+    )
+    own = rng.normal(0, 0.4, people)
+    eta = TRUTH["Intercept"] + TRUTH["x"] * frame["x"] + np.repeat(own, each)
+    p = 0.5 + (0.5 - TRUTH["lapse"]) * special.expit(eta)
+    return frame.assign(correct=(rng.uniform(size=len(frame)) < p).astype(int))
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    made = fit(
+        "correct ~ x + (1 | participant)",
+        trials(),
+        family="afc",
+        lapse="estimate",
+        priors=["b_x ~ normal(0, 5)"],
+        out=tmp_path_factory.mktemp("lapse") / "fit",
+    )
+    assert made.converged
+    return made
+
+
+def test_the_truth_comes_back_and_a_fixed_rate_of_zero_would_miss_it(fitted):
+    terms = fitted.terms().set_index("term")
+    lapse = terms.loc["lapse"]
+    assert lapse["class"] == "family" and np.isfinite(lapse["rhat"])
+    for term, truth in (("lapse", TRUTH["lapse"]), ("b_x", TRUTH["x"]), ("b_Intercept", TRUTH["Intercept"])):
+        assert terms.loc[term, "conf_low"] < truth < terms.loc[term, "conf_high"]
+    assert lapse["sd"] < 0.03
+    none = fit("correct ~ x + (1 | participant)", trials(), family="afc", priors=["b_x ~ normal(0, 5)"])
+    assert none.terms().set_index("term").loc["b_x", "conf_high"] < TRUTH["x"]
+
+
+def test_what_was_written_is_read_again(fitted):
+    again = load_fit(fitted.path)
+    assert again.spec == fitted.spec and again.spec.family.estimated == ("lapse",)
+    pd.testing.assert_frame_equal(again.terms(), fitted.terms())
+    assert fitted.summary()["fit"]["lapse"] == "estimate"
+    assert [row for row in fitted.summary()["priors"] if row["class"] == "lapse"] == [
+        {"class": "lapse", "group": None, "coef": None, "prior": "beta(1, 10)", "source": "default"}
+    ]
+
+
+def test_every_prediction_uses_each_draws_own_rate(fitted):
+    draws = fitted.result.flat()
+    eta = draws["b_Intercept"] + 1.0 * draws["b_x"]
+    p = 0.5 + (0.5 - draws["lapse"]) * special.expit(eta)
+    found = [
+        predictions(fitted, pd.DataFrame({"x": [1.0]}))["estimate"],
+        emmeans(fitted, "x", at={"x": [1.0]}, scale="response").table()["prob"],
+    ]
+    np.testing.assert_allclose(np.concatenate(found), p.mean(), rtol=1e-12)
+    # Odds ratios are of p, and so are bounded by the lapses.
+    low = 0.5 + (0.5 - draws["lapse"]) * special.expit(draws["b_Intercept"])
+    ratio = comparisons(fitted, {"x": [0.0, 1.0]}, pd.DataFrame({"x": [0.3]}), comparison="lnor")["estimate"]
+    np.testing.assert_allclose(ratio, (special.logit(p) - special.logit(low)).mean(), rtol=1e-9)
+
+
+def test_replicated_answers_lapse_too(fitted):
+    top = pd.DataFrame({"top": np.where(fitted.data["x"] > 0.7, "top", "rest")})
+    table = predictive_accuracy(fitted, top).set_index("top")
+    assert table["inside"].all()
+    assert table.loc["top", "conf_high"] < 1 - 0.5 * TRUTH["lapse"]
+
+
+def test_prior_draws_have_a_rate(fitted):
+    drawn = draw_priors(np.random.default_rng(1), fitted.priors, fitted.design.names, fitted.design.blocks, 400)
+    assert drawn.family["lapse"].shape == (400,)
+    assert 0 < drawn.family["lapse"].min() < drawn.family["lapse"].max() < 0.5
+
+
+def test_maximum_likelihood_says_that_it_cannot():
+    with pytest.raises(InputError, match="maximum likelihood cannot estimate the lapse rate"):
+        fit("correct ~ x", trials(2, 20), family="afc", lapse="estimate", engine="laplace")
