@@ -83,7 +83,7 @@ def test_replicated_answers_lapse_too(fitted):
     top = pd.DataFrame({"top": np.where(fitted.data["x"] > 0.7, "top", "rest")})
     table = predictive_accuracy(fitted, top).set_index("top")
     assert table["inside"].all()
-    assert table.loc["top", "conf_high"] < 1 - 0.5 * TRUTH["lapse"]
+    assert table.loc["top", "estimate"] < 1 - 0.5 * TRUTH["lapse"]
 
 
 def test_prior_draws_have_a_rate(fitted):
