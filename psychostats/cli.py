@@ -309,12 +309,18 @@ def effects(
 @app.command()
 def compare(
     directories: Annotated[
-        list[Path], typer.Argument(metavar="DIR DIR ...", help="Fits by --engine laplace.", show_default=False)
+        list[Path], typer.Argument(metavar="DIR DIR ...", help="Fits, all by one engine.", show_default=False)
     ],
+    unit: Annotated[
+        str, typer.Option("--unit", help="For draws, what is left out: trial, or a group, as participant.")
+    ] = "trial",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare fits of the same trials: AIC, BIC, likelihood-ratio tests."""
+    """Compare fits of the same trials.
+
+    Draws by how well they predict what is left out (PSIS-LOO), maxima by AIC, BIC and likelihood-ratio tests.
+    """
     from psychostats.compare import compare as compare_fits
     from psychostats.console import describe_comparison
     from psychostats.fit import load_fit, plain
@@ -324,14 +330,16 @@ def compare(
     # By the folder's own name where that tells them apart.
     short = len({path.name for path in directories}) == len(directories)
     fits = {path.name if short and path.name else str(path): load_fit(path) for path in directories}
-    table = compare_fits(fits)
+    table = compare_fits(fits, unit=unit)
     for name, made in fits.items():
         for line in made.warnings:
-            say(f"{name}: {line}", quiet)
+            say(f"{name}: {line}" if made.converged else f"NOT CONVERGED: {name}: {line}", quiet and made.converged)
     if as_json:
-        print_json(plain(table.astype(object).where(table.notna(), None).to_dict(orient="records")))
+        rows = plain(table.astype(object).where(table.notna(), None).to_dict(orient="records"))
+        print_json({"rows": rows, "notes": table.attrs["notes"]} if table.attrs else rows)
     else:
         print_data(describe_comparison(table))
+    _exit(all(made.converged for made in fits.values()))
 
 
 @app.command()

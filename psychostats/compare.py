@@ -1,7 +1,8 @@
-"""Several maxima of the likelihood side by side: AIC, BIC and likelihood-ratio tests, as R's ``anova`` has them.
+"""Several fits of the same trials side by side.
 
-In: fits by name.  Out: one table, or a sentence that says why the fits cannot be compared.  Knows nothing of how a fit
-was made, nor of files.
+In: fits by name, all draws or all maxima of the likelihood.  Out: one table, or a sentence that says why the fits
+cannot be compared.  Draws: how well each predicts what was left out (`psychostats.loo`).  Maxima: AIC, BIC and
+likelihood-ratio tests, as R's ``anova`` has them.  Knows nothing of how a fit was made, nor of files.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 
 from psychostats.design import Block, Design
 from psychostats.errors import InputError
 from psychostats.fit import Fit
+from psychostats.loo import TRIAL, Loo, loo, standard_error, unit_labels, unknown_unit
 from psychostats.maximum import Method
+from psychostats.sentences import say_bad_k, say_prediction, say_question
 
 Array: TypeAlias = npt.NDArray[np.float64]
+Index: TypeAlias = npt.NDArray[np.int64]
 
 # A chi-squared that the optimisers' tolerances, 1e-10 of each log-likelihood, can make of none.
 _NOTHING = 1e-8
@@ -42,23 +46,44 @@ COMPARISON_COLUMNS = (
     "boundary",
     "p_boundary",
 )
+PREDICTION_COLUMNS = (
+    "model",
+    "formula",
+    "family",
+    "elpd",
+    "se",
+    "elpd_diff",
+    "se_diff",
+    "p_loo",
+    "bad_k",
+    "weight_stacking",
+    "unit",
+)
 
 
-def compare(fits: Mapping[str, Fit]) -> pd.DataFrame:
+def compare(fits: Mapping[str, Fit], *, unit: str = TRIAL) -> pd.DataFrame:
     """Compare fits of the same trials.
 
     Parameters
     ----------
     fits
-        Maxima of the likelihood (engine laplace) by name, two or more.
+        By name, two or more: maxima of the likelihood (engine laplace), or draws.
+    unit
+        For draws, what is left out in turn: ``trial``, or a grouping factor of the models, as ``participant``.
 
     Returns
     -------
     DataFrame
-        Columns `COMPARISON_COLUMNS`, the model with the fewest parameters first. ``delta_AIC`` is to the smallest AIC,
-        ``weight_AIC`` exp(-delta / 2) as a share of the sum (Akaike weights). A model that holds the one before as a
-        special case is tested ``against`` it: ``chisq`` is twice the difference in log-likelihood, ``p_value`` its
-        chi-squared tail with ``chisq_df`` degrees of freedom. Where the smaller model fixes an SD at zero, ``boundary``
+        For draws, columns `PREDICTION_COLUMNS`, the best model first. ``elpd`` is the log predictive density of all
+        units, each given the others; ``elpd_diff`` that minus the best model's, with its standard error over units,
+        ``p_loo`` the effective number of parameters, ``bad_k`` how many Pareto's k are above
+        `psychostats.loo.Loo.threshold`, ``weight_stacking`` the share of each model in the mixture that predicts best
+        (Yao et al. 2018). ``attrs["notes"]`` says in sentences what it shows.
+
+        For maxima, columns `COMPARISON_COLUMNS`, the model with the fewest parameters first. ``delta_AIC`` is to the
+        smallest AIC, ``weight_AIC`` exp(-delta / 2) as a share of the sum (Akaike weights). A model that holds the one
+        before as a special case is tested ``against`` it: ``chisq`` is twice the difference in log-likelihood,
+        ``p_value`` its chi-squared tail with ``chisq_df`` degrees of freedom. Where the smaller model fixes an SD at zero, ``boundary``
         names it: zero is the end of its range, so ``p_value`` is too large; ``p_boundary`` is the tail of the equal
         mixture of chi-squared laws with ``chisq_df - 1`` and ``chisq_df`` degrees, which holds where one term was added
         (Stram and Lee 1994), else NaN.
@@ -66,16 +91,27 @@ def compare(fits: Mapping[str, Fit]) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If there are fewer than two fits, or they do not compare: draws, other rows, trials beside counts, a measurement
-        beside answers, REML beside ML or with other fixed parts, Laplace's approximation beside quadrature.
+        If there are fewer than two fits, or they do not compare: draws beside a maximum, other rows, trials beside
+        counts, a measurement beside answers, REML beside ML or with other fixed parts, Laplace's approximation beside
+        quadrature; or if the unit is unknown.
     """
     if len(fits) < 2:
         raise InputError("a comparison needs two fits at least.")
-    _refuse_draws(fits)
+    drawn = _are_draws(fits)
     for (first, one), (name, other) in combinations(fits.items(), 2):
-        reason = _incomparable(one, other)
+        reason = _incomparable(one, other) or ("" if drawn else _taken_otherwise(one, other))
         if reason:
             raise InputError(f"{first} and {name} cannot be compared: {reason}.")
+    if drawn:
+        return _compare_predictions(fits, unit)
+    if unit != TRIAL:
+        raise InputError(
+            f"AIC leaves nothing out, so the unit {unit} is for fits that hold draws; fit again with --engine pymc."
+        )
+    return _compare_maxima(fits)
+
+
+def _compare_maxima(fits: Mapping[str, Fit]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for name, fit in sorted(fits.items(), key=lambda item: (item[1].likelihood["df"], -item[1].likelihood["logLik"])):
         rows.append({"model": name, "formula": fit.spec.formula.text, "family": fit.spec.family.describe()})
@@ -89,7 +125,117 @@ def compare(fits: Mapping[str, Fit]) -> pd.DataFrame:
     return table.reindex(columns=list(COMPARISON_COLUMNS))
 
 
-def _refuse_draws(fits: Mapping[str, Fit]) -> None:
+def _compare_predictions(fits: Mapping[str, Fit], unit: str) -> pd.DataFrame:
+    places = _matched(fits)
+    labels = _labels(fits, places, unit)
+    found = {name: loo(fit, unit, labels=None if labels is None else labels[name]) for name, fit in fits.items()}
+    pointwise = {name: _in_order(found[name], places[name]) for name in fits}
+    weights = stacking_weights(np.stack(list(pointwise.values()), axis=1))
+    best = max(found, key=lambda name: found[name].elpd)
+    rows = [
+        {
+            "model": name,
+            "formula": fit.spec.formula.text,
+            "family": fit.spec.family.describe(),
+            "elpd": found[name].elpd,
+            "se": found[name].se,
+            "elpd_diff": float((pointwise[name] - pointwise[best]).sum()) if name != best else 0.0,
+            "se_diff": standard_error(pointwise[name] - pointwise[best]) if name != best else 0.0,
+            "p_loo": found[name].p_loo,
+            "bad_k": int(found[name].bad.sum()),
+            "weight_stacking": float(weight),
+            "unit": unit,
+        }
+        for (name, fit), weight in zip(fits.items(), weights, strict=True)
+    ]
+    rows.sort(key=lambda row: (row["model"] != best, -row["elpd_diff"]))
+    table = pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
+    groups = dict.fromkeys(block.group for fit in fits.values() for block in fit.design.blocks)
+    table.attrs["notes"] = [
+        say_question(unit, list(groups), laplace=any(one.laplace for one in found.values())),
+        *say_prediction(rows),
+        *say_bad_k(rows, {name: (one.threshold, len(one.k)) for name, one in found.items()}),
+    ]
+    return table
+
+
+def stacking_weights(pointwise: Array) -> Array:
+    """Return the weights of the mixture of models that predicts the left-out units best.
+
+    Parameters
+    ----------
+    pointwise
+        Log predictive density of each unit by each model, shape ``(units, models)``.
+
+    Returns
+    -------
+    ndarray
+        Weights from 0 that sum to 1, with the largest sum of log(sum over models of weight density). That is concave,
+        so there is one optimum. Source: Yao, Vehtari, Simpson and Gelman (2018).
+    """
+    density = np.exp(pointwise - pointwise.max(axis=1, keepdims=True))
+    models = density.shape[1]
+
+    def loss(weight: Array) -> tuple[float, Array]:
+        mixed = np.maximum(density @ weight, np.finfo(float).tiny)
+        return -float(np.log(mixed).mean()), -(density / mixed[:, np.newaxis]).mean(axis=0)
+
+    answer = optimize.minimize(
+        loss,
+        np.full(models, 1.0 / models),
+        jac=True,
+        method="SLSQP",
+        bounds=[(0.0, 1.0)] * models,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1.0, "jac": lambda w: np.ones(models)},
+        options={"ftol": 1e-12, "maxiter": 1000},
+    )
+    weight = np.clip(answer.x, 0.0, 1.0)
+    return np.asarray(weight / weight.sum())
+
+
+def _matched(fits: Mapping[str, Fit]) -> dict[str, Index]:
+    """Return for each fit which of its rows is each row of the fit that knows most columns.
+
+    Rows that a fit cannot tell apart it predicts alike, so that any match of them will do.
+    """
+    most = max(fits, key=lambda name: len(fits[name].data.columns))
+    places = {}
+    for name, fit in fits.items():
+        shared = [column for column in fit.data.columns if column in fits[most].data.columns]
+        one, other = fit.data[shared], fits[most].data[shared]
+        places[name] = np.arange(len(one))
+        if _in_one_order(one, other):
+            continue
+        if len(shared) < len(fit.data.columns):
+            raise InputError(
+                f"{name} and {most} cannot be compared: their rows are in another order, and the columns they share "
+                f"({', '.join(shared)}) do not tell which is which; fit both to the same file."
+            )
+        places[name][_sorted(other)] = _sorted(one)
+    return places
+
+
+def _labels(fits: Mapping[str, Fit], places: Mapping[str, Index], unit: str) -> dict[str, Any] | None:
+    """Return the level of the unit in each row of every fit, as the first model that groups by it has it."""
+    if unit == TRIAL:
+        return None
+    groups = [block.group for fit in fits.values() for block in fit.design.blocks]
+    if unit not in groups:
+        raise unknown_unit(unit, groups)
+    knows = next(name for name, fit in fits.items() if unit in [block.group for block in fit.design.blocks])
+    levels = unit_labels(fits[knows], unit)[places[knows]]
+    return {name: levels[np.argsort(place)] for name, place in places.items()}
+
+
+def _in_order(found: Loo, place: Index) -> Array:
+    """Return pointwise values in the order in which all fits' units agree; levels are sorted by name already."""
+    if found.unit != TRIAL:
+        return found.elpd_i
+    return found.elpd_i[np.argsort(np.argsort(place)[found.rows], kind="stable")]
+
+
+def _are_draws(fits: Mapping[str, Fit]) -> bool:
+    """Whether the fits are draws, not maxima; refuse both beside one another."""
     drawn = [name for name, fit in fits.items() if not fit.is_maximum]
     if drawn and len(drawn) < len(fits):
         maximum = next(name for name in fits if name not in drawn)
@@ -97,15 +243,11 @@ def _refuse_draws(fits: Mapping[str, Fit]) -> None:
             f"{drawn[0]} holds draws from a posterior and {maximum} a maximum of the likelihood: LOO of the one and "
             "AIC of the other are on different scales; fit both with the same engine."
         )
-    if drawn:
-        raise InputError(
-            "fits that hold draws cannot be compared in this version (LOO); fit the models with --engine laplace to "
-            "compare their AIC."
-        )
+    return bool(drawn)
 
 
 def _incomparable(one: Fit, other: Fit) -> str:
-    """Return why two maxima cannot be compared; empty where they can."""
+    """Return why two fits are not of the same trials; empty where they are."""
     a, b = one.spec.formula.response, other.spec.formula.response
     if a.counts != b.counts:
         return "one models single trials and the other counts, whose likelihoods differ by a constant"
@@ -114,10 +256,15 @@ def _incomparable(one: Fit, other: Fit) -> str:
     if one.spec.family.binary != other.spec.family.binary:
         return "one models answers and the other measurements"
     if len(one.data) != len(other.data):
-        return f"they were fitted to {len(one.data):,} and {len(other.data):,} rows; AIC is for the same trials"
+        return f"they were fitted to {len(one.data):,} and {len(other.data):,} rows; a comparison is of the same trials"
     shared = [name for name in one.data.columns if name in other.data.columns]
     if not _same_rows(one.data[shared], other.data[shared]):
         return f"they were fitted to other trials (their columns {', '.join(shared)} differ)"
+    return ""
+
+
+def _taken_otherwise(one: Fit, other: Fit) -> str:
+    """Return why the likelihoods of two maxima cannot be compared; empty where they can."""
     how, what = one.settings, other.settings
     assert isinstance(how, Method) and isinstance(what, Method)
     if how.reml != what.reml:
@@ -137,9 +284,14 @@ def _same_rows(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     """Whether two tables hold the same rows, in any order."""
     if _in_one_order(one, other):
         return True
-    names = list(one.columns)
-    a, b = (table.astype(str).sort_values(names, ignore_index=True) for table in (one, other))
+    a, b = (table.astype(str).iloc[_sorted(table)].reset_index(drop=True) for table in (one, other))
     return a.equals(b)
+
+
+def _sorted(table: pd.DataFrame) -> Index:
+    """Return the rows' places in the order of all columns as text."""
+    text = table.astype(str).reset_index(drop=True)
+    return text.sort_values(list(text.columns), kind="stable").index.to_numpy()
 
 
 def _in_one_order(one: pd.DataFrame, other: pd.DataFrame) -> bool:

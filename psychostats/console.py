@@ -147,6 +147,8 @@ def describe_effects(fit: Fit, table: pd.DataFrame, named: Collection[str]) -> s
 
 def describe_comparison(table: pd.DataFrame) -> str:
     """Return a comparison of fits as text."""
+    if "elpd" in table:
+        return _predictions(table)
     same = table["family"].nunique() == 1
     shown = table.drop(columns=["formula", "boundary", *(["family"] if same else [])])
     for name in ("chisq_df", "df"):
@@ -175,6 +177,22 @@ def describe_comparison(table: pd.DataFrame) -> str:
             f"range, so p_value is too large; {corrected}"
         )
     return "\n".join(notes)
+
+
+def _predictions(table: pd.DataFrame) -> str:
+    """Return a comparison of draws as text."""
+    same = table["family"].nunique() == 1
+    width = max(map(len, table["model"]))
+    return "\n".join(
+        [
+            *(f"{row['model'].ljust(width)}  {row['formula']}" for row in table.to_dict(orient="records")),
+            "",
+            _table(table.drop(columns=["formula", "unit", *(["family"] if same else [])])),
+            "",
+            *table.attrs["notes"],
+            "elpd_diff: to the best model; p_loo: effective parameters; weight_stacking: share in the best mixture.",
+        ]
+    )
 
 
 def describe_opinions(fit: Fit, table: pd.DataFrame) -> str:

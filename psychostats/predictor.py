@@ -98,11 +98,15 @@ def row_blocks(design: Design, parameters: Parameters, at_once: int = 2_000_000)
     step = max(1, at_once // max(1, len(parameters.b)))
     for start in range(0, rows, step):
         part = slice(start, min(start + step, rows))
-        blocks = tuple(Block(k.group, k.terms, k.correlated, k.levels, k.Z[part], k.index[part]) for k in design.blocks)
-        piece = Design(
-            design.names, design.X[part], design.offset[part], blocks, design.successes[part], design.trials[part]
-        )
-        yield part, linear_predictor(piece, parameters)
+        yield part, linear_predictor(take_rows(design, part), parameters)
+
+
+def take_rows(design: Design, rows: slice | npt.NDArray[np.int64]) -> Design:
+    """Return some rows of a design."""
+    blocks = tuple(Block(k.group, k.terms, k.correlated, k.levels, k.Z[rows], k.index[rows]) for k in design.blocks)
+    return Design(
+        design.names, design.X[rows], design.offset[rows], blocks, design.successes[rows], design.trials[rows]
+    )
 
 
 def random_variance(blocks: Sequence[Block], covariance: Sequence[Array]) -> Array:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from psychostats.document import Inline, Strong, format_value, prose
+from psychostats.predictor import plural
 
 Row: TypeAlias = Mapping[Any, Any]
 Verdict: TypeAlias = Literal["higher", "lower", "equal", "open"]
@@ -179,6 +180,72 @@ def say_overall(rows: Sequence[Row], what: str, *, negligible: bool = True, of: 
         return f"In all {len(rows)} {of}, {what} is {sides[next(iter(counts))]}, {by}."
     places = " and ".join(f"{sides[key]} in {count}" for key, count in counts.items())
     return f"Of {len(rows)} {of}, {what} is {places}, {by}."
+
+
+# A difference of less than four, or than twice its standard error, is no reason to prefer a model (Sivula, Magnusson,
+# Matamoros and Vehtari 2020).
+_SMALL_ELPD, _SMALL_SE = 4.0, 2.0
+
+
+def say_question(unit: str, groups: Sequence[str], *, laplace: bool = False) -> str:
+    """Say which question a comparison by leave-one-out answers.
+
+    Parameters
+    ----------
+    unit
+        What was left out: ``trial``, or one of the groups.
+    groups
+        Grouping factors of the models.
+    laplace
+        Whether the unit's effects were integrated by Laplace's approximation.
+    """
+    if unit == "trial":
+        these = f" from these {' and '.join(map(plural, groups))}" if groups else ""
+        return f"elpd: how well a model predicts another trial{these}, the log density of each trial given the others."
+    how = ", by Laplace's approximation" if laplace else ""
+    return (
+        f"elpd: how well a model predicts another {unit}, the log density of all trials of each {unit} given the "
+        f"others, with the {unit}'s own effects integrated out{how}."
+    )
+
+
+def say_prediction(rows: Sequence[Row]) -> list[str]:
+    """Say of every model how it predicts beside the best, which is the first of the rows."""
+    best, said = rows[0]["model"], []
+    for row in rows[1:]:
+        by, error = number(-row["elpd_diff"], 1), number(row["se_diff"], 1)
+        size = abs(row["elpd_diff"])
+        if size < _SMALL_ELPD or size < _SMALL_SE * row["se_diff"]:
+            said.append(
+                f"{best} and {row['model']} predict about equally well (a difference of {by}, standard error {error}): "
+                "the data do not tell them apart."
+            )
+        else:
+            said.append(f"{best} predicts better than {row['model']}: by {by}, standard error {error}.")
+    return said
+
+
+def say_bad_k(rows: Sequence[Row], limits: Mapping[str, tuple[float, int]]) -> list[str]:
+    """Say of which models Pareto's k is too large somewhere, and what that means.
+
+    Parameters
+    ----------
+    rows
+        Of the comparison.
+    limits
+        By model, the k above which it is too large, and how many units there are.
+    """
+    said = []
+    for row in rows:
+        limit, units = limits[row["model"]]
+        if row["bad_k"]:
+            said.append(
+                f"{row['model']}: Pareto's k is above {number(limit)} for {row['bad_k']:,} of {units:,} "
+                f"{plural(row['unit'])}; the fit depends so much on each of these that elpd may be wrong, mostly too "
+                "high. Fit again without them, one at a time, to be sure."
+            )
+    least = min(limit for limit, _ in limits.values())
+    return said or [f"No Pareto's k is above {number(least)}: elpd can be trusted."]
 
 
 def _opening(experiment: str, words: str) -> str:

@@ -1,0 +1,153 @@
+"""The probability of some trials with their own effects integrated over, for every draw of the other parameters.
+
+In: the answers of one unit (a participant, say), what is known of their linear predictor in each draw, and the normal
+law of the unit's own effects in that draw.  Out: the log of the integral, one number a draw.  Knows no fit and no file.
+
+For each draw, log of the integral over v ~ N(0, I) of the product over trials of p(answer | known + Z root v), taken
+with Gauss-Hermite nodes around the mode of the integrand, scaled by its curvature there (Pinheiro and Bates 1995), all
+draws at once.  With more than three effects the nodes would be too many: Laplace's approximation instead, which is the
+same with one node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from psychostats.families import Family, log_share
+
+Array: TypeAlias = npt.NDArray[np.float64]
+
+#: Nodes for each effect of a unit that has one, two or three; Laplace's approximation (one node) for more.
+NODES = (15, 7, 4)
+
+# The nodes need the mode to a fraction of its SD alone; Laplace's approximation errs by the square of what is left.
+_NEAR = 1e-2
+_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers of which those of a row and kind are one: so many times right, or so many times wrong.
+
+    Parameters
+    ----------
+    row
+        Row of the design, shape ``(answers,)``.
+    right
+        Whether they are right.
+    count
+        How many trials they stand for.
+    """
+
+    row: npt.NDArray[np.int64]
+    right: npt.NDArray[np.bool_]
+    count: Array
+
+    def log_density(self, family: Family, eta: Array) -> Array:
+        """Return the log-probability of one such answer; `eta` has the answers last, as the result."""
+        sign = np.where(self.right, 1.0, -1.0)
+        floor = np.where(self.right, family.guess, family.lapse)
+        return np.asarray(log_share(family, sign * eta, floor, family.span))
+
+    def take(self, places: npt.NDArray[np.int64]) -> Answers:
+        """Return some of them."""
+        return Answers(self.row[places], self.right[places], self.count[places])
+
+
+def log_integral(
+    family: Family, answers: Answers, known: Array, Z: Array, root: Array, *, nodes: int | None = None
+) -> Array:
+    """Integrate the effects of one unit out of the probability of its answers.
+
+    Parameters
+    ----------
+    family
+        Response family, a binary one.
+    answers
+        Of the unit.
+    known
+        Linear predictor without the unit's own effects, shape ``(draws, answers)``.
+    Z
+        What each effect adds to it, shape ``(answers, effects)``.
+    root
+        Symmetric root of the effects' covariance, Sigma = root root, shape ``(draws, effects, effects)``: it changes
+        little where Sigma does, so that one draw's mode is near the next one's.
+    nodes
+        For each effect; `NODES` by default.
+
+    Returns
+    -------
+    ndarray
+        Log of the integral, shape ``(draws,)``.
+    """
+    effects = Z.shape[1]
+    if not effects:
+        return answers.log_density(family, known) @ answers.count
+    nodes = nodes or (NODES[effects - 1] if effects <= len(NODES) else 1)
+    v, factor = _mode(family, answers, known, Z, root)
+    x, weight = np.polynomial.hermite_e.hermegauss(nodes)
+    log_weight = np.log(weight) - 0.5 * np.log(2.0 * np.pi) + 0.5 * x**2
+    logs = []
+    for place in product(range(nodes), repeat=effects):
+        at = v + _times(factor, np.broadcast_to(x[list(place)], v.shape))
+        height = answers.log_density(family, known + _times(root, at) @ Z.T) @ answers.count
+        logs.append(height - 0.5 * (at**2).sum(axis=1) + log_weight[list(place)].sum())
+    log_size = np.log(np.abs(np.linalg.det(factor)))
+    return np.asarray(special.logsumexp(logs, axis=0) + log_size)
+
+
+def _mode(family: Family, answers: Answers, known: Array, Z: Array, root: Array) -> tuple[Array, Array]:
+    """Return the mode of each draw's integrand, and a root of its inverse curvature there."""
+    draws, effects = len(known), Z.shape[1]
+    successes = answers.count * answers.right
+    identity = np.eye(effects)
+    squares = (Z[:, :, np.newaxis] * Z[:, np.newaxis, :]).reshape(len(Z), -1)
+
+    def curvature(information: Array) -> Array:
+        inner = (information @ squares).reshape(draws, effects, effects)
+        return np.asarray(identity + np.swapaxes(root, 1, 2) @ inner @ root)
+
+    # The draws' modes lie close together: from that of the mean draw, two or three steps are enough.
+    v = np.zeros((draws, effects))
+    if draws > 1:
+        v += _mode(family, answers, known.mean(axis=0, keepdims=True), Z, root.mean(axis=0, keepdims=True))[0]
+
+    def height(at: Array) -> Array:
+        eta = known + _times(root, at) @ Z.T
+        return np.asarray(answers.log_density(family, eta) @ answers.count - 0.5 * (at**2).sum(axis=1))
+
+    now = height(v)
+    for _ in range(_STEPS):
+        slopes = family.derivatives(successes, answers.count, known + _times(root, v) @ Z.T)
+        slope = _times(np.swapaxes(root, 1, 2), slopes.score @ Z) - v
+        # Expected information is never negative, so that every step climbs if it is short enough.
+        step = np.linalg.solve(curvature(slopes.expected), slope[:, :, np.newaxis])[:, :, 0]
+        if np.abs(step).max() < _NEAR and (slope * step).sum(axis=1).max() < _NEAR**2:
+            break
+        share = np.ones(draws)
+        for _ in range(_STEPS):
+            then = height(v + share[:, np.newaxis] * step)
+            falls = then < now - 1e-9
+            if not falls.any():
+                break
+            share[falls] *= 0.5
+        v = v + share[:, np.newaxis] * step
+        now = then
+    seen = curvature(slopes.information)
+    # With a guess rate the observed curvature can be flat or negative in some direction.
+    values, vectors = np.linalg.eigh(seen)
+    flat = values[:, 0] < 0.1
+    if flat.any():
+        values[flat], vectors[flat] = np.linalg.eigh(curvature(slopes.expected)[flat])
+    return v, vectors / np.sqrt(values)[:, np.newaxis, :]
+
+
+def _times(matrices: Array, vectors: Array) -> Array:
+    """Multiply a matrix and a vector for each draw."""
+    return np.asarray(np.einsum("sij,sj->si", matrices, vectors))

@@ -1,0 +1,285 @@
+"""How well a model predicts what it has not seen: leave-one-out, by trial, or by participant or any other group.
+
+In: a `Fit` that holds draws, and what is left out.  Out: `Loo`, the log predictive density of every unit given all the
+others, without fitting again.  Knows no other fit and no sampler; the smoothing itself is in `psychostats.draws`.
+
+A unit is one trial, also where rows are counts; or all trials of one level of a group. The latter asks about *another*
+participant, whose effects no trial has shown: so they are integrated over their normal law in every draw
+(`psychostats.integral`), and with them the effects of every level that occurs in this unit alone. Effects that other
+units share (pairs, say) are as drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from psychostats.design import Block, Design
+from psychostats.draws import importance
+from psychostats.errors import InputError, nearest
+from psychostats.fit import Fit
+from psychostats.integral import NODES, Answers, log_integral
+from psychostats.predictor import Parameters, fixed_predictor, group_predictor, row_blocks, take_rows
+
+Array: TypeAlias = npt.NDArray[np.float64]
+Index: TypeAlias = npt.NDArray[np.int64]
+
+#: The unit that is one answer; any other is the name of a grouping factor.
+TRIAL = "trial"
+#: Draws, about evenly spaced, for which a unit's effects are integrated. (By trial all draws are used.)
+INTEGRATED_DRAWS = 1000
+# Numbers that are in the memory at once, draws times answers or draws times squared effects.
+_AT_ONCE = 2_000_000
+
+
+@dataclass(frozen=True)
+class Loo:
+    """The predictive density of every unit given all the others.
+
+    Parameters
+    ----------
+    unit
+        ``trial``, or the grouping factor whose levels were left out.
+    labels
+        Names of the levels, sorted; none for trials.
+    rows
+        For trials, the row of the data that each is of; in a row of counts the right answers go first.
+    elpd_i
+        Log predictive density of each unit given the others.
+    p_i
+        How much higher it is given all, itself included: effective parameters.
+    k
+        Pareto's k of each unit.
+    draws
+        Draws that were used.
+    laplace
+        Whether an integral was taken by Laplace's approximation.
+    """
+
+    unit: str
+    labels: tuple[str, ...]
+    rows: Index
+    elpd_i: Array
+    p_i: Array
+    k: Array
+    draws: int
+    laplace: bool = False
+
+    @property
+    def elpd(self) -> float:
+        """Expected log predictive density of as many new units, the sum."""
+        return float(self.elpd_i.sum())
+
+    @property
+    def se(self) -> float:
+        """Its standard error over units; NaN for one unit."""
+        return standard_error(self.elpd_i)
+
+    @property
+    def p_loo(self) -> float:
+        """Effective number of parameters."""
+        return float(self.p_i.sum())
+
+    @property
+    def threshold(self) -> float:
+        """Pareto's k above which a unit's value may be wrong: min(1 - 1 / log10(draws), 0.7)."""
+        return float(min(1.0 - 1.0 / np.log10(max(self.draws, 2)), 0.7))
+
+    @property
+    def bad(self) -> npt.NDArray[np.bool_]:
+        """Which units have a k above the threshold, or none."""
+        return ~(self.k <= self.threshold)
+
+
+def standard_error(pointwise: Array) -> float:
+    """Return sqrt(n var), the standard error of the sum of independent values."""
+    n = len(pointwise)
+    return float(np.sqrt(n * pointwise.var(ddof=1))) if n > 1 else float("nan")
+
+
+def loo(fit: Fit, unit: str = TRIAL, *, labels: Sequence[str] | None = None, at_once: int = _AT_ONCE) -> Loo:
+    """Leave out every unit in turn, by Pareto-smoothed importance sampling (PSIS).
+
+    Parameters
+    ----------
+    fit
+        A fit that holds draws.
+    unit
+        ``trial``, or a grouping factor of the model.
+    labels
+        For a grouping factor, its level in each row of the fit; needed where the model has no effect of it, and then a
+        unit's trials are simply taken together.
+    at_once
+        How many numbers may be in the memory at once; changes no result.
+
+    Returns
+    -------
+    Loo
+
+    Raises
+    ------
+    InputError
+        If the fit is a maximum of the likelihood, or the unit is unknown.
+    """
+    parameters, chains = _parameters(fit)
+    if unit == TRIAL:
+        answers, (rows, place) = distinct(fit.design)
+        values = [np.zeros(len(answers.row)) for _ in range(3)]
+        for part, eta in row_blocks(take_rows(fit.design, answers.row), parameters, at_once):
+            density = answers.take(np.arange(part.start, part.stop)).log_density(fit.spec.family, eta)
+            for value, found in zip(values, _left_out(density, chains), strict=True):
+                value[part] = found
+        elpd, p, k = (value[place] for value in values)
+        return Loo(unit, (), rows, elpd, p, k, len(parameters.b))
+    if labels is None:
+        labels = unit_labels(fit, unit)
+    names, code = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
+    if len(names) < 2:
+        raise InputError(f"all trials are of one {unit}; leaving one out needs two at least.")
+    parameters = _thin(parameters, chains, INTEGRATED_DRAWS)
+    columns, most = [], 0
+    for density, effects in _integrated(fit, parameters, code, len(names), at_once):
+        columns.append(density)
+        most = max(most, effects)
+    elpd, p, k = _left_out(np.stack(columns, axis=1), chains)
+    nothing = np.zeros(0, dtype=np.int64)
+    return Loo(unit, tuple(names), nothing, elpd, p, k, len(parameters.b), most > len(NODES))
+
+
+def unit_labels(fit: Fit, unit: str) -> Index:
+    """Return the level of a grouping factor in each row of a fit, as text.
+
+    Raises
+    ------
+    InputError
+        If the model has no effect of it.
+    """
+    for block in fit.design.blocks:
+        if block.group == unit:
+            return np.asarray(block.levels, dtype=str)[block.index]
+    raise unknown_unit(unit, [block.group for block in fit.design.blocks])
+
+
+def unknown_unit(unit: str, groups: Sequence[str]) -> InputError:
+    """Return the error of a unit that no model has."""
+    units = [TRIAL, *dict.fromkeys(groups)]
+    return InputError(
+        f"the unit '{unit}' is no group of the models{nearest(unit, units)}; what can be left out is a "
+        f"{' or a '.join(units)}."
+    )
+
+
+def distinct(design: Design) -> tuple[Answers, tuple[Index, Index]]:
+    """Find the answers that are not the same in every draw.
+
+    Parameters
+    ----------
+    design
+        Of rows that are trials or counts.
+
+    Returns
+    -------
+    tuple
+        The answers, each with how often it was given; and for each trial, in the order of the rows and the right ones
+        of a row first, its row and its answer's place.
+    """
+    row, right = np.repeat(np.arange(len(design.X)), 2), np.tile([True, False], len(design.X))
+    count = np.stack([design.successes, design.trials - design.successes], axis=1).ravel()
+    row, right, count = row[count > 0], right[count > 0], count[count > 0]
+    parts = [design.X, design.offset[:, np.newaxis]]
+    parts += [part for block in design.blocks for part in (block.Z, block.index[:, np.newaxis])]
+    table = np.column_stack([np.concatenate(parts, axis=1)[row], right])
+    _, first, place = np.unique(table, axis=0, return_index=True, return_inverse=True)
+    place = place.reshape(-1)
+    times = np.rint(count).astype(np.int64)
+    answers = Answers(row[first], right[first], np.bincount(place, count, len(first)))
+    return answers, (np.repeat(row, times), np.repeat(place, times))
+
+
+def _parameters(fit: Fit) -> tuple[Parameters, int]:
+    """Return all draws, chain after chain, and how many chains there are."""
+    chains = fit.draws_table.posterior.sizes["chain"]
+    return fit.parameters(), chains
+
+
+def _thin(parameters: Parameters, chains: int, most: int) -> Parameters:
+    """Keep every so-manieth draw of each chain."""
+    total = len(parameters.b)
+    each = total // chains
+    keep = np.arange(total).reshape(chains, each)[:, :: -(-total // most)].ravel()
+    covariance, r = (tuple(values[keep] for values in part) for part in (parameters.covariance, parameters.r))
+    return Parameters(parameters.b[keep], covariance, r)
+
+
+def _left_out(density: Array, chains: int) -> tuple[Array, Array, Array]:
+    """Return elpd, effective parameters and k of units from their log-density, shape ``(draws, units)``."""
+    draws, units = density.shape
+    weights, k = importance(density.reshape(chains, -1, units))
+    elpd = special.logsumexp(density + weights, axis=0)
+    return elpd, special.logsumexp(density, axis=0) - np.log(draws) - elpd, k
+
+
+def _integrated(fit: Fit, parameters: Parameters, code: Index, units: int, at_once: int) -> Iterator[tuple[Array, int]]:
+    """Yield each unit's log-density in every draw, its own effects integrated, and how many they are."""
+    design, family = fit.design, fit.spec.family
+    own = [_own_levels(block, code) for block in design.blocks]
+    roots = [_root(covariance) for covariance in parameters.covariance]
+    order = np.argsort(code, kind="stable")
+    for rows in np.split(order, np.searchsorted(code[order], np.arange(1, units))):
+        piece = take_rows(design, rows)
+        answers, _ = distinct(piece)
+        piece = take_rows(piece, answers.row)
+        Z, blocks = [np.zeros((len(answers.row), 0))], []
+        known = fixed_predictor(piece.X, piece.offset, parameters.b)
+        for block, alone, root, r in zip(piece.blocks, own, roots, parameters.r, strict=True):
+            mine = alone[block.index]
+            index = np.where(mine, -1, block.index)
+            known = known + group_predictor(
+                Block(block.group, block.terms, block.correlated, block.levels, block.Z, index), r
+            )
+            for level in np.unique(block.index[mine]):
+                Z.append(block.Z * (block.index == level)[:, np.newaxis])
+                blocks.append(root)
+        columns = np.concatenate(Z, axis=1)
+        effects = columns.shape[1]
+        step = max(1, at_once // max(1, effects**2, len(answers.row)))
+        parts = [slice(start, start + step) for start in range(0, len(parameters.b), step)]
+        yield (
+            np.concatenate(
+                [
+                    log_integral(family, answers, known[part], columns, _diagonal([b[part] for b in blocks], effects))
+                    for part in parts
+                ]
+            ),
+            effects,
+        )
+
+
+def _own_levels(block: Block, code: Index) -> npt.NDArray[np.bool_]:
+    """Return which levels of a block occur in one unit alone."""
+    low, high = np.full(len(block.levels), np.iinfo(np.int64).max), np.full(len(block.levels), -1)
+    np.minimum.at(low, block.index, code)
+    np.maximum.at(high, block.index, code)
+    return np.asarray(low == high)
+
+
+def _root(covariance: Array) -> Array:
+    """Return the symmetric root of each covariance matrix, also of one that is singular."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))[:, np.newaxis, :]) @ np.swapaxes(vectors, 1, 2))
+
+
+def _diagonal(blocks: Sequence[Array], effects: int) -> Array:
+    """Put matrices, a batch each, along a diagonal."""
+    if not blocks:
+        return np.zeros((0, 0, 0))
+    out, at = np.zeros((len(blocks[0]), effects, effects)), 0
+    for block in blocks:
+        out[:, at : at + block.shape[1], at : at + block.shape[1]] = block
+        at += block.shape[1]
+    return out
