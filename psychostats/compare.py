@@ -83,10 +83,10 @@ def compare(fits: Mapping[str, Fit], *, unit: str = TRIAL) -> pd.DataFrame:
         For maxima, columns `COMPARISON_COLUMNS`, the model with the fewest parameters first. ``delta_AIC`` is to the
         smallest AIC, ``weight_AIC`` exp(-delta / 2) as a share of the sum (Akaike weights). A model that holds the one
         before as a special case is tested ``against`` it: ``chisq`` is twice the difference in log-likelihood,
-        ``p_value`` its chi-squared tail with ``chisq_df`` degrees of freedom. Where the smaller model fixes an SD at zero, ``boundary``
-        names it: zero is the end of its range, so ``p_value`` is too large; ``p_boundary`` is the tail of the equal
-        mixture of chi-squared laws with ``chisq_df - 1`` and ``chisq_df`` degrees, which holds where one term was added
-        (Stram and Lee 1994), else NaN.
+        ``p_value`` its chi-squared tail with ``chisq_df`` degrees of freedom. Where the smaller model fixes an SD at
+        zero, ``boundary`` names it: zero is the end of its range, so ``p_value`` is too large; ``p_boundary`` is the
+        tail of the equal mixture of chi-squared laws with ``chisq_df - 1`` and ``chisq_df`` degrees, which holds where
+        one term was added (Stram and Lee 1994), else NaN.
 
     Raises
     ------

@@ -26,6 +26,20 @@ Array: TypeAlias = npt.NDArray[np.float64]
 #: Nodes for each effect of a unit that has one, two or three; Laplace's approximation (one node) for more.
 NODES = (15, 7, 4)
 
+
+class _Fast:
+    """The functions of a family, at a third of the time: this is where all of it goes."""
+
+    ndtr = staticmethod(special.ndtr)
+    log = staticmethod(np.log)
+    maximum = staticmethod(np.maximum)
+
+    @staticmethod
+    def expit(x: Array) -> Array:
+        with np.errstate(over="ignore"):  # 1 / infinity is the limit
+            return np.asarray(1.0 / (1.0 + np.exp(-x)))
+
+
 # The nodes need the mode to a fraction of its SD alone; Laplace's approximation errs by the square of what is left.
 _NEAR = 1e-2
 _STEPS = 50
@@ -53,7 +67,7 @@ class Answers:
         """Return the log-probability of one such answer; `eta` has the answers last, as the result."""
         sign = np.where(self.right, 1.0, -1.0)
         floor = np.where(self.right, family.guess, family.lapse)
-        return np.asarray(log_share(family, sign * eta, floor, family.span))
+        return np.asarray(log_share(family, sign * eta, floor, family.span, _Fast()))
 
     def take(self, places: npt.NDArray[np.int64]) -> Answers:
         """Return some of them."""

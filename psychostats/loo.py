@@ -115,7 +115,8 @@ def loo(fit: Fit, unit: str = TRIAL, *, labels: Sequence[str] | None = None, at_
         For a grouping factor, its level in each row of the fit; needed where the model has no effect of it, and then a
         unit's trials are simply taken together.
     at_once
-        How many numbers may be in the memory at once; changes no result.
+        How many numbers may be in the memory at once; changes no result (a group's by 1e-8 or so of it, since the
+        search for a mode stops with the last of the draws that are taken together).
 
     Returns
     -------
@@ -169,8 +170,7 @@ def unknown_unit(unit: str, groups: Sequence[str]) -> InputError:
     """Return the error of a unit that no model has."""
     units = [TRIAL, *dict.fromkeys(groups)]
     return InputError(
-        f"the unit '{unit}' is no group of the models{nearest(unit, units)}; what can be left out is a "
-        f"{' or a '.join(units)}."
+        f"the unit '{unit}' is no group of the models{nearest(unit, units)}; allowed are {', '.join(units)}."
     )
 
 
