@@ -90,8 +90,7 @@ def log_integral(
     Z
         What each effect adds to it, shape ``(answers, effects)``.
     root
-        Symmetric root of the effects' covariance, Sigma = root root, shape ``(draws, effects, effects)``: it changes
-        little where Sigma does, so that one draw's mode is near the next one's.
+        A root of the effects' covariance, Sigma = root root', shape ``(draws, effects, effects)``.
     nodes
         For each effect; `NODES` by default.
 
@@ -127,23 +126,23 @@ def _mode(family: Family, answers: Answers, known: Array, Z: Array, root: Array)
         inner = (information @ squares).reshape(draws, effects, effects)
         return np.asarray(identity + np.swapaxes(root, 1, 2) @ inner @ root)
 
-    # The draws' modes lie close together: from that of the mean draw, two or three steps are enough.
     v = np.zeros((draws, effects))
-    if draws > 1:
-        v += _mode(family, answers, known.mean(axis=0, keepdims=True), Z, root.mean(axis=0, keepdims=True))[0]
 
     def height(at: Array) -> Array:
         eta = known + _times(root, at) @ Z.T
         return np.asarray(answers.log_density(family, eta) @ answers.count - 0.5 * (at**2).sum(axis=1))
 
-    now = height(v)
+    now, moving = height(v), np.ones(draws, dtype=bool)
     for _ in range(_STEPS):
         slopes = family.derivatives(successes, answers.count, known + _times(root, v) @ Z.T)
         slope = _times(np.swapaxes(root, 1, 2), slopes.score @ Z) - v
         # Expected information is never negative, so that every step climbs if it is short enough.
         step = np.linalg.solve(curvature(slopes.expected), slope[:, :, np.newaxis])[:, :, 0]
-        if np.abs(step).max() < _NEAR and (slope * step).sum(axis=1).max() < _NEAR**2:
+        # Each draw stops by itself, so that its integral does not depend on what it is taken with.
+        moving &= np.abs(step).max(axis=1) >= _NEAR
+        if not moving.any():
             break
+        step *= moving[:, np.newaxis]
         share = np.ones(draws)
         for _ in range(_STEPS):
             then = height(v + share[:, np.newaxis] * step)

@@ -115,8 +115,7 @@ def loo(fit: Fit, unit: str = TRIAL, *, labels: Sequence[str] | None = None, at_
         For a grouping factor, its level in each row of the fit; needed where the model has no effect of it, and then a
         unit's trials are simply taken together.
     at_once
-        How many numbers may be in the memory at once; changes no result (a group's by 1e-8 or so of it, since the
-        search for a mode stops with the last of the draws that are taken together).
+        How many numbers may be in the memory at once; changes no result.
 
     Returns
     -------
