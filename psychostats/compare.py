@@ -132,7 +132,7 @@ def _compare_predictions(fits: Mapping[str, Fit], unit: str) -> pd.DataFrame:
     pointwise = {name: _in_order(found[name], places[name]) for name in fits}
     weights = stacking_weights(np.stack(list(pointwise.values()), axis=1))
     best = max(found, key=lambda name: found[name].elpd)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "model": name,
             "formula": fit.spec.formula.text,
@@ -180,13 +180,14 @@ def stacking_weights(pointwise: Array) -> Array:
         mixed = np.maximum(density @ weight, np.finfo(float).tiny)
         return -float(np.log(mixed).mean()), -(density / mixed[:, np.newaxis]).mean(axis=0)
 
+    one: Any = {"type": "eq", "fun": lambda w: w.sum() - 1.0, "jac": lambda w: np.ones(models)}
     answer = optimize.minimize(
         loss,
         np.full(models, 1.0 / models),
         jac=True,
         method="SLSQP",
         bounds=[(0.0, 1.0)] * models,
-        constraints={"type": "eq", "fun": lambda w: w.sum() - 1.0, "jac": lambda w: np.ones(models)},
+        constraints=one,
         options={"ftol": 1e-12, "maxiter": 1000},
     )
     weight = np.clip(answer.x, 0.0, 1.0)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -102,7 +102,7 @@ def standard_error(pointwise: Array) -> float:
     return float(np.sqrt(n * pointwise.var(ddof=1))) if n > 1 else float("nan")
 
 
-def loo(fit: Fit, unit: str = TRIAL, *, labels: Sequence[str] | None = None, at_once: int = _AT_ONCE) -> Loo:
+def loo(fit: Fit, unit: str = TRIAL, *, labels: npt.ArrayLike | None = None, at_once: int = _AT_ONCE) -> Loo:
     """Leave out every unit in turn, by Pareto-smoothed importance sampling (PSIS).
 
     Parameters
@@ -151,7 +151,7 @@ def loo(fit: Fit, unit: str = TRIAL, *, labels: Sequence[str] | None = None, at_
     return Loo(unit, tuple(names), nothing, elpd, p, k, len(parameters.b), most > len(NODES))
 
 
-def unit_labels(fit: Fit, unit: str) -> Index:
+def unit_labels(fit: Fit, unit: str) -> npt.NDArray[np.str_]:
     """Return the level of a grouping factor in each row of a fit, as text.
 
     Raises
@@ -190,13 +190,13 @@ def distinct(design: Design) -> tuple[Answers, tuple[Index, Index]]:
     row, right = np.repeat(np.arange(len(design.X)), 2), np.tile([True, False], len(design.X))
     count = np.stack([design.successes, design.trials - design.successes], axis=1).ravel()
     row, right, count = row[count > 0], right[count > 0], count[count > 0]
-    parts = [design.X, design.offset[:, np.newaxis]]
+    parts: list[npt.NDArray[Any]] = [design.X, design.offset[:, np.newaxis]]
     parts += [part for block in design.blocks for part in (block.Z, block.index[:, np.newaxis])]
     table = np.column_stack([np.concatenate(parts, axis=1)[row], right])
     _, first, place = np.unique(table, axis=0, return_index=True, return_inverse=True)
     place = place.reshape(-1)
     times = np.rint(count).astype(np.int64)
-    answers = Answers(row[first], right[first], np.bincount(place, count, len(first)))
+    answers = Answers(row[first], right[first], np.bincount(place, count, len(first)).astype(float))
     return answers, (np.repeat(row, times), np.repeat(place, times))
 
 
