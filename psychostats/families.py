@@ -174,7 +174,7 @@ class Family:
             expected=trials * a1 * b1,
         )
 
-    def _log_share_derivatives(self, eta: Array, floor: float) -> tuple[Array, Array, Array, Array]:
+    def _log_share_derivatives(self, eta: Array, floor: float | Array) -> tuple[Array, Array, Array, Array]:
         """Return log(floor + span F(eta)) and its first three derivatives."""
         F = self.inverse_link(eta)
         if self.link == "logit":
@@ -187,7 +187,7 @@ class Family:
             )  # Mills' ratio, with all its digits at -1e4 too
             k1 = -k * (eta + k)
             k2 = -k1 * (eta + k) - k * (1.0 + k1)
-        if not floor:
+        if not np.any(floor):
             log_share = -np.logaddexp(0.0, -eta) if self.link == "logit" else special.log_ndtr(eta)
             return log_share + np.log(self.span), k, k1, k2
         share = floor + self.span * F

@@ -129,9 +129,10 @@ def loo(fit: Fit, unit: str = TRIAL, *, labels: npt.ArrayLike | None = None, at_
     parameters, chains = _parameters(fit)
     if unit == TRIAL:
         answers, (rows, place) = distinct(fit.design)
+        family = fit.spec.family.at(parameters.family)
         values = [np.zeros(len(answers.row)) for _ in range(3)]
         for part, eta in row_blocks(take_rows(fit.design, answers.row), parameters, at_once):
-            density = answers.take(np.arange(part.start, part.stop)).log_density(fit.spec.family, eta)
+            density = answers.take(np.arange(part.start, part.stop)).log_density(family, eta)
             for value, found in zip(values, _left_out(density, chains), strict=True):
                 value[part] = found
         elpd, p, k = (value[place] for value in values)
@@ -211,8 +212,7 @@ def _thin(parameters: Parameters, chains: int, most: int) -> Parameters:
     total = len(parameters.b)
     each = total // chains
     keep = np.arange(total).reshape(chains, each)[:, :: -(-total // most)].ravel()
-    covariance, r = (tuple(values[keep] for values in part) for part in (parameters.covariance, parameters.r))
-    return Parameters(parameters.b[keep], covariance, r)
+    return parameters.take(keep)
 
 
 def _left_out(density: Array, chains: int) -> tuple[Array, Array, Array]:
@@ -225,7 +225,7 @@ def _left_out(density: Array, chains: int) -> tuple[Array, Array, Array]:
 
 def _integrated(fit: Fit, parameters: Parameters, code: Index, units: int, at_once: int) -> Iterator[tuple[Array, int]]:
     """Yield each unit's log-density in every draw, its own effects integrated, and how many they are."""
-    design, family = fit.design, fit.spec.family
+    design = fit.design
     own = [_own_levels(block, code) for block in design.blocks]
     roots = [_root(covariance) for covariance in parameters.covariance]
     order = np.argsort(code, kind="stable")
@@ -247,16 +247,13 @@ def _integrated(fit: Fit, parameters: Parameters, code: Index, units: int, at_on
         columns = np.concatenate(Z, axis=1)
         effects = columns.shape[1]
         step = max(1, at_once // max(1, effects**2, len(answers.row)))
-        parts = [slice(start, start + step) for start in range(0, len(parameters.b), step)]
-        yield (
-            np.concatenate(
-                [
-                    log_integral(family, answers, known[part], columns, _diagonal([b[part] for b in blocks], effects))
-                    for part in parts
-                ]
-            ),
-            effects,
-        )
+        found = []
+        for start in range(0, len(parameters.b), step):
+            part = slice(start, start + step)
+            family = fit.spec.family.at(parameters.take(part).family)
+            root = _diagonal([b[part] for b in blocks], effects)
+            found.append(log_integral(family, answers, known[part], columns, root))
+        yield np.concatenate(found), effects
 
 
 def _own_levels(block: Block, code: Index) -> npt.NDArray[np.bool_]:

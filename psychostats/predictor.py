@@ -51,6 +51,11 @@ class Parameters:
     r: tuple[Array, ...] = ()
     family: dict[str, Array] = field(default_factory=dict)
 
+    def take(self, draws: slice | npt.NDArray[np.int64]) -> Parameters:
+        """Return some of the draws."""
+        covariance, r = (tuple(values[draws] for values in part) for part in (self.covariance, self.r))
+        return Parameters(self.b[draws], covariance, r, {name: values[draws] for name, values in self.family.items()})
+
 
 def describe_target(target: Target, groups: Sequence[str]) -> str:
     """Say what a target is in a model with these groups, for tables and the report."""

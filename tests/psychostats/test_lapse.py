@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from scipy import special
 from psychostats import comparisons, emmeans, fit, load_fit, predictions
 from psychostats.checks import draw_priors, predictive_accuracy
 from psychostats.errors import InputError
+from psychostats.loo import loo
 
 TRUTH = {"Intercept": 0.5, "x": 6.0, "lapse": 0.08}
 
@@ -84,6 +87,25 @@ def test_replicated_answers_lapse_too(fitted):
     table = predictive_accuracy(fitted, top).set_index("top")
     assert table["inside"].all()
     assert table.loc["top", "estimate"] < 1 - 0.5 * TRUTH["lapse"]
+
+
+def test_leaving_out_uses_each_draws_own_rate(fitted):
+    """By trial against the weights of the densities themselves; by participant against one that the rate is told."""
+    found = loo(fitted)
+    draws = fitted.result.flat(random=True)
+    place = int(np.flatnonzero((fitted.data["correct"] == 0) & (fitted.data["x"] > 0.8))[0])
+    row = fitted.data.iloc[place]
+    own = draws[f"r_participant[{row['participant']},Intercept]"]
+    eta = draws["b_Intercept"] + own + row["x"] * draws["b_x"]
+    density = 1 - (0.5 + (0.5 - draws["lapse"]) * special.expit(eta))
+    # PSIS of a well-behaved trial is the plain harmonic mean but for the smoothed tail.
+    assert found.k[found.rows == place] < 0.5
+    harmonic = -np.log((1 / density).mean())
+    np.testing.assert_allclose(found.elpd_i[found.rows == place], harmonic, atol=0.01)
+    assert not loo(fitted, "participant").bad.any()
+    still = dataclasses.replace(fitted.spec.family, lapse=TRUTH["lapse"], estimated=())
+    told = dataclasses.replace(fitted, spec=dataclasses.replace(fitted.spec, family=still))
+    assert abs(loo(fitted, "participant").elpd - loo(told, "participant").elpd) < 2
 
 
 def test_prior_draws_have_a_rate(fitted):
