@@ -22,14 +22,13 @@ from featurecompute.removal import is_linear
 class Held:
     """A tensor that a call gave: its values, or only its form, to be given again for any number of images."""
 
-    def __init__(self, value: Tensor, rows: int, certain: bool, spoilt: bool) -> None:
-        self.value: Tensor | None = value
+    def __init__(self, value: Tensor, rows: int, certain: bool) -> None:
+        self.value: Tensor | None = None if value.is_meta else value
         self.rows = rows
         """Rows for each image along the first axis; 0 for a tensor that does not depend on the images."""
         self.certain = certain
-        self.shape, self.dtype, self.device = value.shape, value.dtype, value.device
+        self.shape, self.dtype = value.shape, value.dtype
         self.replaced = False
-        self.spoilt = spoilt
 
     @property
     def poisonable(self) -> bool:
@@ -44,8 +43,8 @@ class Held:
             return parts.flatten(0, 1)
         shape = (which.shape[0] * self.rows, *self.shape[1:])
         if dense:
-            return torch.full(shape, torch.nan, dtype=self.dtype, device=self.device)
-        return torch.full((), torch.nan, dtype=self.dtype, device=self.device).expand(shape)
+            return torch.full(shape, torch.nan, dtype=self.dtype, device=which.device)
+        return torch.full((), torch.nan, dtype=self.dtype, device=which.device).expand(shape)
 
 
 @dataclasses.dataclass
@@ -53,8 +52,6 @@ class Call:
     module: nn.Module | None
     """None: not a call, but the images themselves."""
     output: Any
-    versions: tuple[tuple[Tensor, int], ...] = ()
-    """Its tensors, with how often each had been worked on in place when the call ended."""
 
 
 def map_leaves(value: Any, function: Callable[[Any], Any]) -> Any:
@@ -100,11 +97,21 @@ def patched(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
 
 
 class Record:
-    """One pass of the whole network: what the calls gave that had ended when the layer's last call ended."""
+    """One pass of the whole network: what the calls gave that had ended when the layer's last call ended.
 
-    def __init__(self, module: nn.Module, layer: str, layout: Layout, images: Tensor, copy: bool = False) -> None:
+    Parameters
+    ----------
+    module, layer, layout, images
+        As of `replay.split`.
+    forms
+        Keep of what depends on the images the form alone, a tensor without memory, instead of a copy: the memory that
+        a network writes to anew with every pass costs a tenth of the pass.
+    """
+
+    def __init__(self, module: nn.Module, layer: str, layout: Layout, images: Tensor, forms: bool) -> None:
         self.target = module.get_submodule(layer)
-        self.copy = copy
+        self.forms = forms
+        self.batch = len(images)
         parts = layer.split(".")
         # Only calls made by modules that are still running when the layer ends are wanted. As a rule these are the
         # modules that the layer lies in; what others call is not held, so that its memory is free at once.
@@ -146,7 +153,7 @@ class Record:
                 # Calls inside this one are not needed: it will give its output without calling them.
                 self.frames.pop()
             if outer is not None:
-                outer.append(self._call(module, output))
+                outer.append(Call(module, map_leaves(output, self._keep)))
             if module is self.target:
                 self.after, self.readers = [], []
                 self.lost = None in self.frames
@@ -157,14 +164,10 @@ class Record:
 
         return forward
 
-    def _call(self, module: nn.Module, output: Any) -> Call:
-        if self.copy:
-            return Call(
-                module, map_leaves(output, lambda part: part.detach().clone() if isinstance(part, Tensor) else part)
-            )
-        return Call(module, output, tuple((part, part._version) for part in tensors_of(output)))
-
-    @property
-    def spoilt(self) -> set[int]:
-        """Identities of the tensors that something worked on in place after they were recorded."""
-        return {id(part) for call in self.calls for part, version in call.versions if part._version != version}
+    def _keep(self, part: Any) -> Any:
+        if not isinstance(part, Tensor):
+            return part
+        rows = part.shape[0] if part.ndim else 0
+        if self.forms and rows and rows % self.batch == 0 and part.is_floating_point():
+            return torch.empty(part.shape, dtype=part.dtype, device="meta")
+        return part.detach().clone()  # what comes after may work in place on it

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,9 @@ TOLERANCE = 1e-4
 
 FEW = 3
 """Weighted modules after the layer up to which a closed form is looked for; a deeper suffix is not linear."""
+
+_CROSSING: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
+"""Layers of a network that outputs were seen to cross: their values are recorded at once, not in a second pass."""
 
 
 class Suffix:
@@ -46,7 +50,8 @@ class Suffix:
     """
 
     def __init__(self, module: nn.Module, layer: str, layout: Layout, images: Tensor) -> None:
-        record = Record(module, layer, layout, images)
+        crossing = _CROSSING.setdefault(module, set())
+        record = Record(module, layer, layout, images, forms=layer not in crossing)
         if not record.found:
             raise NetworkError(f"layer '{layer}' is not run by a forward pass of the network.")
         self.layer = layer
@@ -71,13 +76,12 @@ class Suffix:
         self._dense = False
         self._needed = 0
         self._outputs = self._hold(record, images.shape[0])
-        spoilt = [held for held in self._all_held() if held.spoilt and not held.replaced]
-        if all(held.poisonable for held in spoilt) and self._alone()[0]:
+        if self._alone()[0]:
             return
-        if spoilt:
-            # Copies cost memory and a second pass, so they are taken only now that values are needed.
+        if record.forms:
+            crossing.add(layer)
             del record
-            self._outputs = self._hold(Record(module, layer, layout, images, copy=True), images.shape[0])
+            self._outputs = self._hold(Record(module, layer, layout, images, forms=False), images.shape[0])
         self._settle(images)
 
     @property
@@ -141,14 +145,12 @@ class Suffix:
     # How it is built
 
     def _hold(self, record: Record, batch: int) -> list[Any]:
-        spoilt = record.spoilt
-
         def hold(part: Any) -> Any:
             if not isinstance(part, Tensor):
                 return part
             rows, rest = divmod(part.shape[0], batch) if part.ndim else (0, 1)
             # For a single image every size is a multiple: whether more rows are an image's cannot be seen.
-            return Held(part.detach(), 0 if rest else rows, not (batch == 1 and rows > 1), id(part) in spoilt)
+            return Held(part.detach(), 0 if rest else rows, not (batch == 1 and rows > 1))
 
         outputs = [map_leaves(call.output, hold) for call in record.calls]
         last = outputs[-1] if not isinstance(outputs[-1], tuple) else next(iter(outputs[-1]), None)
@@ -196,7 +198,7 @@ class Suffix:
 
     def _measure_rows(self, images: Tensor) -> None:
         """See how many rows an image has in each recorded output, by recording one image more."""
-        record = Record(self._module, self.layer, self._layout, torch.cat([images, images[:1]]))
+        record = Record(self._module, self.layer, self._layout, torch.cat([images, images[:1]]), forms=True)
         for outputs, call in zip(self._outputs, record.calls, strict=False):
             for held, part in zip(self._held(outputs), tensors_of(call.output), strict=False):
                 held.rows = part.shape[0] - held.shape[0] if part.ndim else 0

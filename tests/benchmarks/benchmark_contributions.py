@@ -17,7 +17,7 @@ from featurecompute.contributions import null
 from featurecompute.replay import split
 from featurecompute.terms import terms_of
 
-ROUNDS, CHANNELS = 3, 64
+ROUNDS, CHANNELS = 5, 64
 
 
 def network() -> nn.Module:
@@ -38,7 +38,7 @@ def ours(module: nn.Module, layer: str, image: Tensor, count: int, closed: bool)
         suffix._linear = None  # so that what is timed is the replay
     targets = suffix.logits.argmax(1)
     units = torch.arange(count)
-    logits = null(suffix, terms, torch.zeros_like(units), units, targets, batch=16)
+    logits = null(suffix, terms, torch.zeros_like(units), units, targets)
     return suffix.logits[0, targets[0]] - logits
 
 
