@@ -145,6 +145,18 @@ def _targets(
     logits = torch.cat([logits for _, _, logits in maps_of(network, [], images.pixels, chosen, 64)])
     if table.target == "predicted":
         return logits.argmax(1).cpu().numpy(), logit_sd(logits)
+    place = class_places(images, network)
+    return np.array(images.table["label"].iloc[chosen].map(place), np.int64), logit_sd(logits)
+
+
+def class_places(images: Images, network: Network) -> dict[str, int]:
+    """Return the place of each label among the network's classes: numbers in order, then names.
+
+    Raises
+    ------
+    StudyError
+        If images have no label, or there are not as many classes as the network has.
+    """
     labels = images.table["label"]
     classes = sorted(
         set(labels.dropna()), key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)
@@ -155,8 +167,7 @@ def _targets(
             f"{network.classes}; {int(labels.isna().sum())} images have no label, and the others {len(classes)} "
             "classes. Set target to 'predicted'."
         )
-    place = {name: number for number, name in enumerate(classes)}
-    return np.array(labels.iloc[chosen].map(place), np.int64), logit_sd(logits)
+    return {name: number for number, name in enumerate(classes)}
 
 
 def _measure(

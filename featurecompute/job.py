@@ -22,7 +22,7 @@ from featurecompute.activations import Key, name_of, scan_shard
 from featurecompute.bases import Basis, NeuronBasis
 from featurecompute.cards import Network, Preprocessing, describe_network
 from featurecompute.curves import selectivity
-from featurecompute.decision import Decision, decide
+from featurecompute.decision import Decision, class_places, decide
 from featurecompute.dictionaries import fit_dictionary, load_dictionary
 from featurecompute.dictionary import Dictionary
 from featurecompute.errors import RunError
@@ -57,6 +57,8 @@ class Job:
         self._warn_of_skipped()
         self._warn_of_dead()
         self._write_images()
+        if self.study.contributions.target == "label":
+            class_places(self.images, self.network)  # what they lack is said before the long stages
         _ = self.dictionaries, self.direction_scan  # in this order in every run, for the record
         names = self.names
         decision = self._decide()
@@ -329,7 +331,7 @@ class Job:
             return [path]
 
         hashes = [found.sha256 for found in self.dictionaries.values()]
-        self.folder.stage("matches", self._inputs("matches", "features", "dictionary", hashes=hashes), work)
+        self.folder.stage("pairing", self._inputs("pairing", "features", "dictionary", hashes=hashes), work)
         return {Neuron(layer, channel): Match(direction, share) for layer, channel, direction, share in read_json(path)}
 
     @cached_property
