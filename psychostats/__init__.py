@@ -31,6 +31,7 @@ from psychostats.fit import Fit, fit, load_fit
 from psychostats.formula import parse_formula
 from psychostats.intervals import Interval
 from psychostats.marginal import avg_slopes, comparisons, predictions
+from psychostats.sensitivity import prior_sensitivity
 from psychostats.simulate import simulate_trials
 from psychostats.spec import ModelSpec, specify
 from psychostats.study import Study, read_study
@@ -78,6 +79,7 @@ __all__ = [
     "predictions",
     "predictive_accuracy",
     "prior_predictive_accuracy",
+    "prior_sensitivity",
     "read_study",
     "read_trials",
     "second_opinions",

@@ -233,17 +233,30 @@ def summary(
     interval: Annotated[
         str | None, typer.Option("--interval", help="eti or hdi; of a maximum wald, profile or bootstrap.")
     ] = None,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Instead: how each term would move with other priors or more data.")
+    ] = False,
     replicates: Annotated[int, typer.Option("--replicates", help="Of the bootstrap.")] = 500,
     seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 1,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Print the terms of a fit."""
-    from psychostats.console import describe_fit
-    from psychostats.fit import load_fit
+    from psychostats.console import describe_fit, describe_sensitivity
+    from psychostats.fit import load_fit, plain
 
     made = load_fit(directory)
     _verdict(made, quiet, not as_json)
+    if sensitivity:
+        from psychostats.sensitivity import prior_sensitivity
+
+        table = prior_sensitivity(made)
+        if as_json:
+            print_json(plain({"rows": table.to_dict(orient="records"), **table.attrs}))
+        else:
+            print_data(describe_sensitivity(made, table))
+        _exit(made.converged)
+        return
     if interval is not None:
         made = _with_intervals(made, interval, replicates, seed, quiet)
     if as_json:

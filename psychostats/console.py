@@ -14,6 +14,7 @@ from psychostats.intervals import Interval
 from psychostats.maximum import Method
 from psychostats.predictor import TARGETS, describe_target, plural
 from psychostats.sampler import Settings
+from psychostats.sensitivity import K_MAX, SENSITIVE
 
 _STRUCTURES = {
     "correlated": "correlated (LKJ prior)",
@@ -193,6 +194,19 @@ def _predictions(table: pd.DataFrame) -> str:
             "elpd_diff: to the best model; p_loo: effective parameters; weight_stacking: share in the best mixture.",
         ]
     )
+
+
+def describe_sensitivity(fit: Fit, table: pd.DataFrame) -> str:
+    """Return the table of `psychostats.sensitivity.prior_sensitivity` as text, with how it is read."""
+    first = [] if fit.converged else ["NOT CONVERGED: these numbers may not be read.", ""]
+    notes = [
+        "How far each term's distribution moves (0 to 1) for a doubling of the power of the prior, or the likelihood.",
+        f"Of {SENSITIVE:g} or more: the prior decides where it alone moves the term; both disagree where both do.",
+        "Group effects given their SDs are part of the model.",
+    ]
+    if not table.attrs["pareto_k"] <= K_MAX:
+        notes.append(f"Pareto's k is {table.attrs['pareto_k']:.2f}: the weights are too uneven; fit with other priors.")
+    return "\n".join([*first, _table(table.round(3)), "", *notes])
 
 
 def describe_opinions(fit: Fit, table: pd.DataFrame) -> str:

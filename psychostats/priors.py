@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +69,11 @@ class Distribution:
         law = self.frozen()
         above, beyond = float(law.sf(low)), float(law.sf(high))
         return np.asarray(law.isf(beyond + (above - beyond) * rng.uniform(size=size)), dtype=float)
+
+    def log_density(self, x: Array) -> Array:
+        """Return its log-density, elementwise, before any cut."""
+        law: Any = self.frozen()
+        return np.asarray(law.logpdf(x), dtype=float)
 
     def scale(self) -> float:
         """Return the median of the part above zero, a typical size for an sd."""

@@ -30,7 +30,7 @@ FLOORS = {
         ("estimates", "store"),
         ("engines",),
         ("fit",),
-        ("loo",),
+        ("loo", "sensitivity"),
         ("checks", "compare", "confidence", "agreement", "console", "arguments"),
         ("study",),
         ("analysis", "simulation"),
