@@ -201,7 +201,7 @@ def describe_sensitivity(fit: Fit, table: pd.DataFrame) -> str:
     first = [] if fit.converged else ["NOT CONVERGED: these numbers may not be read.", ""]
     notes = [
         "How far each term's distribution moves (0 to 1) for a doubling of the power of the prior, or the likelihood.",
-        f"Of {SENSITIVE:g} or more: the prior decides where it alone moves the term; both disagree where both do.",
+        f"Marked from {SENSITIVE:g} on: by the prior alone, it is strong or the data weak; by both, they may disagree.",
         "Group effects given their SDs are part of the model.",
     ]
     if not table.attrs["pareto_k"] <= K_MAX:

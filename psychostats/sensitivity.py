@@ -32,7 +32,7 @@ SENSITIVE = 0.05
 K_MAX = 0.7
 
 SENSITIVITY_COLUMNS = ("term", "prior", "likelihood", "diagnosis")
-_CONFLICT, _STRONG, _NOTHING = "prior and data disagree", "the prior decides", ""
+_CONFLICT, _STRONG, _NOTHING = "prior and data may disagree", "strong prior or weak data", ""
 
 
 def prior_sensitivity(fit: Fit) -> pd.DataFrame:
@@ -47,8 +47,8 @@ def prior_sensitivity(fit: Fit) -> pd.DataFrame:
     -------
     DataFrame
         ``term``; ``prior`` and ``likelihood``, the distance (0 to 1) that the term's distribution moves for a doubling
-        of that power, at powers near 1; ``diagnosis``: *prior and data disagree* where both are above `SENSITIVE`, *the
-        prior decides* where the prior alone is, else empty. ``attrs["pareto_k"]`` is the largest Pareto's k of the
+        of that power, at powers near 1; ``diagnosis``: *prior and data may disagree* where both are
+        `SENSITIVE` or more, *strong prior or weak data* where the prior alone is, else empty. ``attrs["pareto_k"]`` is the largest Pareto's k of the
         weights.
 
     Raises

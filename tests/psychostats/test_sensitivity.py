@@ -112,10 +112,10 @@ def test_disagreement_and_a_prior_that_decides_are_named():
     calm = prior_sensitivity(fit("correct ~ x", trials(), priors=wide, **SHORT)).set_index("term")
     assert (calm["diagnosis"] == "").all() and (calm["prior"] < 0.02).all() and (calm["likelihood"] > 0.05).all()
     table = prior_sensitivity(fit("correct ~ x", trials(), priors=["b_x ~ normal(-1, 0.3)"], **SHORT))
-    assert table.set_index("term").loc["b_x", "diagnosis"] == "prior and data disagree"
+    assert table.set_index("term").loc["b_x", "diagnosis"] == "prior and data may disagree"
     assert table.attrs["pareto_k"] < 0.7
     alone = prior_sensitivity(fit("correct ~ 1", trials(1, 4), priors=["b_Intercept ~ normal(0, 0.05)"], **SHORT))
-    assert alone["diagnosis"].tolist() == ["the prior decides"]
+    assert alone["diagnosis"].tolist() == ["strong prior or weak data"]
 
 
 @pytest.mark.parametrize("prior_sd", [0.3, 1.0, 10.0])
@@ -163,7 +163,7 @@ def test_a_maximum_has_no_prior():
 def test_the_command_prints_the_table(against, tmp_path, run):
     against.write(tmp_path / "fit")
     shown = run("summary", tmp_path / "fit", "--sensitivity")
-    assert "the prior decides" in shown.out and "doubling of the power" in shown.out
+    assert "strong prior or weak data" in shown.out and "doubling of the power" in shown.out
     found = run("summary", tmp_path / "fit", "--sensitivity", "--json").data
     table = prior_sensitivity(against)
     assert [row["term"] for row in found["rows"]] == table["term"].tolist()
