@@ -47,9 +47,9 @@ def prior_sensitivity(fit: Fit) -> pd.DataFrame:
     -------
     DataFrame
         ``term``; ``prior`` and ``likelihood``, the distance (0 to 1) that the term's distribution moves for a doubling
-        of that power, at powers near 1; ``diagnosis``: *prior and data may disagree* where both are
-        `SENSITIVE` or more, *strong prior or weak data* where the prior alone is, else empty. ``attrs["pareto_k"]`` is the largest Pareto's k of the
-        weights.
+        of that power, at powers near 1; ``diagnosis``: *prior and data may disagree* where both are `SENSITIVE` or
+        more, *strong prior or weak data* where the prior alone is, else empty. ``attrs["pareto_k"]`` is the largest
+        Pareto's k of the weights.
 
     Raises
     ------
