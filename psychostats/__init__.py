@@ -36,6 +36,7 @@ from psychostats.simulate import simulate_trials
 from psychostats.spec import ModelSpec, specify
 from psychostats.study import Study, read_study
 from psychostats.trials import check_trials, read_trials
+from psychostats.variance import variance_shares
 
 __version__ = version("psychostats")
 
@@ -86,4 +87,5 @@ __all__ = [
     "simulate_trials",
     "slopes",
     "specify",
+    "variance_shares",
 ]

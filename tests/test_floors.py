@@ -30,7 +30,7 @@ FLOORS = {
         ("estimates", "store"),
         ("engines",),
         ("fit",),
-        ("loo", "sensitivity"),
+        ("loo", "sensitivity", "variance"),
         ("checks", "compare", "confidence", "agreement", "console", "arguments"),
         ("study",),
         ("analysis", "simulation"),

@@ -209,7 +209,7 @@ def test_a_lapse_rate_has_a_prior_where_it_is_estimated():
         "lapse ~ uniform(0.3, 0.2)": "its low end comes first",
         "lapse ~ normal(0, 1)": "normal .* cannot serve lapse; allowed there are beta, uniform",
         "lapse ~ beta(0, 1)": "the a 0 .* must be finite and above 0",
-        "b ~ beta(1, 1)": "beta .* cannot serve b",
+        "b_Intercept ~ beta(1, 1)": "beta .* cannot serve b_Intercept",
     }.items():
         with pytest.raises(PriorError, match=message):
             resolve_priors(design("1"), [text], family)
