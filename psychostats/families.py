@@ -131,6 +131,11 @@ class Family:
         """Whether p stays away from 0 or 1, so that a link contrast is no log odds ratio of p."""
         return self.guess > 0 or "lapse" in self.estimated or bool(np.any(np.asarray(self.lapse) > 0))
 
+    @property
+    def latent_variance(self) -> float | None:
+        """Variance of the law whose distribution function F is; None of a Gaussian, whose own is estimated."""
+        return {"logit": np.pi**2 / 3.0, "probit": 1.0}.get(self.link)
+
     def inverse_link(self, eta: Any, maths: Maths = NUMPY) -> Any:
         """Return F(eta), elementwise."""
         if self.link == "identity":

@@ -68,9 +68,9 @@ def variance_shares(fit: Fit, *, interval: Interval | None = None) -> pd.DataFra
 
 def _residual(fit: Fit) -> float:
     """Return the variance of the latent response that no effect explains."""
-    family = fit.spec.family
-    if family.link == "identity":
-        sigma = fit.estimates.maximum.sigma
-        assert sigma is not None
-        return sigma**2
-    return np.pi**2 / 3.0 if family.link == "logit" else 1.0
+    known = fit.spec.family.latent_variance
+    if known is not None:
+        return known
+    sigma = fit.estimates.maximum.sigma
+    assert sigma is not None
+    return sigma**2
