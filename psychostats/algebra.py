@@ -52,7 +52,7 @@ def describe_model(analysis: Analysis, figures: Mapping[str, Path]) -> list[Bloc
                 family.describe(),
                 "logistic function" if family.link == "logit" else "standard normal distribution function",
                 f"{family.guess:g}",
-                "estimated" if family.estimated else f"{family.lapse:g}",
+                "to be estimated" if family.estimated else f"{family.lapse:g}",
                 "1 − l" if family.estimated else f"{1 - family.lapse:g}",
             )
         ),

@@ -269,7 +269,12 @@ def _estimates(analysis: Analysis) -> list[Block]:
                 Link("effects"),
             )
         ),
-        tables.tabulate_terms(analysis, ("b",), "Fixed effects: posterior mean and interval.", "table-fixed"),
+        tables.tabulate_terms(
+            analysis,
+            ("b", "family"),
+            f"Fixed effects{' and lapse rate' if family.estimated else ''}: posterior mean and interval.",
+            "table-fixed",
+        ),
     ]
     truth = tables.tabulate_truth(analysis)
     return [*blocks, truth] if truth else blocks
@@ -414,8 +419,9 @@ def _reading(analysis: Analysis) -> list[Block]:
 
 def _limits(analysis: Analysis) -> list[Block]:
     several = len(analysis.experiments) > 1
+    rates = "guess rates" if analysis.main[0].fit.spec.family.estimated else "guess and lapse rates"
     items: list[Words] = [
-        "Other priors, other guess and lapse rates, other exclusions, and a curved course along a numeric predictor "
+        f"Other priors, other {rates}, other exclusions, and a curved course along a numeric predictor "
         "were not examined; estimates could move with any of them.",
         "Why this number of participants was recruited, the study file does not say.",
     ]

@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import special
+from studies import SMALL, make_report
 
-from psychostats import comparisons, emmeans, fit, load_fit, predictions
+from psychostats import comparisons, emmeans, fit, load_fit, predictions, read_study
 from psychostats.checks import draw_priors, predictive_accuracy
 from psychostats.errors import InputError
 from psychostats.loo import loo
+from psychostats.simulation import write_simulation
 
 TRUTH = {"Intercept": 0.5, "x": 6.0, "lapse": 0.08}
 
@@ -117,3 +119,20 @@ def test_prior_draws_have_a_rate(fitted):
 def test_maximum_likelihood_says_that_it_cannot():
     with pytest.raises(InputError, match="maximum likelihood cannot estimate the lapse rate"):
         fit("correct ~ x", trials(2, 20), family="afc", lapse="estimate", engine="laplace")
+
+
+def test_the_report_says_what_the_rate_is(tmp_path):
+    text = SMALL.read_text(encoding="utf-8")
+    place = text.index("[[models]]")
+    model = text[place:].split("\n\n", 1)[0]
+    short = "\n".join(line for line in model.splitlines() if not line.startswith(("draws", "tune", "chains")))
+    asked = f'{short}\nlapse = "estimate"\ndraws = 100\ntune = 100\nchains = 2'
+    (tmp_path / "study.toml").write_text(text.replace(model, asked, 1), encoding="utf-8")
+    write_simulation(read_study(tmp_path / "study.toml"), tmp_path / "trials.csv")
+    made = make_report(tmp_path / "study.toml", tmp_path / "trials.csv", tmp_path / "report")
+    html = (made.out / "report.html").read_text(encoding="utf-8")
+    assert "l the lapse rate to be estimated, so that p runs from 0.5 to 1 − l" in html
+    assert "Fixed effects and lapse rate: posterior mean and interval." in html
+    assert html.count('<td class="left code">lapse</td>') == 2  # its prior, and its estimate
+    assert "beta(1, 10)" in html
+    assert "other guess rates, other exclusions" in html
