@@ -229,7 +229,7 @@ def test_spec_toml_is_the_model(fitted: Fitted) -> None:
         "guess": 0.0,
         "lapse": 0.0,
         "priors": [],
-        "sampling": {"draws": 1000, "tune": 1000, "chains": 4, "seed": 1, "target_accept": 0.8},
+        "sampling": {"draws": 4000, "tune": 1000, "chains": 4, "seed": 1, "target_accept": 0.8},
     }
 
 
