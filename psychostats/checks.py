@@ -163,5 +163,8 @@ def draw_priors(
             L = correlation_cholesky(2.0 * rng.beta(shapes, shapes, size=(size, len(shapes))) - 1.0)
         scaled = sd[:, :, np.newaxis] * L
         covariance.append(scaled @ np.swapaxes(scaled, -1, -2))
-    family = {prior.name: prior.draw(rng, size) for prior in priors if prior.klass == "lapse"}
+    family = {name: law[name].draw(rng, size) for name in law if law[name].klass == name}
+    thresholds = [prior for prior in priors if prior.name.startswith("b_Intercept[")]
+    if thresholds:  # independent laws, cut to where they are in order
+        family["thresholds"] = np.sort(np.stack([prior.draw(rng, size) for prior in thresholds], axis=1), axis=1)
     return Parameters(b, tuple(covariance), family=family)

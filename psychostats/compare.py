@@ -254,8 +254,10 @@ def _incomparable(one: Fit, other: Fit) -> str:
         return "one models single trials and the other counts, whose likelihoods differ by a constant"
     if a != b:
         return f"they model other responses, {', '.join(a.columns)} and {', '.join(b.columns)}"
-    if one.spec.family.binary != other.spec.family.binary:
-        return "one models answers and the other measurements"
+    kinds = {fit.spec.family.response.replace("positive", "number") for fit in (one, other)}
+    if len(kinds) > 1:
+        words = {"answers": "answers", "number": "measurements", "rating": "ratings"}
+        return f"one models {words[kinds.pop()]} and the other {words[kinds.pop()]}"
     if len(one.data) != len(other.data):
         return f"they were fitted to {len(one.data):,} and {len(other.data):,} rows; a comparison is of the same trials"
     shared = [name for name in one.data.columns if name in other.data.columns]
@@ -346,7 +348,7 @@ def _aligned(one: Fit, other: Fit) -> Design | None:
     # The same rows in another order: coded anew on those of the other model, where they have all its columns.
     if len(shared) < len(one.data.columns):
         return None
-    return one.coding.design(other.data, continuous=not other.spec.family.binary)
+    return one.coding.design(other.data, other.spec.family.response)
 
 
 def _nested(one: Fit, other: Fit, design: Design) -> bool:

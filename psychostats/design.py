@@ -26,13 +26,15 @@ from formulaic.parser.types import Term
 from psychostats.errors import FormulaError, InputError, nearest
 from psychostats.formula import Bar, Formula, as_written
 from psychostats.identifiable import Crossed, check_range, refuse_constant, refuse_dependent
-from psychostats.levels import factor_levels, is_number, level_names
+from psychostats.levels import ResponseKind, factor_levels, is_number, level_names
+from psychostats.monotonic import Monotonic, find_monotonic, plain_columns, require_ordered, steps
+from psychostats.responses import read_response
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Index: TypeAlias = npt.NDArray[np.int64]
 
 # The only names a formula can reach beyond columns and the library's own transforms; formula.py lets no others through.
-_CALLS = {"sqrt": np.sqrt}
+_CALLS = {"sqrt": np.sqrt, "mo": steps}
 _FACTOR = r"(?:C\()?(V\d+)(?:, contr\.\w+)?\)?"  # a column as the library writes it, with its coding if it has one
 _MANY = 2_000  # columns beyond which a side that has more of them than trials is refused before it fills the memory
 
@@ -87,8 +89,8 @@ class Design:
     blocks
         Group effects.
     successes, trials
-        Response as counts, each of shape ``(rows,)``; one trial a row where the response is 0/1. A measurement stands
-        in `successes`.
+        Response as counts, each of shape ``(rows,)``; one trial a row where the response is 0/1. A measurement or a
+        rating stands in `successes`.
     """
 
     names: tuple[str, ...]
@@ -97,6 +99,16 @@ class Design:
     blocks: tuple[Block, ...]
     successes: Array
     trials: Array
+
+    @property
+    def monotonic(self) -> tuple[Monotonic, ...]:
+        """Monotonic effects, whose steps are among the columns."""
+        return find_monotonic(self.names)
+
+    @property
+    def coefficients(self) -> tuple[str, ...]:
+        """Names of the columns that have a coefficient of their own: all but steps."""
+        return tuple(self.names[place] for place in plain_columns(self.monotonic, len(self.names)))
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,8 @@ class Coding:
         Minimum, mean and maximum of every numeric predictor.
     names
         Columns of the fixed part.
+    thresholds
+        Whether thresholds take the intercept's place, so that it is no column.
     """
 
     formula: Formula
@@ -122,6 +136,7 @@ class Coding:
     _fixed: TermsSpec
     _bars: tuple[tuple[Bar, TermsSpec, tuple[str, ...], tuple[str, ...]], ...]
     _offsets: tuple[TermsSpec, ...]
+    thresholds: bool = False
 
     def describe(self) -> dict[str, str]:
         """Return each factor's coding in words, for tables and the report; that of the fixed part if it is there."""
@@ -129,7 +144,9 @@ class Coding:
         for name, levels in self.levels.items():
             side = next(side for side in _sides(self.formula) if f"`{name}`" in side)
             written = re.search(rf"C\(`{re.escape(name)}`, contr\.(sum|diff)\)", side)
-            if written:
+            if f"mo(`{name}`)" in side:
+                words[name] = f"monotonic, from {levels[0]} to {levels[-1]}"
+            elif written:
                 words[name] = {"sum": "sum to zero", "diff": "successive differences"}[written[1]]
             elif f"{name}{levels[0]}" in self.names:
                 words[name] = "a column for each level"
@@ -145,7 +162,11 @@ class Coding:
         InputError
             If a predictor is missing, lacks values, or has a level that was not seen.
         """
-        return _matrix(self._fixed, self._prepare(data), self)
+        return self._without_intercept(_matrix(self._fixed, self._prepare(data), self))
+
+    def _without_intercept(self, X: Array) -> Array:
+        """Leave out the first column, the intercept, where thresholds take its place."""
+        return X[:, 1:] if self.thresholds else X
 
     def offset(self, data: pd.DataFrame) -> Array:
         """Evaluate the offsets of new rows, shape ``(rows,)``."""
@@ -165,9 +186,9 @@ class Coding:
             blocks.append(Block(bar.group, terms, bar.correlated, levels, _matrix(spec, rows, self), index))
         return tuple(blocks)
 
-    def design(self, data: pd.DataFrame, *, continuous: bool = False) -> Design:
-        """Code rows that hold a response: 0/1 or counts; if `continuous`, any number."""
-        successes, trials = _response(self.formula, data, continuous=continuous)
+    def design(self, data: pd.DataFrame, response: ResponseKind = "answers") -> Design:
+        """Code rows that hold a response of some kind; see `psychostats.responses.read_response`."""
+        successes, trials = read_response(self.formula.response, data, response)
         return Design(self.names, self.fixed(data), self.offset(data), self.random(data), successes, trials)
 
     def grid(self, at: dict[str, Sequence[Any]]) -> pd.DataFrame:
@@ -239,7 +260,7 @@ class Coding:
         return pd.DataFrame(out, index=pd.RangeIndex(len(data)))
 
 
-def code(formula: Formula, data: pd.DataFrame) -> Coding:
+def code(formula: Formula, data: pd.DataFrame, *, thresholds: bool = False) -> Coding:
     """Learn the coding of `formula` from the trials.
 
     Parameters
@@ -249,6 +270,8 @@ def code(formula: Formula, data: pd.DataFrame) -> Coding:
     data
         Trials without missing values in the formula's columns. Text columns are factors: their levels are those of a
         categorical column in its order, else sorted by code point; only levels that occur count.
+    thresholds
+        Leave the intercept's column out, whose place thresholds take.
 
     Returns
     -------
@@ -274,10 +297,16 @@ def code(formula: Formula, data: pd.DataFrame) -> Coding:
     levels: dict[str, tuple[str, ...]] = {}
     ranges: dict[str, tuple[float, float, float]] = {}
     for name in formula.variables:
-        plain = any(f"`{name}`" in side.replace(f"C(`{name}`", "") for side in sides)
-        coded = any(f"C(`{name}`" in side for side in sides)
+        ordered = any(f"mo(`{name}`)" in side for side in sides)
+        plain = any(f"`{name}`" in side.replace(f"C(`{name}`", "").replace(f"mo(`{name}`)", "") for side in sides)
+        coded = ordered or any(f"C(`{name}`" in side for side in sides)
         if is_number(data[name]) and plain and coded:
-            raise FormulaError(f"'{name}' stands in '{formula.text}' both as a number and in C(); copy it to a column.")
+            call = "mo" if ordered else "C"
+            raise FormulaError(
+                f"'{name}' stands in '{formula.text}' both as a number and in {call}(); copy it to a column."
+            )
+        if ordered:
+            require_ordered(name, data[name])
         if is_number(data[name]) and plain:
             values = data[name].to_numpy(dtype=float)
             if not np.isfinite(values).all():
@@ -291,14 +320,23 @@ def code(formula: Formula, data: pd.DataFrame) -> Coding:
                     f"factor '{name}' has one level only ('{levels[name][0]}') in these {len(data)} trials, so it "
                     "cannot be a predictor."
                 )
-    blank = Coding(formula, levels, ranges, (), TermsSpec([]), (), ())
+    blank = Coding(formula, levels, ranges, (), TermsSpec([]), (), (), thresholds)
     rows = blank._prepare(data)
     fixed, names, X = _learn(formula.fixed, rows, blank)
     crossed = tuple(_crossed(term, blank) for term, places in fixed.term_indices.items() for _ in places)
     codes = {name: rows[blank._aliases[name]].cat.codes.to_numpy() for name in levels}
     refuse_dependent(X, names, Crossed(levels, codes, crossed))
+    if thresholds:
+        if names[0] != "Intercept":
+            raise FormulaError(
+                f"'{formula.text}' leaves out the intercept, whose place the thresholds of a rating take; leave out "
+                "the 0."
+            )
+        names = names[1:]
     bars = []
     for bar in formula.bars:
+        if "mo(" in bar.terms:
+            raise FormulaError(f"mo() stands in the fixed part alone; in {bar} take the column as it is.")
         spec, terms, Z = _learn(bar.terms, rows, blank)
         refuse_constant(str(bar), Z, terms)
         labels = _group_labels(data, bar)
@@ -310,7 +348,7 @@ def code(formula: Formula, data: pd.DataFrame) -> Coding:
         if twice:
             raise FormulaError(f"group '{group}' has the term '{twice}' twice; write one of the two with '0 +'.")
     offsets = tuple(_learn(f"0 + {text}", rows, blank)[0] for text in formula.offsets)
-    return Coding(formula, levels, ranges, names, fixed, tuple(bars), offsets)
+    return Coding(formula, levels, ranges, names, fixed, tuple(bars), offsets, thresholds)
 
 
 def _sides(formula: Formula) -> list[str]:
@@ -346,7 +384,7 @@ def _refuse_misfits(terms: Any, rows: pd.DataFrame, coding: Coding, where: str) 
         for call in (str(factor) for factor in term.factors if "(" in str(factor)):
             inside = list(dict.fromkeys(re.findall(r"\bV\d+\b", call)))
             fault = next((f"('{own[alias]}')" for alias in inside if own[alias] in coding.levels), "")
-            if fault and not call.startswith("C("):
+            if fault and not call.startswith(("C(", "mo(")):
                 raise FormulaError(f"{where} cannot be coded: a factor stands where a number is needed {fault}.")
             degree = re.search(r"[ =](\d+)\)$", call)
             if call.startswith("poly(") and len(rows[inside].drop_duplicates()) <= int(degree[1] if degree else 1):
@@ -467,31 +505,3 @@ def _group_levels(data: pd.DataFrame, bar: Bar, labels: npt.NDArray[Any]) -> tup
     if len(levels) < 2:
         raise FormulaError(f"group '{bar.group}' has one level only ('{levels[0]}'), so it cannot vary.")
     return levels
-
-
-def _response(formula: Formula, data: pd.DataFrame, *, continuous: bool) -> tuple[Array, Array]:
-    response = formula.response
-    for name in response.columns:
-        if not (pd.api.types.is_numeric_dtype(data[name]) or pd.api.types.is_bool_dtype(data[name])):
-            needed = "numbers" if continuous else "0 and 1, or counts"
-            raise InputError(f"the response column '{name}' holds text; it needs {needed}.")
-    successes = data[response.successes].to_numpy(dtype=float)
-    if continuous:
-        if not np.isfinite(successes).all():
-            raise InputError(f"the response column '{response.successes}' holds values that are not finite.")
-        return successes, np.ones(len(data))
-    if response.failures:
-        trials = successes + data[response.failures].to_numpy(dtype=float)
-    elif response.trials:
-        trials = data[response.trials].to_numpy(dtype=float)
-    else:
-        trials = np.ones(len(data))
-    whole = (successes == np.round(successes)) & (trials == np.round(trials))
-    wrong = ~(whole & (successes >= 0) & (successes <= trials))
-    if wrong.any():
-        row = data.index[int(np.argmax(wrong))]
-        allowed = "whole numbers of successes from 0 to their total" if response.counts else "0 and 1"
-        raise InputError(
-            f"the response '{response.successes}' is {successes[wrong][0]:g} in row {row}; allowed are {allowed}."
-        )
-    return successes, trials

@@ -21,13 +21,17 @@ from scipy import special
 
 from psychostats.design import Design
 from psychostats.errors import FitError
-from psychostats.families import FAMILY_TERMS
 from psychostats.intervals import Interval
+from psychostats.monotonic import expand
 from psychostats.netcdf import constant, escape, texts
 from psychostats.predictor import Parameters
 from psychostats.sampler import Sample
 
 Array: TypeAlias = npt.NDArray[np.float64]
+
+# Parameters of families' own that are numbers, and the one that is several.
+_FAMILY_TERMS = ("lapse", "sigma", "ndt")
+_THRESHOLDS = ("thresholds",)
 
 TERM_COLUMNS = (
     "term",
@@ -53,8 +57,8 @@ class Draws:
     ----------
     groups
         ``posterior`` (``b``, ``sd_GROUP``, ``cor_GROUP``, ``r_GROUP``, with dimensions ``term``, ``GROUP_term``,
-        ``GROUP_pair`` and ``GROUP_level``; a family's own parameters, as ``lapse``), ``sample_stats``,
-        ``observed_data`` and ``constant_data``.
+        ``GROUP_pair`` and ``GROUP_level``; of monotonic effects ``bsp`` and ``simo_NAME1``; a family's own parameters,
+        as ``lapse``, or ``thresholds``), ``sample_stats``, ``observed_data`` and ``constant_data``.
     """
 
     groups: dict[str, xr.Dataset]
@@ -140,8 +144,13 @@ class Draws:
             covariance.append(sd[:, :, np.newaxis] * correlation * sd[:, np.newaxis, :])
             of_level = f"{block.group}_level"
             r.append(flat(posterior[f"r_{block.group}"].sel({of_level: list(block.levels), of_group: terms})))
-        family = {name: flat(posterior[name]) for name in _family_terms(posterior)}
-        return Parameters(flat(posterior["b"].sel(term=list(design.names))), tuple(covariance), tuple(r), family)
+        own = [name for name in (*_FAMILY_TERMS, *_THRESHOLDS) if name in posterior.data_vars]
+        family = {name: flat(posterior[name]) for name in own}
+        b, effects = flat(posterior["b"].sel(term=list(design.coefficients))), design.monotonic
+        if effects:
+            bsp = flat(posterior["bsp"].sel(bsp_term=[effect.term for effect in effects]))
+            b = expand(b, bsp, [flat(posterior[effect.simplex]) for effect in effects], effects, len(design.names))
+        return Parameters(b, tuple(covariance), tuple(r), family)
 
     def to_arviz(self) -> Any:
         """Return ArviZ's container: an InferenceData before ArviZ 1, a DataTree from then on."""
@@ -177,14 +186,23 @@ class Draws:
             values = np.asarray(posterior[variable].values, dtype=float)
             parts.append(values.reshape(*values.shape[:2], -1))
 
+        for name in _THRESHOLDS:
+            if name in posterior.data_vars:
+                add(name, [(label, "", "b") for label in _names(posterior, f"{name}_term")])
         add("b", [(f"b_{name}", "", "b") for name in _names(posterior, "term")])
+        if "bsp" in posterior.data_vars:
+            add("bsp", [(name, "", "b") for name in _names(posterior, "bsp_term")])
         groups = [str(name)[3:] for name in posterior.data_vars if str(name).startswith("sd_")]
         for g in groups:
             add(f"sd_{g}", [(f"sd_{g}__{term}", g, "sd") for term in _names(posterior, f"{g}_term")])
         for g in groups:
             if f"cor_{g}" in posterior:
                 add(f"cor_{g}", [(f"cor_{g}__{pair}", g, "cor") for pair in _names(posterior, f"{g}_pair")])
-        for name in _family_terms(posterior):
+        for name in (str(name) for name in posterior.data_vars if str(name).startswith("simo_")):
+            labels_of = _names(posterior, f"{name}_step")
+            if len(labels_of) > 1:  # a single step has the whole way, always
+                add(name, [(label, "", "family") for label in labels_of])
+        for name in (name for name in _FAMILY_TERMS if name in posterior.data_vars):
             add(name, [(name, "", "family")])
         for g in groups if random else []:
             levels, terms = (_names(posterior, str(dim)) for dim in posterior[f"r_{g}"].dims[2:])
@@ -206,7 +224,7 @@ def label(sample: Sample, design: Design, data: pd.DataFrame) -> Draws:
     coords: dict[str, Any] = {
         "chain": np.arange(sample.b.shape[0]),
         "draw": np.arange(sample.b.shape[1]),
-        "term": texts(design.names),
+        "term": texts(design.coefficients),
     }
     for group in dict.fromkeys(block.group for block in design.blocks):
         places = [i for i, block in enumerate(design.blocks) if block.group == group]
@@ -233,7 +251,18 @@ def label(sample: Sample, design: Design, data: pd.DataFrame) -> Draws:
             ("chain", "draw", f"{group}_level", f"{group}_term"),
             np.concatenate([sample.r[i] for i in places], axis=-1),
         )
-    variables |= {name: (("chain", "draw"), values) for name, values in sample.family.items()}
+    if design.monotonic:
+        coords["bsp_term"] = texts([effect.term for effect in design.monotonic])
+        variables["bsp"] = (("chain", "draw", "bsp_term"), sample.bsp)
+    for effect, shares in zip(design.monotonic, sample.simo, strict=True):
+        coords[f"{effect.simplex}_step"] = texts(effect.shares)
+        variables[effect.simplex] = (("chain", "draw", f"{effect.simplex}_step"), shares)
+    for name, values in sample.family.items():
+        dims: tuple[str, ...] = ("chain", "draw")
+        if values.ndim > 2:  # thresholds
+            dims = (*dims, f"{name}_term")
+            coords[f"{name}_term"] = texts([f"b_Intercept[{k}]" for k in range(1, values.shape[-1] + 1)])
+        variables[name] = (dims, values)
     return Draws(
         {
             "posterior": xr.Dataset(variables, coords),
@@ -337,11 +366,6 @@ def arviz() -> ModuleType:
         import arviz as az
 
     return az
-
-
-def _family_terms(posterior: xr.Dataset) -> list[str]:
-    """Return the names of the family's own parameters; a group named alike has its variables behind a prefix."""
-    return [name for name in FAMILY_TERMS if name in posterior.data_vars]
 
 
 def _names(dataset: xr.Dataset, dim: str) -> list[str]:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from psychostats.errors import InputError
-from psychostats.families import Family
+from psychostats.family import Family
 from psychostats.grid import (
     Estimated,
     Rows,

@@ -335,8 +335,8 @@ def fit(
     # Trials that read_trials did not read may still hold a platform's ids; not among the levels of predictors.
     groups = {name for bar in spec.formula.bars for name in bar.factors}
     rows = pseudonymize(rows, spared=set(rows.columns) - groups)
-    coding = code(spec.formula, rows)
-    design = coding.design(rows, continuous=not spec.family.binary)
+    coding = code(spec.formula, rows, thresholds=spec.family.ordinal)
+    design = coding.design(rows, spec.family.response)
     in_use = resolve_priors(design, spec.priors, spec.family) if isinstance(how, Settings) else ()
     versions = library_versions()
     sha = data_hash(rows, list(rows.columns))
@@ -415,8 +415,8 @@ def load_fit(path: str | Path) -> Fit:
     stored = store.read(path)
     spec, provenance = ModelSpec.from_table(stored.spec), stored.provenance
     rows = _stored_rows(stored.groups["constant_data"], provenance)
-    coding = code(spec.formula, rows)
-    design = coding.design(rows, continuous=not spec.family.binary)
+    coding = code(spec.formula, rows, thresholds=spec.family.ordinal)
+    design = coding.design(rows, spec.family.response)
     result: Result
     how: How
     if "likelihood" in stored.spec:
@@ -461,7 +461,7 @@ def recompute(spec: ModelSpec, design: Design, result: Result, how: How) -> floa
         everything.b.mean(axis=0, keepdims=True), (), tuple(r.mean(axis=0, keepdims=True) for r in everything.r)
     )
     eta = linear_predictor(design, mean)
-    family = spec.family.at({name: values.mean(keepdims=True) for name, values in everything.family.items()})
+    family = spec.family.at({name: values.mean(axis=0, keepdims=True) for name, values in everything.family.items()})
     return float(np.sum(family.log_density(design.successes, design.trials, eta)))
 
 

@@ -257,14 +257,14 @@ def _check_calls(tokens: list[Token], text: str) -> None:
         within, end = i < end, max(end, i + 2 + sum(len(argument) + 1 for argument in given))
         numbers = [f"{name} = a whole number" for name in _NUMBERS.get(call, ())]
         fault, at = "", token
-        if call == "mo":
-            fault = "monotonic effects, mo(), cannot be fitted by this version; take the column as a factor or a number"
-        elif call in ("cbind", "trials"):
+        if call in ("cbind", "trials"):
             fault = f"{call}() stands only in the response"
-        elif call == "offset" or (call in ("C", *_NUMBERS) and within):
+        elif call == "offset" or (call in ("C", "mo", *_NUMBERS) and within):
             fault = f"{call}() stands only as a term of its own"
         elif any(t.text == "=" for t in first) or not _variables(first):
             fault, at = "this call needs a column", first[0]
+        elif call == "mo" and (len(first) > 1 or options):
+            fault = "mo() takes one column, whose levels have an order"
         elif call == "C" and (len(first) > 1 or len(options) > 1):
             fault = f"C() takes a column and a coding, one of {', '.join(CODINGS)}"
         elif call == "C":

@@ -17,7 +17,7 @@ import pandas as pd
 
 from psychostats.design import Block, Coding
 from psychostats.errors import InputError, nearest
-from psychostats.families import Family
+from psychostats.family import Family
 from psychostats.intervals import Interval
 from psychostats.levels import level_names
 from psychostats.predictor import Parameters, Target, fixed_predictor, probability

@@ -13,31 +13,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from psychostats.families import Family, log_share
-
-Array: TypeAlias = npt.NDArray[np.float64]
+from psychostats.family import Array, Family, NumpyMaths
 
 #: Nodes for each effect of a unit that has one, two or three; Laplace's approximation (one node) for more.
 NODES = (15, 7, 4)
 
 
-class _Fast:
+class _Fast(NumpyMaths):
     """The functions of a family, at a third of the time: this is where all of it goes."""
 
-    ndtr = staticmethod(special.ndtr)
-    log = staticmethod(np.log)
-    maximum = staticmethod(np.maximum)
-
     @staticmethod
-    def expit(x: Array) -> Array:
+    def expit(x: Any) -> Any:
         with np.errstate(over="ignore"):  # 1 / infinity is the limit
-            return np.asarray(1.0 / (1.0 + np.exp(-x)))
+            return 1.0 / (1.0 + np.exp(-x))
 
 
 # The nodes need the mode to a fraction of its SD alone; Laplace's approximation errs by the square of what is left.
@@ -46,49 +40,47 @@ _STEPS = 50
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Answers of which those of a row and kind are one: so many times right, or so many times wrong.
+class Outcomes:
+    """Outcomes of which those of a row and value are one, seen so many times.
 
     Parameters
     ----------
     row
-        Row of the design, shape ``(answers,)``.
-    right
-        Whether they are right.
+        Row of the design, shape ``(outcomes,)``.
+    value
+        What was seen: 1 for a right answer, 0 for a wrong one; a measurement; a rating.
     count
         How many trials they stand for.
     """
 
     row: npt.NDArray[np.int64]
-    right: npt.NDArray[np.bool_]
+    value: Array
     count: Array
 
     def log_density(self, family: Family, eta: Array) -> Array:
-        """Return the log-probability of one such answer; `eta` has the answers last, as the result."""
-        sign = np.where(self.right, 1.0, -1.0)
-        floor = np.where(self.right, family.guess, family.lapse)
-        return np.asarray(log_share(family, sign * eta, floor, family.span, _Fast()))
+        """Return the log-density of one such outcome; `eta` has the outcomes last, as the result."""
+        return np.asarray(family.outcome_density(self.value, eta, _Fast()))
 
-    def take(self, places: npt.NDArray[np.int64]) -> Answers:
+    def take(self, places: npt.NDArray[np.int64]) -> Outcomes:
         """Return some of them."""
-        return Answers(self.row[places], self.right[places], self.count[places])
+        return Outcomes(self.row[places], self.value[places], self.count[places])
 
 
 def log_integral(
-    family: Family, answers: Answers, known: Array, Z: Array, root: Array, *, nodes: int | None = None
+    family: Family, outcomes: Outcomes, known: Array, Z: Array, root: Array, *, nodes: int | None = None
 ) -> Array:
-    """Integrate the effects of one unit out of the probability of its answers.
+    """Integrate the effects of one unit out of the probability of its outcomes.
 
     Parameters
     ----------
     family
-        Response family, a binary one.
-    answers
+        Response family, its estimated parameters filled in.
+    outcomes
         Of the unit.
     known
-        Linear predictor without the unit's own effects, shape ``(draws, answers)``.
+        Linear predictor without the unit's own effects, shape ``(draws, outcomes)``.
     Z
-        What each effect adds to it, shape ``(answers, effects)``.
+        What each effect adds to it, shape ``(outcomes, effects)``.
     root
         A root of the effects' covariance, Sigma = root root', shape ``(draws, effects, effects)``.
     nodes
@@ -101,41 +93,40 @@ def log_integral(
     """
     effects = Z.shape[1]
     if not effects:
-        return answers.log_density(family, known) @ answers.count
+        return outcomes.log_density(family, known) @ outcomes.count
     nodes = nodes or (NODES[effects - 1] if effects <= len(NODES) else 1)
-    v, factor = _mode(family, answers, known, Z, root)
+    v, factor = _mode(family, outcomes, known, Z, root)
     x, weight = np.polynomial.hermite_e.hermegauss(nodes)
     log_weight = np.log(weight) - 0.5 * np.log(2.0 * np.pi) + 0.5 * x**2
     logs = []
     for place in product(range(nodes), repeat=effects):
         at = v + _times(factor, np.broadcast_to(x[list(place)], v.shape))
-        height = answers.log_density(family, known + _times(root, at) @ Z.T) @ answers.count
+        height = outcomes.log_density(family, known + _times(root, at) @ Z.T) @ outcomes.count
         logs.append(height - 0.5 * (at**2).sum(axis=1) + log_weight[list(place)].sum())
     log_size = np.log(np.abs(np.linalg.det(factor)))
     return np.asarray(special.logsumexp(logs, axis=0) + log_size)
 
 
-def _mode(family: Family, answers: Answers, known: Array, Z: Array, root: Array) -> tuple[Array, Array]:
+def _mode(family: Family, outcomes: Outcomes, known: Array, Z: Array, root: Array) -> tuple[Array, Array]:
     """Return the mode of each draw's integrand, and a root of its inverse curvature there."""
     draws, effects = len(known), Z.shape[1]
-    successes = answers.count * answers.right
     identity = np.eye(effects)
     squares = (Z[:, :, np.newaxis] * Z[:, np.newaxis, :]).reshape(len(Z), -1)
 
     def curvature(information: Array) -> Array:
-        inner = (information @ squares).reshape(draws, effects, effects)
+        inner = ((outcomes.count * information) @ squares).reshape(draws, effects, effects)
         return np.asarray(identity + np.swapaxes(root, 1, 2) @ inner @ root)
 
     v = np.zeros((draws, effects))
 
     def height(at: Array) -> Array:
         eta = known + _times(root, at) @ Z.T
-        return np.asarray(answers.log_density(family, eta) @ answers.count - 0.5 * (at**2).sum(axis=1))
+        return np.asarray(outcomes.log_density(family, eta) @ outcomes.count - 0.5 * (at**2).sum(axis=1))
 
     now, moving = height(v), np.ones(draws, dtype=bool)
     for _ in range(_STEPS):
-        slopes = family.derivatives(successes, answers.count, known + _times(root, v) @ Z.T)
-        slope = _times(np.swapaxes(root, 1, 2), slopes.score @ Z) - v
+        slopes = family.derivatives(outcomes.value, np.ones(1), known + _times(root, v) @ Z.T)
+        slope = _times(np.swapaxes(root, 1, 2), (outcomes.count * slopes.score) @ Z) - v
         # Expected information is never negative, so that every step climbs if it is short enough.
         step = np.linalg.solve(curvature(slopes.expected), slope[:, :, np.newaxis])[:, :, 0]
         # Each draw stops by itself, so that its integral does not depend on what it is taken with.

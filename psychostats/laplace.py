@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from psychostats.arrow import Factor
-from psychostats.families import Derivatives, Family
+from psychostats.family import Derivatives, Family
 from psychostats.mixed import Mixed
 
 Array: TypeAlias = npt.NDArray[np.float64]

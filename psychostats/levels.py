@@ -5,11 +5,14 @@ In: a column of a data frame.  Out: names of levels.  Knows no formula.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+#: What a response may be: right and wrong answers or counts of them, any number, one above zero, or a rating.
+ResponseKind: TypeAlias = Literal["answers", "number", "positive", "rating"]
 
 
 def factor_levels(column: pd.Series[Any]) -> tuple[str, ...]:

@@ -22,8 +22,9 @@ from scipy import special
 from psychostats.design import Block, Design
 from psychostats.draws import importance
 from psychostats.errors import InputError, nearest
+from psychostats.family import Family
 from psychostats.fit import Fit
-from psychostats.integral import NODES, Answers, log_integral
+from psychostats.integral import NODES, Outcomes, log_integral
 from psychostats.predictor import Parameters, fixed_predictor, group_predictor, row_blocks, take_rows
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -128,11 +129,11 @@ def loo(fit: Fit, unit: str = TRIAL, *, labels: npt.ArrayLike | None = None, at_
     """
     parameters, chains = _parameters(fit)
     if unit == TRIAL:
-        answers, (rows, place) = distinct(fit.design)
+        outcomes, (rows, place) = distinct(fit.design, fit.spec.family)
         family = fit.spec.family.at(parameters.family)
-        values = [np.zeros(len(answers.row)) for _ in range(3)]
-        for part, eta in row_blocks(take_rows(fit.design, answers.row), parameters, at_once):
-            density = answers.take(np.arange(part.start, part.stop)).log_density(family, eta)
+        values = [np.zeros(len(outcomes.row)) for _ in range(3)]
+        for part, eta in row_blocks(take_rows(fit.design, outcomes.row), parameters, at_once):
+            density = outcomes.take(np.arange(part.start, part.stop)).log_density(family, eta)
             for value, found in zip(values, _left_out(density, chains), strict=True):
                 value[part] = found
         elpd, p, k = (value[place] for value in values)
@@ -174,31 +175,31 @@ def unknown_unit(unit: str, groups: Sequence[str]) -> InputError:
     )
 
 
-def distinct(design: Design) -> tuple[Answers, tuple[Index, Index]]:
-    """Find the answers that are not the same in every draw.
+def distinct(design: Design, family: Family) -> tuple[Outcomes, tuple[Index, Index]]:
+    """Find the outcomes that are not the same in every draw.
 
     Parameters
     ----------
     design
         Of rows that are trials or counts.
+    family
+        Of the response.
 
     Returns
     -------
     tuple
-        The answers, each with how often it was given; and for each trial, in the order of the rows and the right ones
-        of a row first, its row and its answer's place.
+        The outcomes, each with how often it was seen; and for each trial, in the order of the rows and the right ones
+        of a row first, its row and its outcome's place.
     """
-    row, right = np.repeat(np.arange(len(design.X)), 2), np.tile([True, False], len(design.X))
-    count = np.stack([design.successes, design.trials - design.successes], axis=1).ravel()
-    row, right, count = row[count > 0], right[count > 0], count[count > 0]
+    row, value, count = family.outcomes(design.successes, design.trials)
     parts: list[npt.NDArray[Any]] = [design.X, design.offset[:, np.newaxis]]
     parts += [part for block in design.blocks for part in (block.Z, block.index[:, np.newaxis])]
-    table = np.column_stack([np.concatenate(parts, axis=1)[row], right])
+    table = np.column_stack([np.concatenate(parts, axis=1)[row], value])
     _, first, place = np.unique(table, axis=0, return_index=True, return_inverse=True)
     place = place.reshape(-1)
     times = np.rint(count).astype(np.int64)
-    answers = Answers(row[first], right[first], np.bincount(place, count, len(first)).astype(float))
-    return answers, (np.repeat(row, times), np.repeat(place, times))
+    outcomes = Outcomes(row[first], value[first], np.bincount(place, count, len(first)).astype(float))
+    return outcomes, (np.repeat(row, times), np.repeat(place, times))
 
 
 def _parameters(fit: Fit) -> tuple[Parameters, int]:
@@ -231,9 +232,9 @@ def _integrated(fit: Fit, parameters: Parameters, code: Index, units: int, at_on
     order = np.argsort(code, kind="stable")
     for rows in np.split(order, np.searchsorted(code[order], np.arange(1, units))):
         piece = take_rows(design, rows)
-        answers, _ = distinct(piece)
-        piece = take_rows(piece, answers.row)
-        Z, blocks = [np.zeros((len(answers.row), 0))], []
+        outcomes, _ = distinct(piece, fit.spec.family)
+        piece = take_rows(piece, outcomes.row)
+        Z, blocks = [np.zeros((len(outcomes.row), 0))], []
         known = fixed_predictor(piece.X, piece.offset, parameters.b)
         for block, alone, root, r in zip(piece.blocks, own, roots, parameters.r, strict=True):
             mine = alone[block.index]
@@ -246,13 +247,13 @@ def _integrated(fit: Fit, parameters: Parameters, code: Index, units: int, at_on
                 blocks.append(root)
         columns = np.concatenate(Z, axis=1)
         effects = columns.shape[1]
-        step = max(1, at_once // max(1, effects**2, len(answers.row)))
+        step = max(1, at_once // max(1, effects**2, len(outcomes.row)))
         found = []
         for start in range(0, len(parameters.b), step):
             part = slice(start, start + step)
             family = fit.spec.family.at(parameters.take(part).family)
             root = _diagonal([b[part] for b in blocks], effects)
-            found.append(log_integral(family, answers, known[part], columns, root))
+            found.append(log_integral(family, outcomes, known[part], columns, root))
         yield np.concatenate(found), effects
 
 

@@ -20,7 +20,7 @@ from threadpoolctl import ThreadpoolController
 from psychostats.arrow import Factor
 from psychostats.design import Design
 from psychostats.errors import InputError, NoMaximumError
-from psychostats.families import Family
+from psychostats.family import Family
 from psychostats.gaussian import Gaussian
 from psychostats.laplace import Laplace, NoMode
 from psychostats.mixed import Mixed, free, prepare
@@ -65,10 +65,11 @@ class Method:
         InputError
             If REML is asked of a family that is not Gaussian, quadrature of one that is, or too many nodes.
         """
-        if family.estimated:
+        if not family.maximisable:
+            raise InputError(f"maximum likelihood cannot fit the family {family.name}; use --engine pymc.")
+        if family.lapse is None:
             raise InputError(
-                f"maximum likelihood cannot estimate the {' or '.join(family.estimated)} rate; give it as a number, or "
-                "use --engine pymc."
+                "maximum likelihood cannot estimate the lapse rate; give it as a number, or use --engine pymc."
             )
         if self.reml and family.binary:
             raise InputError(f"REML is for the family gaussian; '{family.name}' is fitted by maximum likelihood.")

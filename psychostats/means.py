@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from psychostats.errors import InputError
-from psychostats.families import Family
+from psychostats.family import Family
 from psychostats.intervals import Interval
 from psychostats.multiplicity import STEPWISE, resolve_adjustment
 from psychostats.predictor import Target, describe_target

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from psychostats.design import Block, Design
-from psychostats.families import Family
+from psychostats.family import Family
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Target: TypeAlias = Literal["typical", "population"]

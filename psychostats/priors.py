@@ -4,7 +4,9 @@ In: a `Design` and texts such as ``b_depth ~ normal(0, 0.5)``.  Out: one `Prior`
 the table of priors in use, and draws from it.  Knows no sampler.
 
 Defaults, on the logit scale: intercept normal(0, 1.5) where all predictors are 0; b normal(0, 1) over each predictor's
-range; sd exponential(2); cor lkj(2).  A lapse rate: beta(1, 10), as psignifit 4 has it.
+range; sd exponential(2); cor lkj(2); shares of a monotonic effect's steps dirichlet(1), its mean step normal(0, 1) over
+all steps.  A family of measurements brings its own centre and unit: all of these are then times that unit, the
+intercept's around that centre.  The family's own parameters have the priors that it declares.
 """
 
 from __future__ import annotations
@@ -20,20 +22,21 @@ from scipy import stats
 
 from psychostats.design import Design
 from psychostats.errors import PriorError, nearest
-from psychostats.families import Family
+from psychostats.family import Family
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
 # For each distribution: the names of its arguments, which of them must be positive, and which classes it may serve.
 _SHAPES: dict[str, tuple[tuple[str, ...], tuple[bool, ...], tuple[str, ...]]] = {
-    "normal": (("mean", "sd"), (False, True), ("b", "sd")),
-    "student_t": (("df", "mean", "scale"), (True, False, True), ("b", "sd")),
-    "cauchy": (("mean", "scale"), (False, True), ("b", "sd")),
-    "exponential": (("rate",), (True,), ("sd",)),
-    "gamma": (("shape", "rate"), (True, True), ("sd",)),
+    "normal": (("mean", "sd"), (False, True), ("b", "sd", "sigma", "ndt")),
+    "student_t": (("df", "mean", "scale"), (True, False, True), ("b", "sd", "sigma", "ndt")),
+    "cauchy": (("mean", "scale"), (False, True), ("b", "sd", "sigma", "ndt")),
+    "exponential": (("rate",), (True,), ("sd", "sigma", "ndt")),
+    "gamma": (("shape", "rate"), (True, True), ("sd", "sigma", "ndt")),
     "lkj": (("eta",), (True,), ("cor",)),
     "beta": (("a", "b"), (True, True), ("lapse",)),
-    "uniform": (("low", "high"), (False, False), ("lapse",)),
+    "uniform": (("low", "high"), (False, False), ("lapse", "ndt")),
+    "dirichlet": (("concentration",), (True,), ("simo",)),
 }
 
 
@@ -83,20 +86,20 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Prior:
-    """The prior of one parameter (of one group's correlations together, for ``cor``).
+    """The prior of one parameter (of one group's correlations, or of one simplex, together).
 
     Parameters
     ----------
     klass
-        ``b``, ``sd``, ``cor`` or ``lapse``.
+        ``b``, ``sd``, ``cor``, ``simo`` or the name of a parameter of a family's own, as ``lapse``.
     group, coef
         Grouping factor and column, where they apply.
     distribution
         In use.
     source
         ``default``, or the user's text.
-    high
-        End of the parameter's range, beyond which its distribution is cut; an sd and a lapse rate begin at zero.
+    low, high
+        Ends of the parameter's range, beyond which its distribution is cut.
     """
 
     klass: str
@@ -104,13 +107,16 @@ class Prior:
     coef: str | None
     distribution: Distribution
     source: str
+    low: float = -np.inf
     high: float = np.inf
 
     @property
     def name(self) -> str:
         """The parameter as tables name it."""
         if self.klass == "b":
-            return f"b_{self.coef}"
+            return str(self.coef) if str(self.coef).startswith("bsp_") else f"b_{self.coef}"
+        if self.klass == "simo":
+            return str(self.coef)
         if self.klass == "sd":
             return f"sd_{self.group}__{self.coef}"
         return f"cor_{self.group}" if self.klass == "cor" else self.klass
@@ -119,15 +125,18 @@ class Prior:
     def aliases(self) -> tuple[str, ...]:
         """Texts that reach this parameter in an override, the widest first."""
         if self.klass == "b":
+            if str(self.coef).startswith("Intercept["):
+                return ("b_Intercept", self.name)
             return (self.name,) if self.coef == "Intercept" else ("b", self.name)
+        if self.klass == "simo":
+            return ("simo", self.name)
         if self.klass == "sd":
             return ("sd", f"sd_{self.group}", self.name)
         return ("cor", self.name) if self.klass == "cor" else (self.name,)
 
     def draw(self, rng: np.random.Generator, size: int) -> Array:
         """Draw values of the parameter; of ``cor`` there is no single one."""
-        low = 0.0 if self.klass in ("sd", "lapse") else -np.inf
-        return self.distribution.draw(rng, size, low=low, high=self.high)
+        return self.distribution.draw(rng, size, low=self.low, high=self.high)
 
     def row(self) -> dict[str, str | None]:
         """Return the prior as a row of the table of priors in use."""
@@ -178,22 +187,41 @@ def parse_prior(text: str) -> tuple[str, Distribution]:
 
 
 def default_priors(design: Design, family: Family | None = None) -> tuple[Prior, ...]:
-    """Return the default prior of every parameter of a binary model, in the order of its tables."""
+    """Return the default prior of every parameter, in the order of the tables; without a family, of plain answers."""
+    centre, unit = family.location(design.successes) if family else (0.0, 1.0)
+    own = family.own(design.successes) if family else ()
+    steps = {place for effect in design.monotonic for place in effect.columns}
     priors = []
-    for name, column in zip(design.names, design.X.T, strict=True):
-        # A constant column has no range; its own size stands in, so that prior and column scale together.
-        reach = float(np.ptp(column)) or float(np.abs(column).max()) or 1.0
-        law = Distribution("normal", (0.0, 1.5) if name == "Intercept" else (0.0, 1.0 / reach))
-        priors.append(Prior("b", None, name, law, "default"))
+    thresholds = [one for one in own if one.support == "ordered"]
+    for one in thresholds:
+        law = Distribution(*one.law)
+        priors += [Prior("b", None, label.removeprefix("b_"), law, "default") for label in one.labels]
+    for place, (name, column) in enumerate(zip(design.names, design.X.T, strict=True)):
+        if name == "Intercept":
+            priors.append(Prior("b", None, name, Distribution("normal", (centre, 1.5 * unit)), "default"))
+        elif place not in steps:
+            priors.append(Prior("b", None, name, _over_range(column, unit), "default"))
+    for effect in design.monotonic:
+        way = design.X[:, list(effect.columns)].sum(axis=1)  # what its coefficient, the mean step, is multiplied with
+        priors.append(Prior("b", None, effect.term, _over_range(way, unit), "default"))
     for block in design.blocks:
-        priors += [
-            Prior("sd", block.group, term, Distribution("exponential", (2.0,)), "default") for term in block.terms
-        ]
+        law = Distribution("exponential", (2.0 / unit,))
+        priors += [Prior("sd", block.group, term, law, "default", 0.0) for term in block.terms]
     for group in dict.fromkeys(block.group for block in design.blocks if block.structure == "correlated"):
         priors.append(Prior("cor", group, None, Distribution("lkj", (2.0,)), "default"))
-    if family is not None and "lapse" in family.estimated:
-        priors.append(Prior("lapse", None, None, Distribution("beta", (1.0, 10.0)), "default", 1.0 - family.guess))
+    for effect in (effect for effect in design.monotonic if len(effect.columns) > 1):
+        priors.append(Prior("simo", None, effect.simplex, Distribution("dirichlet", (1.0,)), "default", 0.0, 1.0))
+    for one in own:
+        if one not in thresholds:
+            priors.append(Prior(one.name, None, None, Distribution(*one.law), "default", one.low, one.high))
     return tuple(priors)
+
+
+def _over_range(column: Array, unit: float) -> Distribution:
+    """Return normal(0, 1) in some unit over the range of a column."""
+    # A constant column has no range; its own size stands in, so that prior and column scale together.
+    reach = float(np.ptp(column)) or float(np.abs(column).max()) or 1.0
+    return Distribution("normal", (0.0, unit / reach))
 
 
 def resolve_priors(design: Design, overrides: Sequence[str] = (), family: Family | None = None) -> tuple[Prior, ...]:
@@ -205,7 +233,8 @@ def resolve_priors(design: Design, overrides: Sequence[str] = (), family: Family
         Whose parameters are meant.
     overrides
         Texts ``CLASS ~ DIST``, CLASS one of ``b`` (all but the intercept), ``b_Intercept`` (or ``Intercept``),
-        ``b_depth``, ``sd``, ``sd_participant``, ``sd_participant__Intercept``, ``cor``, ``cor_participant``, ``lapse``.
+        ``b_depth``, ``sd``, ``sd_participant``, ``sd_participant__Intercept``, ``cor``, ``cor_participant``, ``simo``,
+        ``lapse``, ``sigma``, ``ndt``; ``b_Intercept`` reaches all thresholds of a rating, ``b_Intercept[1]`` one.
     family
         Whose own parameters are to be estimated, if any.
 
@@ -228,14 +257,25 @@ def resolve_priors(design: Design, overrides: Sequence[str] = (), family: Family
         if reached[0].klass not in allowed:
             fitting = ", ".join(name for name, shape in _SHAPES.items() if reached[0].klass in shape[2])
             raise PriorError(f"{law.name} in '{text}' cannot serve {target}; allowed there are {fitting}.")
-        if reached[0].klass == "sd" and not law.frozen().sf(0.0) > 1e-6:
-            raise PriorError(f"the prior '{text}' has no weight above 0, where an sd lies.")
-        if law.name == "uniform" and not 0.0 <= law.args[0] < law.args[1] <= reached[0].high:
-            raise PriorError(
-                f"the prior '{text}' reaches outside 0 to {reached[0].high:g}, where the {target} rate lies; its low "
-                "end comes first."
-            )
+        _refuse_out_of_range(reached[0], law, text)
     return tuple(_narrowest(prior, parsed) for prior in priors)
+
+
+def _refuse_out_of_range(prior: Prior, law: Distribution, text: str) -> None:
+    """Refuse a prior whose weight lies where its parameter cannot."""
+    if prior.klass in ("b", "cor", "simo"):
+        return
+    words = {"sd": "an sd", "lapse": "the lapse rate", "sigma": "sigma"}
+    what = words.get(prior.klass, "the shift (before the fastest response)")
+    if law.name == "uniform" and not prior.low <= law.args[0] < law.args[1] <= prior.high:
+        raise PriorError(
+            f"the prior '{text}' reaches outside {prior.low:g} to {prior.high:g}, where {what} lies; its low end comes "
+            "first."
+        )
+    frozen = law.frozen()
+    if not frozen.sf(prior.low) - frozen.sf(prior.high) > 1e-6:
+        end = f"between {prior.low:g} and {prior.high:g}" if np.isfinite(prior.high) else f"above {prior.low:g}"
+        raise PriorError(f"the prior '{text}' has no weight {end}, where {what} lies.")
 
 
 def _narrowest(prior: Prior, parsed: Iterable[tuple[str, Distribution, str]]) -> Prior:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import special
 
 from psychostats.errors import InputError
-from psychostats.families import Family
+from psychostats.family import Family
 from psychostats.laplace import Laplace, NoMode
 from psychostats.mixed import Mixed
 

@@ -62,7 +62,9 @@ def select_rows(spec: ModelSpec, trials: pd.DataFrame, missing: Missing = "error
     for name in kept.columns:
         column = kept[name].infer_objects()
         if isinstance(column.dtype, pd.CategoricalDtype):
-            kept[name] = column.cat.remove_unused_categories().cat.rename_categories(str)
+            # A level of a rating scale that nobody used is a fault, which must not vanish here.
+            used = column if name in spec.formula.response.columns else column.cat.remove_unused_categories()
+            kept[name] = used.cat.rename_categories(str)
         elif pd.api.types.is_numeric_dtype(column):
             kept[name] = column
         else:

@@ -3,11 +3,11 @@
 In: `Design`, `Family`, the priors in use, settings and a seed.  Out: `Sample`, arrays on the natural scale with the
 sampler's own statistics.  The only room that knows PyMC; it knows no file and no table.
 
-The compiled model depends on the model's structure alone (columns, blocks, whether a lapse rate is estimated); data,
-levels, prior constants, guess and a fixed lapse rate are handed in.  So one compilation serves every experiment of a
-study, and the plain logistic model beside the forced-choice one.  For that, levels are padded to a multiple of
-`LEVELS_PAD`; a padding level has no trials, so it integrates out and the posterior of everything else is exactly the
-same.
+The compiled model depends on the model's structure alone (columns, blocks, the family and which of its parameters are
+estimated); data, levels, prior constants, guess and a fixed lapse rate are handed in.  So one compilation serves every
+experiment of a study, and the plain logistic model beside the forced-choice one.  For that, levels are padded to a
+multiple of `LEVELS_PAD`; a padding level has no trials, so it integrates out and the posterior of everything else is
+exactly the same.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from psychostats.design import Design
+from psychostats.design import Block, Design
 from psychostats.errors import InputError, PsychostatsError
-from psychostats.families import Family, LinkName, log_share
+from psychostats.family import Family, Own, Support
+from psychostats.monotonic import plain_columns
 from psychostats.priors import Distribution, Prior, partial_correlation_shapes
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -39,7 +40,7 @@ LEVELS_PAD = 32
 SOFTNESS = 0.25
 
 # Positions of each distribution's constants in the row (kind, location, scale, shape) that the graph reads.
-_KINDS = {"normal": 0.0, "student_t": 1.0, "exponential": 2.0, "gamma": 3.0}
+_KINDS = {"normal": 0.0, "student_t": 1.0, "gamma": 2.0, "beta": 3.0}
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Sample:
     Parameters
     ----------
     b
-        Fixed effects, shape ``(chains, draws, columns)``.
+        Fixed effects that are no steps, shape ``(chains, draws, coefficients)``.
     sd, cor, r
         For each block of the design: SDs ``(chains, draws, terms)``, correlations below the diagonal row by row
         ``(chains, draws, pairs)``, and effects of the levels ``(chains, draws, levels, terms)``.
@@ -87,7 +88,11 @@ class Sample:
         Sampler statistics of shape ``(chains, draws)``: ``diverging``, ``maxdepth_reached``, ``n_steps``, ``depth``,
         ``energy``, ``lp``, ``step_size``.
     family
-        For each parameter of the family that is estimated, ``(chains, draws)``.
+        For each parameter of the family that is estimated, ``(chains, draws)``, or ``(chains, draws, elements)``.
+    bsp
+        Mean steps of monotonic effects, shape ``(chains, draws, effects)``.
+    simo
+        For each monotonic effect its simplex, shape ``(chains, draws, steps)``.
     """
 
     b: Array
@@ -96,15 +101,18 @@ class Sample:
     r: tuple[Array, ...]
     stats: dict[str, npt.NDArray[Any]]
     family: dict[str, Array] = field(default_factory=dict)
+    bsp: Array = field(default_factory=lambda: np.empty((0, 0, 0)))
+    simo: tuple[Array, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Structure:
     """What the compiled model depends on, and nothing else."""
 
-    link: LinkName
-    columns: int
-    lapse: bool
+    family: Family  # without its numbers
+    own: tuple[tuple[str, Support, int], ...]  # parameters of the family: name, where it lies, elements
+    columns: int  # that are no steps
+    steps: tuple[int, ...]  # of each monotonic effect
     blocks: tuple[tuple[int, bool, int], ...]  # terms, correlated, levels with padding
 
 
@@ -141,17 +149,17 @@ def sample(
     PsychostatsError
         If the sampler cannot start.
     """
+    own = family.own(design.successes)
+    effects = design.monotonic
     structure = _Structure(
-        link=family.link,
-        columns=len(design.names),
-        lapse="lapse" in family.estimated,
-        blocks=tuple(
-            (len(k.terms), k.structure == "correlated", LEVELS_PAD * math.ceil(len(k.levels) / LEVELS_PAD))
-            for k in design.blocks
-        ),
+        family=_without_numbers(family),
+        own=tuple((one.name, one.support, len(one.labels)) for one in own),
+        columns=len(design.coefficients),
+        steps=tuple(len(effect.columns) for effect in effects),
+        blocks=tuple((len(k.terms), k.structure == "correlated", _padded(len(k.levels))) for k in design.blocks),
     )
     clock("compile")
-    compiled = _compile(structure).with_data(**_data(design, family, priors))
+    compiled = _compile(structure).with_data(**_data(design, family, own, priors))
     clock("sample")
     trace = _run(compiled, settings, progress)
     posterior, stats = trace.posterior, trace.sample_stats
@@ -160,7 +168,12 @@ def sample(
         return np.asarray(posterior[name].values, dtype=np.float64)
 
     return Sample(
-        b=values("b"),
+        b=values("b")[:, :, : structure.columns],
+        bsp=values("b")[:, :, structure.columns :],
+        simo=tuple(
+            values(f"simo_{m}") if steps > 1 else np.ones((settings.chains, settings.draws, 1))
+            for m, steps in enumerate(structure.steps)
+        ),
         sd=tuple(values(f"sd_{i}") for i in range(len(design.blocks))),
         cor=tuple(
             values(f"cor_{i}") if block.structure == "correlated" else np.empty((settings.chains, settings.draws, 0))
@@ -210,39 +223,82 @@ def _run(compiled: Any, settings: Settings, progress: bool) -> Any:
             raise
 
 
-def _data(design: Design, family: Family, priors: Sequence[Prior]) -> dict[str, Array | npt.NDArray[np.int64]]:
+def _data(
+    design: Design, family: Family, own: Sequence[Own], priors: Sequence[Prior]
+) -> dict[str, Array | npt.NDArray[np.int64]]:
     """Return everything the compiled model is handed."""
-    of = {prior.name: prior.distribution for prior in priors}
-    # One row an outcome: the right answers of a design row, and its wrong ones. A 0/1 row has one of the two, so that
-    # its likelihood takes one inverse link and one logarithm instead of two.
-    counts = np.concatenate([design.successes, design.trials - design.successes])
-    sign = np.repeat([1.0, -1.0], len(design.X))
-    row = np.tile(np.arange(len(design.X)), 2)
-    row, sign, weight = row[counts > 0], sign[counts > 0], counts[counts > 0]
-    order = np.argsort(row, kind="stable")
-    row, sign, weight = row[order], sign[order], weight[order]
+    of = {prior.name: prior for prior in priors}
+    row, value, weight = family.outcomes(design.successes, design.trials)
+    effects = design.monotonic
+    order = [*plain_columns(effects, len(design.names)), *(place for effect in effects for place in effect.columns)]
+    coefficients = [*(f"b_{name}" for name in design.coefficients), *(effect.term for effect in effects)]
     data: dict[str, Any] = {
-        "X": design.X[row],
+        "X": design.X[row][:, order],
         "offset": design.offset[row],
-        "sign": sign,
+        "value": value,
         "weight": weight,
-        "floor": np.where(sign > 0, family.guess, family.lapse),
-        "span": np.float64(family.span),
-        "prior_b": np.array([_constants(of[f"b_{name}"]) for name in design.names]),
+        "prior_b": _rows([of[name].distribution for name in coefficients]),
+        **{name: np.float64(number) for name, number in family.constants.items()},
     }
-    if "lapse" in family.estimated:
-        law = of["lapse"]
-        low, high = law.args if law.name == "uniform" else (0.0, 1.0 - family.guess)
-        data["prior_lapse"] = np.array([low, high - low, *(law.args if law.name == "beta" else (1.0, 1.0))])
+    for m, effect in enumerate(effects):
+        if len(effect.columns) == 1:
+            continue
+        data[f"concentration_{m}"] = np.full(len(effect.columns), of[effect.simplex].distribution.args[0])
+    for one in own:
+        laws = [of[label] for label in one.labels]
+        constants = _rows([law.distribution for law in laws])
+        if one.support == "interval":
+            law = laws[0].distribution
+            low, high = law.args if law.name == "uniform" else (one.low, one.high)
+            data[f"range_{one.name}"] = np.array([low, high - low])
+        elif one.support == "positive":
+            constants = np.column_stack([constants, [law.distribution.scale() for law in laws]])
+        else:
+            data[f"start_{one.name}"] = np.array(one.start)
+        data[f"prior_{one.name}"] = constants
     for i, block in enumerate(design.blocks):
         laws = [of[f"sd_{block.group}__{term}"] for term in block.terms]
         data[f"Z_{i}"] = block.Z[row]
         data[f"index_{i}"] = block.index[row]
-        data[f"prior_sd_{i}"] = np.array([[*_constants(law), law.scale()] for law in laws])
+        data[f"prior_sd_{i}"] = np.column_stack(
+            [_rows([law.distribution for law in laws]), [law.distribution.scale() for law in laws]]
+        )
+        data[f"share_{i}"] = _shares(design, block)
         if block.structure == "correlated":
-            eta = of[f"cor_{block.group}"].args[0]
+            eta = of[f"cor_{block.group}"].distribution.args[0]
             data[f"shape_{i}"] = partial_correlation_shapes(len(block.terms), eta)
     return data
+
+
+def _shares(design: Design, block: Block) -> Array:
+    """Return what each effect of a block's levels adds to the least-squares coefficients of eta on the fixed part.
+
+    Shape ``(1 + coefficients, terms, levels with padding)``; the first is the intercept's, zero where that is a column.
+    """
+    plain = design.X[:, plain_columns(design.monotonic, len(design.names))]
+    intercept = np.ones((len(plain), 0 if "Intercept" in design.names else 1))
+    weight = np.sqrt(design.trials)[:, np.newaxis]
+    inverse = np.linalg.pinv(weight * np.concatenate([intercept, plain], axis=1)) * weight.T
+    out = np.zeros((1 + plain.shape[1], len(block.terms), _padded(len(block.levels))))
+    for j in range(len(block.terms)):
+        np.add.at(out[len(out) - len(inverse) :, j].T, block.index, (inverse * block.Z[:, j]).T)
+    return out
+
+
+def _padded(levels: int) -> int:
+    """Return how many levels the compiled model has for so many."""
+    return LEVELS_PAD * math.ceil(levels / LEVELS_PAD)
+
+
+def _without_numbers(family: Family) -> Family:
+    """Return what of a family a compiled model depends on."""
+    zeros: dict[str, Any] = dict.fromkeys(family.constants, 0.0)
+    return replace(family, name="", **zeros)
+
+
+def _rows(laws: Sequence[Distribution]) -> Array:
+    """Return the constants of priors, a row each."""
+    return np.array([_constants(law) for law in laws]).reshape(-1, 4)
 
 
 def _constants(law: Distribution) -> tuple[float, float, float, float]:
@@ -254,8 +310,11 @@ def _constants(law: Distribution) -> tuple[float, float, float, float]:
         return _KINDS["student_t"], a[1], a[2], a[0]
     if law.name == "cauchy":
         return _KINDS["student_t"], a[0], a[1], 1.0
-    if law.name == "exponential":
-        return _KINDS["exponential"], 0.0, 1.0 / a[0], 1.0
+    if law.name == "exponential":  # the gamma of shape 1
+        return _KINDS["gamma"], 0.0, 1.0 / a[0], 1.0
+    if law.name in ("beta", "uniform"):  # a uniform law is flat over its range, which is handed in apart
+        powers = a if law.name == "beta" else (1.0, 1.0)
+        return _KINDS["beta"], 0.0, powers[0], powers[1]
     return _KINDS["gamma"], 0.0, 1.0 / a[1], a[0]
 
 
@@ -281,14 +340,19 @@ def _log_prior(pt: Any, x: Any, constants: Any) -> Any:
     """Return the log-density of each element of `x` under its row of constants, up to an additive constant."""
     kind, location, scale, shape = (constants[:, j] for j in range(4))
     z = (x - location) / scale
+    # The guards keep branches that are not taken free of NaN.
+    inside = pt.clip(x, 1e-300, 1.0 - 1e-16)
     return pt.switch(
         pt.eq(kind, _KINDS["normal"]),
         -0.5 * z**2,
         pt.switch(
             pt.eq(kind, _KINDS["student_t"]),
             -0.5 * (shape + 1.0) * pt.log1p(z**2 / shape),
-            # An exponential is the gamma of shape 1; the guard keeps the branch not taken free of NaN.
-            (shape - 1.0) * pt.log(pt.maximum(z, 1e-300)) - z,
+            pt.switch(
+                pt.eq(kind, _KINDS["gamma"]),
+                (shape - 1.0) * pt.log(pt.maximum(z, 1e-300)) - z,
+                (scale - 1.0) * pt.log(inside) + (shape - 1.0) * pt.log1p(-inside),
+            ),
         ),
     )
 
@@ -300,65 +364,106 @@ def _compile(structure: _Structure) -> Any:
 
     class Symbols:
         expit = staticmethod(pt.sigmoid)
+        exp = staticmethod(pt.exp)
         log = staticmethod(pt.log)
+        log1p = staticmethod(pt.log1p)
+        softplus = staticmethod(pt.softplus)
         maximum = staticmethod(pt.maximum)
+        minimum = staticmethod(pt.minimum)
+        where = staticmethod(pt.switch)
 
         @staticmethod
         def ndtr(x: Any) -> Any:
             return 0.5 * pt.erfc(-x / math.sqrt(2.0))
 
-    p = structure.columns
+        @staticmethod
+        def between(values: Any, index: Any, beyond: float) -> Any:
+            padded = pt.concatenate([np.array([-beyond]), values, np.array([beyond])])
+            return padded[pt.cast(index, "int64")]
+
+    p, effects = structure.columns, len(structure.steps)
     start: dict[str, npt.NDArray[Any]] = {}
+
+    def positive(name: str, size: int) -> Any:
+        """Sample so many positive parameters; see `SOFTNESS`."""
+        constants = pm.Data(f"prior_{name}", np.ones((size, 5)))
+        t = pm.Flat(f"unit_{name}", shape=size)
+        start[f"unit_{name}"] = np.ones(size)
+        x = constants[:, 4] * SOFTNESS * pt.softplus(t / SOFTNESS)
+        pm.Potential(f"log_prior_{name}", (_log_prior(pt, x, constants) - pt.softplus(-t / SOFTNESS)).sum())
+        return x
+
+    def ordered(name: str, size: int) -> Any:
+        """Sample so many parameters in rising order: the first, and the logarithms of the gaps."""
+        constants, base = pm.Data(f"prior_{name}", np.ones((size, 4))), pm.Data(f"start_{name}", np.arange(size) + 0.0)
+        t = pm.Flat(f"unit_{name}", shape=size)
+        start[f"unit_{name}"] = np.zeros(size)
+        x = base[0] + t[0] + pt.concatenate([np.zeros(1), pt.cumsum(pt.diff(base) * pt.exp(t[1:]))]) + moved[0]
+        pm.Potential(f"log_prior_{name}", _log_prior(pt, x, constants).sum() + t[1:].sum())
+        return x
+
+    def between(name: str, size: int) -> Any:
+        """Sample a parameter that lies between two ends."""
+        constants, ends = pm.Data(f"prior_{name}", np.ones((size, 4))), pm.Data(f"range_{name}", np.ones(2))
+        x = ends[0] + ends[1] * pm.Uniform(f"unit_{name}", 0.0, 1.0, shape=size)
+        pm.Potential(f"log_prior_{name}", _log_prior(pt, x, constants).sum())
+        return x
+
     with pm.Model() as model:
-        X = pm.Data("X", np.ones((2, p)))
+        X = pm.Data("X", np.ones((2, p + sum(structure.steps))))
         offset = pm.Data("offset", np.zeros(2))
-        sign, weight = pm.Data("sign", np.ones(2)), pm.Data("weight", np.ones(2))
-        floor, span = pm.Data("floor", np.zeros(2)), pm.Data("span", np.float64(1.0))
-        prior_b = pm.Data("prior_b", np.ones((p, 4)))
-        # Fixed effects are sampled in units of their priors, so that columns of any scale start alike.
-        unit_b = pm.Flat("unit_b", shape=p)
-        b = pm.Deterministic("b", prior_b[:, 1] + prior_b[:, 2] * unit_b)
-        pm.Potential("log_prior_b", _log_prior(pt, b, prior_b).sum())
-        eta = offset + pt.dot(X, b)
+        value, weight = pm.Data("value", np.ones(2)), pm.Data("weight", np.ones(2))
+        # What the effects of levels add to the coefficients and, first, to the thresholds.
+        moved: Any = np.zeros(1 + p)
+        random: Any = 0.0
         kept = ["b"]
         for i, (q, correlated, levels) in enumerate(structure.blocks):
             Z = pm.Data(f"Z_{i}", np.ones((2, q)))
             index = pm.Data(f"index_{i}", np.zeros(2, dtype=np.int64))
-            prior_sd = pm.Data(f"prior_sd_{i}", np.ones((q, 5)))
-            t = pm.Flat(f"unit_sd_{i}", shape=q)
-            start[f"unit_sd_{i}"] = np.ones(q)
-            unit = SOFTNESS * pt.softplus(t / SOFTNESS)
-            sd = pm.Deterministic(f"sd_{i}", prior_sd[:, 4] * unit)
-            pm.Potential(f"log_prior_sd_{i}", (_log_prior(pt, sd, prior_sd) - pt.softplus(-t / SOFTNESS)).sum())
+            sd = pm.Deterministic(f"sd_{i}", positive(f"sd_{i}", q))
             z = pm.Normal(f"z_{i}", shape=(q, levels))
-            effects = [z[j] for j in range(q)]
+            r = [z[j] for j in range(q)]
             if correlated:
                 shape = pm.Data(f"shape_{i}", np.ones(q * (q - 1) // 2))
                 partial = 2.0 * pm.Beta(f"partial_{i}", shape, shape, shape=q * (q - 1) // 2) - 1.0
                 rows = _cholesky_rows(pt, partial, q)
-                effects = [sum(rows[j][m] * z[m] for m in range(j + 1)) for j in range(q)]
+                r = [sum(rows[j][m] * z[m] for m in range(j + 1)) for j in range(q)]
                 pm.Deterministic(
                     f"cor_{i}",
                     pt.stack([sum(rows[j][m] * rows[k][m] for m in range(k + 1)) for j in range(q) for k in range(j)]),
                 )
                 kept.append(f"cor_{i}")
-            effects = [sd[j] * effects[j] for j in range(q)]
-            pm.Deterministic(f"r_{i}", pt.stack(effects, axis=1))
+            r = [sd[j] * r[j] for j in range(q)]
+            pm.Deterministic(f"r_{i}", pt.stack(r, axis=1))
             kept += [f"sd_{i}", f"r_{i}"]
+            share = pm.Data(f"share_{i}", np.zeros((1 + p, q, levels)))
             for j in range(q):
-                eta = eta + effects[j][index] * Z[:, j]
-        if structure.lapse:
-            prior_lapse = pm.Data("prior_lapse", np.ones(4))  # low end, width, and the powers of a beta density
-            lapse = prior_lapse[0] + prior_lapse[1] * pm.Uniform("unit_lapse", 0.0, 1.0)
-            pm.Potential(
-                "log_prior_lapse",
-                (prior_lapse[2] - 1.0) * pt.log(lapse) + (prior_lapse[3] - 1.0) * pt.log1p(-lapse),
-            )
-            floor, span = floor + pt.lt(sign, 0.0) * lapse, span - lapse
-            pm.Deterministic("lapse", lapse)
-            kept.append("lapse")
-        answers = log_share(Family("afc", structure.link), sign * eta, floor, span, Symbols())
-        pm.Potential("log_likelihood", (weight * answers).sum())
+                random = random + r[j][index] * Z[:, j]
+                moved = moved + pt.dot(share[:, j], r[j])
+        prior_b = pm.Data("prior_b", np.ones((p + effects, 4)))
+        # Fixed effects are sampled in units of their priors, so that columns of any scale start alike; and as what the
+        # trials know, the coefficients of eta as a whole, from which those of the levels are then taken: a shear, whose
+        # Jacobian is 1. Without it an intercept and the mean of its levels' effects could move against each other only.
+        unit_b = pm.Flat("unit_b", shape=p + effects)
+        whole = prior_b[:, 1] + prior_b[:, 2] * unit_b
+        b = pm.Deterministic("b", pt.concatenate([whole[:p] - moved[1:], whole[p:]]) if structure.blocks else whole)
+        pm.Potential("log_prior_b", _log_prior(pt, b, prior_b).sum())
+        parts = [b[:p]]
+        for m, steps in enumerate(structure.steps):
+            if steps == 1:  # it has the whole way
+                parts.append(b[p + m : p + m + 1])
+                continue
+            simplex = pm.Dirichlet(f"simo_{m}", pm.Data(f"concentration_{m}", np.ones(steps)), shape=steps)
+            parts.append(b[p + m] * steps * simplex)
+            kept.append(f"simo_{m}")
+        eta = offset + pt.dot(X, pt.concatenate(parts) if effects else b) + random
+        filled: dict[str, Any] = {name: pm.Data(name, np.float64(0.0)) for name in structure.family.constants}
+        for name, support, size in structure.own:
+            x = {"ordered": ordered, "positive": positive, "interval": between}[support](name, size)
+            filled[name] = pm.Deterministic(name, x if support == "ordered" else x[0])
+            kept.append(name)
+        density = replace(structure.family, **filled).outcome_density(value, eta, Symbols())
+        pm.Potential("log_likelihood", (weight * density).sum())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return nutpie.compile_pymc_model(model, backend="numba", initial_points=start, var_names=kept)

@@ -93,6 +93,9 @@ def log_prior(fit: Fit, flat: pd.DataFrame) -> Array:
     for prior in fit.priors:
         if prior.klass == "cor":
             total += _log_lkj(fit, prior, parameters.covariance)
+        elif prior.klass == "simo":
+            shares = [flat[name] for name in flat.columns if name.startswith(f"{prior.name}[")]
+            total += (prior.distribution.args[0] - 1.0) * np.log(np.stack(shares)).sum(axis=0)
         else:
             total += prior.distribution.log_density(flat[prior.name].to_numpy())
     return total

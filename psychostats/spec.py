@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from psychostats.errors import InputError
-from psychostats.families import Family, resolve_family
+from psychostats.families import resolve_family
+from psychostats.family import Family
 from psychostats.formula import Formula, parse_formula
 from psychostats.priors import parse_prior
 

@@ -2,9 +2,9 @@
 
 In: a `Fit`.  Out: a table with intervals.  Knows no sampler.
 
-All of it is on the link scale, where an answer's own variance is that of the link's law (pi^2 / 3 for logit, 1 for
-probit): the share of a latent response, above guessing where there is a guess rate, not of single answers.  A slope's
-variance counts at the trials as they are (Johnson 2014).
+All of it is on the link scale, where an answer's or a rating's own variance is that of the link's law (pi^2 / 3 for
+logit, 1 for probit) and a measurement's is that of its errors: the share of a latent response, above guessing where
+there is a guess rate, not of single answers.  A slope's variance counts at the trials as they are (Johnson 2014).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from scipy import special
 
 from psychostats.fit import Fit
 from psychostats.intervals import Interval
+from psychostats.predictor import Parameters
 from psychostats.uncertainty import Through
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -45,7 +46,7 @@ def variance_shares(fit: Fit, *, interval: Interval | None = None) -> pd.DataFra
     design, parameters = fit.design, fit.parameters()
     centred = design.X - design.X.mean(axis=0)
     fixed = np.einsum("si,ij,sj->s", parameters.b, centred.T @ centred / max(len(centred) - 1, 1), parameters.b)
-    residual = _residual(fit)
+    residual = _residual(fit, parameters)
     groups: dict[str, Array] = {}
     for block, covariance in zip(design.blocks, parameters.covariance, strict=True):
         added = np.einsum("sij,ij->s", covariance, block.Z.T @ block.Z / len(block.Z))
@@ -66,11 +67,9 @@ def variance_shares(fit: Fit, *, interval: Interval | None = None) -> pd.DataFra
     return pd.DataFrame(rows)[list(VARIANCE_COLUMNS)]
 
 
-def _residual(fit: Fit) -> float:
-    """Return the variance of the latent response that no effect explains."""
-    known = fit.spec.family.latent_variance
-    if known is not None:
-        return known
-    sigma = fit.estimates.maximum.sigma
-    assert sigma is not None
-    return sigma**2
+def _residual(fit: Fit, parameters: Parameters) -> Array:
+    """Return the variance of the latent response that no effect explains, one a draw or one of all."""
+    family = fit.spec.family
+    if fit.is_maximum and fit.estimates.maximum.sigma is not None:
+        family = family.at({"sigma": np.array([fit.estimates.maximum.sigma])})
+    return np.ravel(family.at(parameters.family).latent_variance)

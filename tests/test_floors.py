@@ -15,7 +15,10 @@ FLOORS = {
     "psychostats": (
         ("errors", "lettering", "timing", "terminal", "arrow", "optimum", "interruption"),
         ("tokens", "levels", "identifiable"),
+        ("family", "monotonic"),
+        ("answers", "measurements", "ratings"),
         ("intervals", "multiplicity", "coefficients", "formula", "families", "cells", "notation", "figures"),
+        ("responses",),
         ("identity", "columns", "design", "document", "plots", "uncertainty", "netcdf"),
         ("trials", "priors", "predictor", "kernel", "mixed", "separation", "groups"),
         ("exclusions", "spec", "laplace", "gaussian", "second_opinion", "sentences"),

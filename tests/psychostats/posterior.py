@@ -21,13 +21,19 @@ Array = np.ndarray
 def prepare(frame: pd.DataFrame, formula: str, priors: Sequence[str] = (), **family: Any) -> Any:
     """Return what `sample` takes."""
     spec = specify(formula, priors=priors, **family)
-    design = code(spec.formula, frame).design(frame)
+    design = code(spec.formula, frame, thresholds=spec.family.ordinal).design(frame, spec.family.response)
     return design, spec.family, resolve_priors(design, spec.priors, spec.family)
 
 
 def named(design: Design, drawn: Sample, *, random: bool = False) -> dict[str, Array]:
     """Return draws of shape (chains, draws) by name."""
-    out = {f"b_{name}": drawn.b[..., j] for j, name in enumerate(design.names)} | drawn.family
+    out = {f"b_{name}": drawn.b[..., j] for j, name in enumerate(design.coefficients)}
+    for name, values in drawn.family.items():
+        many = {f"b_Intercept[{k + 1}]": values[..., k] for k in range(values.shape[-1])} if values.ndim > 2 else {}
+        out |= many or {name: values}
+    for m, effect in enumerate(design.monotonic):
+        out[effect.term] = drawn.bsp[..., m]
+        out |= {share: drawn.simo[m][..., k] for k, share in enumerate(effect.shares)}
     for i, block in enumerate(design.blocks):
         for j, term in enumerate(block.terms):
             out[f"sd_{block.group}__{term}"] = drawn.sd[i][..., j]
@@ -86,6 +92,9 @@ def full_frame(seed: int, levels: tuple[int, int] = (32, 32)) -> pd.DataFrame:
             "w": rng.normal(size=n),
             "o": rng.normal(size=n),
             "correct": np.minimum(right, 1),
+            "rating": right + 1,
+            "rt": 0.3 + rng.lognormal(-1, 0.5, n),
+            "level": pd.Categorical(rng.choice(["low", "mid", "high", "top"], n), ["low", "mid", "high", "top"]),
             "right": right,
             "wrong": 3 - right,
         }

@@ -12,7 +12,7 @@ from psychostats.groups import group_faults, single_rows
 
 
 def faults(text, data, continuous=False):
-    design = code(parse_formula(text), data).design(data, continuous=continuous)
+    design = code(parse_formula(text), data).design(data, "number" if continuous else "answers")
     return group_faults(design, continuous=continuous)
 
 

@@ -12,7 +12,8 @@ from scipy import integrate, linalg, optimize, special, stats
 
 from psychostats.arrow import Arrow, Factor, Group
 from psychostats.design import Design, code
-from psychostats.families import Family, resolve_family
+from psychostats.families import resolve_family
+from psychostats.family import Family
 from psychostats.formula import parse_formula
 from psychostats.gaussian import Gaussian
 from psychostats.laplace import Laplace
@@ -53,7 +54,7 @@ def _trials(*, counts: bool = False) -> pd.DataFrame:
 
 def _design(formula: str, *, continuous: bool = False) -> Design:
     frame = _trials(counts=not continuous)
-    return code(parse_formula(formula), frame).design(frame, continuous=continuous)
+    return code(parse_formula(formula), frame).design(frame, "number" if continuous else "answers")
 
 
 def _some_factors(design: Design) -> tuple[np.ndarray, ...]:

@@ -11,13 +11,15 @@ import pytest
 from deviations import maximum
 from scipy import special, stats
 
+from psychostats.answers import Answers
 from psychostats.compare import PREDICTION_COLUMNS, compare, stacking_weights
 from psychostats.design import code
 from psychostats.draws import label
 from psychostats.errors import InputError
-from psychostats.families import Family, resolve_family
+from psychostats.families import resolve_family
+from psychostats.family import Family
 from psychostats.fit import Fit
-from psychostats.integral import Answers, log_integral
+from psychostats.integral import Outcomes, log_integral
 from psychostats.loo import INTEGRATED_DRAWS, loo
 from psychostats.predictor import fixed_predictor, take_rows
 from psychostats.sampler import Sample, Settings
@@ -120,7 +122,9 @@ def test_blocks_of_any_size_give_the_same_numbers(unit: str, trials_of: pd.DataF
 # -- By participant ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", [BERNOULLI, Family("afc", guess=0.5, lapse=0.02), Family("binomial", link="probit")])
+@pytest.mark.parametrize(
+    "family", [BERNOULLI, Answers("afc", guess=0.5, lapse=0.02), Answers("binomial", link="probit")]
+)
 @pytest.mark.parametrize(("effects", "near"), [(1, 2e-3), (2, 1e-2), (3, 0.1)])
 def test_the_integral_is_that_of_many_more_nodes_and_of_simulation(family: Family, effects: int, near: float) -> None:
     rng = np.random.default_rng(effects)
@@ -132,7 +136,7 @@ def test_the_integral_is_that_of_many_more_nodes_and_of_simulation(family: Famil
     values, vectors = np.linalg.eigh(covariance)
     root = (vectors * np.sqrt(values)[:, None, :]) @ np.swapaxes(vectors, 1, 2)
     right = rng.random(answers) < family.mean(known[0] + Z @ root[0] @ rng.normal(size=effects))
-    given = Answers(np.arange(answers), right, np.ones(answers))
+    given = Outcomes(np.arange(answers), right.astype(float), np.ones(answers))
     found = log_integral(family, given, known, Z, root)
     np.testing.assert_allclose(found, log_integral(family, given, known, Z, root, nodes=20), atol=near)
     for i in range(draws):
@@ -176,7 +180,7 @@ def test_leaving_a_participant_out_is_fitting_without_that_participant(
         right = np.tile([True, False], len(piece.X))
         count = np.stack([piece.successes, piece.trials - piece.successes], axis=1).ravel()
         known = fixed_predictor(piece.X, piece.offset, p.b)[:, rows]
-        answers = Answers(rows, right, count)
+        answers = Outcomes(rows, right.astype(float), count)
         density = log_integral(
             fit.spec.family, answers, known, piece.blocks[0].Z[rows], np.sqrt(p.covariance[0]), nodes=40
         )

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, special, stats
 
+from psychostats.answers import Answers
 from psychostats.design import code
-from psychostats.families import Family, resolve_family
+from psychostats.families import resolve_family
 from psychostats.formula import parse_formula
 from psychostats.predictor import (
     TARGETS,
@@ -81,7 +82,7 @@ def test_the_population_average_is_the_integral(family, sd, accuracy):
 
 
 def test_a_normal_average_of_probits_is_a_probit():
-    family = Family("afc", "probit", 0.5, 0.02)
+    family = Answers("afc", "probit", 0.5, 0.02)
     eta, sd = np.linspace(-5, 5, 41)[:, np.newaxis], np.array([0.0, 0.3, 1.0, 1.5, 2.0])
     expected = family.guess + family.span * special.ndtr(eta / np.sqrt(1 + sd**2))
     np.testing.assert_allclose(average(family.mean, eta, sd**2), expected, atol=1e-12)

@@ -13,7 +13,8 @@ from posterior import correlations, full_frame, named, prepare
 from scipy import special, stats
 
 from psychostats.design import Block, Design
-from psychostats.families import Family, resolve_family
+from psychostats.families import resolve_family
+from psychostats.family import Family
 from psychostats.priors import Prior, resolve_priors
 from psychostats.sampler import SOFTNESS, Sample, Settings, sample
 
@@ -37,20 +38,23 @@ def log_prior(prior: Prior, x: Array) -> Array:
     }[prior.distribution.name]()
 
 
-def prior_range(prior: Prior, family: Family) -> tuple[float, float]:
-    """Return where a lapse rate may lie."""
-    law = prior.distribution
-    return (law.args[0], law.args[1]) if law.name == "uniform" else (0.0, 1.0 - family.guess)
-
-
 def log_density(design: Design, family: Family, priors: Sequence[Prior], drawn: Sample) -> Array:
     """Return the log posterior of every draw in the sampler's own coordinates, up to a constant, from SciPy alone.
 
     Needs as many levels as the sampler pads to, since effects of padding levels are not returned.
     """
     of = {prior.name: prior for prior in priors}
-    eta = drawn.b @ design.X.T + design.offset
-    total = sum(log_prior(of[f"b_{name}"], drawn.b[..., j]) for j, name in enumerate(design.names))
+    places = [design.names.index(name) for name in design.coefficients]
+    eta = drawn.b @ design.X[:, places].T + design.offset
+    total: Any = sum(log_prior(of[f"b_{name}"], drawn.b[..., j]) for j, name in enumerate(design.coefficients))
+    for m, effect in enumerate(design.monotonic):
+        step, share = drawn.bsp[..., m], drawn.simo[m]
+        steps = share.shape[-1]
+        eta = eta + (step[..., np.newaxis] * steps * share) @ design.X[:, list(effect.columns)].T
+        law = of[effect.simplex].distribution.args[0]
+        total = total + log_prior(of[effect.term], step)
+        # From the simplex to what is sampled, logarithms centred at zero: the Jacobian is the product of the shares.
+        total = total + law * np.log(share).sum(axis=-1)
     for i, block in enumerate(design.blocks):
         sd, cor, r = drawn.sd[i], drawn.cor[i], drawn.r[i]
         q = len(block.terms)
@@ -75,17 +79,39 @@ def log_density(design: Design, family: Family, priors: Sequence[Prior], drawn: 
         z = np.linalg.solve(L[:, :, np.newaxis], r[..., np.newaxis])[..., 0]
         total = total + stats.norm.logpdf(z).sum(axis=(2, 3))
         eta = eta + np.sum(r[:, :, block.index] * block.Z, axis=-1)
-    lapse: Any = family.lapse
-    if family.estimated:
-        # Sampled as the logit of its place in its range.
-        low, high = prior_range(of["lapse"], family)
-        lapse = drawn.family["lapse"]
-        place = (lapse - low) / (high - low)
-        total = total + log_prior(of["lapse"], lapse) + np.log(place) + np.log1p(-place)
-        lapse = lapse[..., np.newaxis]
-    F = special.expit(eta) if family.link == "logit" else stats.norm.cdf(eta)
-    p = family.guess + (1 - family.guess - lapse) * F
-    return np.asarray(total + stats.binom.logpmf(design.successes, design.trials, p).sum(axis=-1))
+    own = {name: values if values.ndim > 2 else values[..., np.newaxis] for name, values in drawn.family.items()}
+    for one in family.own(design.successes):
+        x = own[one.name]
+        total = total + sum(log_prior(of[label], x[..., j]) for j, label in enumerate(one.labels))
+        if one.support == "interval":  # sampled as the logit of its place in its range
+            law = of[one.name].distribution
+            low, high = law.args if law.name == "uniform" else (one.low, one.high)
+            place = (x[..., 0] - low) / (high - low)
+            total = total + np.log(place) + np.log1p(-place)
+        elif one.support == "positive":
+            median = of[one.name].distribution.scale()
+            total = total + np.log(-np.expm1(-x[..., 0] / (median * SOFTNESS)))
+        else:  # sampled as the first and the logarithms of the gaps
+            total = total + np.log(np.diff(x, axis=-1)).sum(axis=-1)
+    return np.asarray(total + likelihood(design, family, eta, own).sum(axis=-1))
+
+
+def likelihood(design: Design, family: Family, eta: Array, own: dict[str, Array]) -> Array:
+    """Return SciPy's log-density of every row."""
+    y, F = design.successes, special.expit if family.link == "logit" else stats.norm.cdf
+    if family.name == "gaussian":
+        return np.asarray(stats.norm.logpdf(y, eta, own["sigma"]))
+    if family.response == "positive":
+        return np.asarray(stats.lognorm.logpdf(y, own["sigma"], own.get("ndt", 0.0), np.exp(eta)))
+    if family.ordinal:
+        ends = np.concatenate(
+            [np.full((*eta.shape[:2], 1), -np.inf), own["thresholds"], np.full((*eta.shape[:2], 1), np.inf)], -1
+        )
+        k = y.astype(int)
+        return np.asarray(np.log(F(ends[..., k] - eta) - F(ends[..., k - 1] - eta)))
+    lapse = own.get("lapse", family.lapse)
+    p = family.guess + (1 - family.guess - lapse) * F(eta)
+    return np.asarray(stats.binom.logpmf(y, design.trials, p))
 
 
 @pytest.mark.parametrize(
@@ -118,8 +144,29 @@ def log_density(design: Design, family: Family, priors: Sequence[Prior], drawn: 
             {"family": "binomial", "link": "probit", "lapse": "estimate"},
             ["lapse ~ uniform(0.01, 0.2)"],
         ),
+        (
+            "rating ~ x * f + (1 + x | g)",
+            (32, 32),
+            {"family": "cumulative"},
+            ["b_Intercept ~ normal(0, 2)", "b_Intercept[2] ~ student_t(3, 0.5, 1)"],
+        ),
+        ("rating ~ x + (1 | g)", (32, 32), {"family": "cumulative", "link": "probit"}, []),
+        ("w ~ x + offset(o) + (1 + x | g)", (32, 32), {"family": "gaussian"}, ["sigma ~ normal(1, 2)"]),
+        ("rt ~ x + (1 | g)", (32, 32), {"family": "lognormal"}, ["sigma ~ student_t(3, 0, 1)"]),
+        (
+            "rt ~ x + (1 | g) + (1 | h)",
+            (32, 32),
+            {"family": "shifted_lognormal"},
+            ["ndt ~ normal(0.2, 0.1)", "sigma ~ gamma(2, 3)"],
+        ),
+        ("rt ~ x + (1 | g)", (32, 32), {"family": "shifted_lognormal"}, []),
+        ("correct ~ x * mo(level) + (1 | g)", (32, 32), {"family": "afc"}, ["simo ~ dirichlet(2)"]),
+        ("rating ~ mo(level) + x + (1 | g)", (32, 32), {"family": "cumulative"}, ["bsp_molevel ~ normal(0.2, 1)"]),
     ],
-    ids=["afc", "crossed", "uncorrelated", "three_terms", "counts", "lapse", "lapse_uniform"],
+    ids=[
+        *("afc", "crossed", "uncorrelated", "three_terms", "counts", "lapse", "lapse_uniform", "cumulative", "probit"),
+        *("gaussian", "lognormal", "shifted", "shifted_uniform", "monotonic", "monotonic_rating"),
+    ],
 )
 def test_density_is_that_of_scipy_at_every_draw(
     formula: str, levels: tuple[int, int], family: dict[str, Any], priors: list[str]
