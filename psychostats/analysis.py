@@ -23,6 +23,7 @@ from psychostats.exclusions import Excluded, apply_exclusions
 from psychostats.fit import Fit, fit
 from psychostats.identity import redact
 from psychostats.intervals import Interval
+from psychostats.opinions import Opinion, hear
 from psychostats.predictor import Parameters
 from psychostats.simulate import true_parameters
 from psychostats.spec import ModelSpec
@@ -148,6 +149,8 @@ class Analysis:
         Raw accuracy by factor and bins of the moderator.
     results
         One a model and experiment, models first.
+    opinions
+        Other responses, one a response and experiment.
     seconds
         Of each stage.
     """
@@ -162,6 +165,7 @@ class Analysis:
     summary: pd.DataFrame
     bins: pd.DataFrame
     results: tuple[Result, ...]
+    opinions: tuple[Opinion, ...]
     seconds: dict[str, float]
 
     @property
@@ -183,7 +187,12 @@ class Analysis:
     @property
     def converged(self) -> bool:
         """Whether every fit may be read."""
-        return all(result.fit.converged for result in self.results)
+        return all(one.converged for one in self.fits)
+
+    @property
+    def fits(self) -> list[Fit]:
+        """Every fit, those of models first."""
+        return [part.fit for part in self.results] + [part.fit for part in self.opinions]
 
 
 def analyse(
@@ -267,10 +276,16 @@ def analyse(
                 say(f"  {'warning' if made.converged else 'NOT CONVERGED'}: {warning}")
             with watch.time("effects and checks"):
                 results.append(summarise_fit(study, experiment, model, made, rows))
+    experiments = _by_experiment(kept)
+    opinions = hear(
+        study, experiments, lambda model, name: fits / folders[model.name, name], source, progress=progress, say=say
+    )
     seconds = watch.stop()
+    fits_made = [part.fit for part in results] + [part.fit for part in opinions]
+    new = [one for one in fits_made if not one.reused]
     for stage in ("compile", "sample", "summarise"):
-        seconds[f"fits: {stage}"] = sum(r.fit.timings.get(stage, 0.0) for r in results if not r.fit.reused)
-    return Analysis(study, source, examined, excluded, *raw, results=tuple(results), seconds=seconds)
+        seconds[f"fits: {stage}"] = sum(one.timings.get(stage, 0.0) for one in new)
+    return Analysis(study, source, examined, excluded, *raw, results=tuple(results), opinions=opinions, seconds=seconds)
 
 
 def with_feature_effects(study: Study, kept: pd.DataFrame) -> Study:
@@ -319,7 +334,7 @@ def name_folders(study: Study, experiments: list[tuple[str, pd.DataFrame]]) -> d
     """Return the folder of each model and experiment's fit, whose names no two may share."""
     folders = {
         (model.name, name): model.name if name == ALL else f"{model.name}_{file_name(name)}"
-        for model in study.models
+        for model in (*study.models, *(opinion.as_model(study.models[0]) for opinion in study.opinions))
         for name, _ in experiments
     }
     if len({folder.lower() for folder in folders.values()}) < len(folders):

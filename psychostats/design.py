@@ -107,7 +107,7 @@ class Design:
 
     @property
     def coefficients(self) -> tuple[str, ...]:
-        """Names of the columns that have a coefficient of their own: all but steps."""
+        """Names of the columns that are no steps, each with a coefficient of its own."""
         return tuple(self.names[place] for place in plain_columns(self.monotonic, len(self.names)))
 
 
@@ -162,11 +162,7 @@ class Coding:
         InputError
             If a predictor is missing, lacks values, or has a level that was not seen.
         """
-        return self._without_intercept(_matrix(self._fixed, self._prepare(data), self))
-
-    def _without_intercept(self, X: Array) -> Array:
-        """Leave out the first column, the intercept, where thresholds take its place."""
-        return X[:, 1:] if self.thresholds else X
+        return _matrix(self._fixed, self._prepare(data), self)[:, int(self.thresholds) :]  # without the intercept
 
     def offset(self, data: pd.DataFrame) -> Array:
         """Evaluate the offsets of new rows, shape ``(rows,)``."""
@@ -328,10 +324,7 @@ def code(formula: Formula, data: pd.DataFrame, *, thresholds: bool = False) -> C
     refuse_dependent(X, names, Crossed(levels, codes, crossed))
     if thresholds:
         if names[0] != "Intercept":
-            raise FormulaError(
-                f"'{formula.text}' leaves out the intercept, whose place the thresholds of a rating take; leave out "
-                "the 0."
-            )
+            raise FormulaError(f"thresholds take the intercept's place; leave out the 0 in '{formula.text}'.")
         names = names[1:]
     bars = []
     for bar in formula.bars:

@@ -14,6 +14,7 @@ import pandas as pd
 from psychostats.analysis import ALL, Analysis, Result
 from psychostats.checks import below_guess
 from psychostats.document import BulletList, Callout, Link, Paragraph, Strong, Words, prose
+from psychostats.opinions import Opinion
 from psychostats.sentences import number, say_difference, say_interaction, say_overall
 from psychostats.study import SOURCES
 
@@ -28,7 +29,8 @@ def notices(analysis: Analysis) -> tuple[Callout, ...]:
 
 
 def _failed(analysis: Analysis) -> Callout | None:
-    failed = [result for result in analysis.results if not result.fit.converged]
+    parts: list[Result | Opinion] = [*analysis.results, *analysis.opinions]
+    failed = [part for part in parts if not part.fit.converged]
     if not failed:
         return None
     items = [prose("{0}: {1}", Strong(name_of(result)), " ".join(result.fit.warnings)) for result in failed]
@@ -106,7 +108,7 @@ def _check(analysis: Analysis) -> Callout | None:
     return Callout("warning", "The check of the trials warns", (BulletList(items),))
 
 
-def name_of(result: Result) -> str:
+def name_of(result: Result | Opinion) -> str:
     """Name a fit: its model, and its experiment where there are several."""
     return result.model.name if result.experiment == ALL else f"{result.model.name}, {result.experiment}"
 

@@ -21,6 +21,7 @@ from psychostats.effects import ROPE_PROBABILITY
 from psychostats.errors import InputError
 from psychostats.figures import add_note, label_of
 from psychostats.intervals import Interval, Rope
+from psychostats.panels import plot_responses
 from psychostats.plots import (
     plot_accuracy,
     plot_accuracy_by_depth,
@@ -124,14 +125,18 @@ def write_tables(analysis: Analysis, folder: Path) -> Path:
     folder.mkdir(parents=True)
     for experiment in analysis.experiments:
         mine = [result for result in analysis.results if result.experiment == experiment]
+        heard = [opinion for opinion in analysis.opinions if opinion.experiment == experiment]
         flow = analysis.excluded.flow
         effects, terms, checks = [], [], []
         for result in mine:
-            name = {"model": result.model.name}
             for table in (result.means, result.contrasts, result.slopes, result.interaction):
-                effects.append(table.drop(columns=[".at"], errors="ignore").assign(**name))
-            terms.append(result.fit.terms(interval=analysis.study.effects.as_interval()).assign(**name))
-            checks.append(pd.DataFrame([check.row() for check in result.fit.checks]).assign(**name))
+                effects.append(table.drop(columns=[".at"], errors="ignore").assign(model=result.model.name))
+        for opinion in heard:
+            effects += [table.assign(model=opinion.model.name) for table in (opinion.means, opinion.contrasts)]
+        fitted = [(one.model.name, one.fit) for one in mine] + [(one.model.name, one.fit) for one in heard]
+        for name, made in fitted:
+            terms.append(made.terms(interval=analysis.study.effects.as_interval()).assign(model=name))
+            checks.append(pd.DataFrame([check.row() for check in made.checks]).assign(model=name))
         parts = {
             "accuracy": analysis.accuracy[analysis.accuracy["experiment"].astype(str) == experiment],
             "exclusions": flow[flow["experiment"].astype(str) == experiment],
@@ -177,6 +182,9 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
         "convergence": plot_convergence(terms, limits={"rhat": RHAT_MAX, "ess_bulk": ESS_MIN, "ess_tail": ESS_MIN}),
         "ranks": plot_ranks(_fixed_draws(analysis)),
     }
+    if analysis.opinions:
+        responses, contrast = _responses(analysis)
+        plots["opinions"] = plot_responses(responses, contrast=contrast, interval_label=label)
     if (terms["class"] != "b").any():
         plots["groups"] = plot_terms(terms, interval_label=label)
     if len(items):
@@ -224,6 +232,22 @@ def _forest(analysis: Analysis) -> pd.DataFrame:
             table[name] = 100 * table[name]
         parts.append(table.assign(label=names, experiment=result.label))
     return _stack(parts)
+
+
+def _responses(analysis: Analysis) -> tuple[pd.DataFrame, str]:
+    """Return the first contrast on every response, accuracy first and in percentage points, and its name."""
+    first = analysis.main[0].headline["contrast"].iloc[0].replace(" / ", " - ")
+    found = [("accuracy (percentage points)", one.experiment, 100 * _figures(one.headline)) for one in analysis.main]
+    found += [(one.asked.words, one.experiment, _figures(one.headline)) for one in analysis.opinions]
+    table = _stack([rows.iloc[:1].assign(response=words, experiment=name) for words, name, rows in found])
+    table["response"] = pd.Categorical(table["response"], list(dict.fromkeys(table["response"])))
+    return table, first.replace(" - ", " − ")
+
+
+def _figures(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the numbers of the differences in the population."""
+    wanted = rows[(rows["scale"] == "difference") & (rows["target"] == "population")]
+    return wanted[["estimate", "conf_low", "conf_high"]]
 
 
 def _axis(analysis: Analysis) -> str:

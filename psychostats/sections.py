@@ -62,6 +62,7 @@ def compose(analysis: Analysis, figures: Figures, command: str) -> Document:
             *_raw(analysis, figures),
             *describe_model(analysis, figures),
             *_effects(analysis, figures),
+            *_opinions(analysis, figures),
             *_estimates(analysis),
             *_groups(analysis, figures),
             *_checks(analysis, figures),
@@ -254,6 +255,37 @@ def _effects(analysis: Analysis, figures: Figures) -> list[Block]:
     if len(analysis.study.models) > 1:
         blocks.append(tables.tabulate_models(analysis))
     return blocks
+
+
+def _opinions(analysis: Analysis, figures: Figures) -> list[Block]:
+    if not analysis.opinions:
+        return []
+    main, taken = analysis.main[0].fit.spec.formula, {}
+    for opinion in analysis.opinions:
+        taken[opinion.asked.words] = (
+            "correct trials" if opinion.asked.takes == "correct" else "all trials with an answer"
+        )
+    return [
+        Heading("Other responses to the same trials", 1, "opinions"),
+        Paragraph(
+            prose(
+                "The predictors of the main model, {0}, on {1}: each with a family, priors and a scale of its own, "
+                "fitted apart. They are second and third opinions on the same people and trials, not new evidence: "
+                "where they agree, the finding does not hang on the choice of accuracy; where they do not, {2} says "
+                "what was found of accuracy, and nothing is averaged.",
+                Code(main.text.partition("~")[2].strip()),
+                " and ".join(f"{words} ({trials})" for words, trials in taken.items()),
+                Link("effects"),
+            )
+        ),
+        Figure(
+            figures["opinions"],
+            "The contrast on every response: accuracy, and what else was recorded.",
+            "Intervals by experiment, one panel a response.",
+            "figure-opinions",
+        ),
+        tables.tabulate_opinions(analysis),
+    ]
 
 
 def _estimates(analysis: Analysis) -> list[Block]:

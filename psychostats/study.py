@@ -133,6 +133,42 @@ class ModelTable(_Table):
         return Settings(self.draws, self.tune, self.chains, self.seed, self.target_accept)
 
 
+_OPINIONS: dict[str, tuple[str, Literal["all", "correct"]]] = {
+    "rt": ("shifted_lognormal", "correct"),
+    "confidence": ("cumulative", "all"),
+}
+"""For a column the family it has, and the trials it is taken from, where the file does not say."""
+
+
+class OpinionTable(_Table):
+    """``[[opinions]]``: another response of the same trials, by the first model's predictors."""
+
+    response: str
+    label: str | None = None
+    family: str | None = None
+    link: str | None = None
+    trials: Literal["all", "correct"] | None = None
+    priors: tuple[str, ...] = ()
+
+    @property
+    def takes(self) -> Literal["all", "correct"]:
+        """Which trials it is taken from."""
+        return self.trials or _OPINIONS.get(self.response, ("", "all"))[1]
+
+    @property
+    def words(self) -> str:
+        """What the response is called in the report."""
+        return self.label or {"rt": "response time (s)", "confidence": "confidence"}.get(self.response, self.response)
+
+    def as_model(self, main: ModelTable) -> ModelTable:
+        """Return the model that is fitted: the predictors and the sampler's settings of the main one."""
+        family = self.family or _OPINIONS.get(self.response, ("gaussian", "all"))[0]
+        written = self.response if self.response.isidentifier() else f"`{self.response}`"
+        given = {"name": self.response, "formula": f"{written} ~ {main.formula.partition('~')[2].strip()}"}
+        none = {"guess": None, "lapse": None}
+        return main.model_copy(update=given | none | {"family": family, "link": self.link, "priors": self.priors})
+
+
 class EffectsTable(_Table):
     """``[effects]``: which contrast, along what, and how it is summarised."""
 
@@ -169,6 +205,7 @@ class Study(_Table):
     design: DesignTable = DesignTable()
     simulate: SimulateTable | None = None
     models: tuple[ModelTable, ...] = ()
+    opinions: tuple[OpinionTable, ...] = ()
     effects: EffectsTable = EffectsTable()
     report: ReportTable = ReportTable()
     sources: dict[str, str] = Field(default_factory=dict)
@@ -188,6 +225,7 @@ class Study(_Table):
     def needed(self) -> tuple[str, ...]:
         """Return the columns that the models, rules and effects need."""
         names = [name for model in self.models for name in model.spec().formula.variables]
+        names += [one.response for one in self.opinions]
         names += [*self.rules().needed, self.effects.factor, self.report.group]
         names += ["experiment"] if self.design.participants else []
         return tuple(dict.fromkeys(names))
@@ -337,7 +375,21 @@ def _check(study: Study, content: Mapping[str, Any]) -> None:
         with collected(f"model '{model.name}': "):
             if 0 < model.settings().draws < 4:
                 faults.append(f"model '{model.name}': draws is {model.draws}; a report needs at least 4, for R-hat.")
+            if not model.spec().family.binary:
+                faults.append(
+                    f"model '{model.name}': the report is about answers that are right or wrong; ask for a response of "
+                    f"the family {model.family} in [[opinions]]."
+                )
             faults += _effects_faults(study, model)
+    for opinion in study.opinions:
+        with collected(f"opinion '{opinion.response}': "):
+            if opinion.as_model(study.models[0]).spec().family.binary:
+                faults.append(
+                    f"opinion '{opinion.response}': answers are for [[models]]; give times, ratings or scores."
+                )
+    named = [opinion.response for opinion in study.opinions]
+    if len(set(named)) < len(named):
+        faults.append("two opinions are about the same response; each needs its own.")
     if study.simulate is not None:
         with collected("[simulate]: "):
             study.simulate.spec()
@@ -411,6 +463,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "design": DesignTable,
     "simulate": SimulateTable,
     "models": ModelTable,
+    "opinions": OpinionTable,
     "effects": EffectsTable,
     "report": ReportTable,
 }

@@ -233,6 +233,50 @@ def tabulate_models(analysis: Analysis) -> Table:
     )
 
 
+def tabulate_opinions(analysis: Analysis) -> Table:
+    """The contrast of the factor on every other response, at the moderator's mean."""
+    rows = []
+    for opinion in analysis.opinions:
+        means = opinion.means[opinion.means["target"] == "population"]
+        for row in opinion.headline.to_dict("records"):
+            rows.append(
+                {
+                    "response": opinion.asked.words,
+                    "experiment": opinion.experiment,
+                    "family": opinion.model.family.replace("_", " "),
+                    "n": opinion.trials,
+                    "means": ", ".join(
+                        f"{term.removeprefix(row['term'])} {number(value)}"
+                        for term, value in zip(means["term"], means["estimate"], strict=True)
+                    ),
+                    "contrast": str(row["contrast"]).replace(" - ", " − "),
+                    "difference": estimate(row),
+                    "pd": share(row["pd"]),
+                    "read": "yes" if opinion.fit.converged else "no, not converged",
+                }
+            )
+    columns = (
+        Column("response", "Response"),
+        *((Column("experiment", "Experiment"),) if len(analysis.experiments) > 1 else ()),
+        Column("family", "Family"),
+        Column("n", "Trials", "integer"),
+        Column("means", "Population means"),
+        *(() if len({row["contrast"] for row in rows}) == 1 else (Column("contrast", "Contrast"),)),
+        Column("difference", "Difference", align="right"),
+        Column("pd", "pd", align="right"),
+        Column("read", "Converged"),
+    )
+    names = {row["contrast"] for row in rows}
+    named = f": {names.pop()}" if len(names) == 1 else ""
+    return Table(
+        columns,
+        pd.DataFrame(rows),
+        f"The contrast on other responses, each on its own scale{named}.",
+        "Ratings are on the scale 1 to the number of their levels.",
+        "table-opinions",
+    )
+
+
 def tabulate_terms(analysis: Analysis, classes: tuple[str, ...], caption: str, anchor: str) -> Table:
     """Terms of the given classes, experiments side by side."""
     interval = analysis.study.effects.as_interval()

@@ -242,7 +242,7 @@ BAD = [
         "'dept' is needed, but there is none (did you mean 'depth'?)",
     ),
     (("fit", "trials.csv", *F, "--family", "bernouli"), "the family 'bernouli' is unknown (did you mean 'bernoulli'?)"),
-    (("fit", "trials.csv", *F, "--family", "gaussian"), "the family gaussian is fitted by --engine laplace"),
+    (("fit", "trials.csv", *F, "--family", "cumulative", "--engine", "laplace"), "cannot fit the family cumulative"),
     (("fit", "trials.csv", *F, "--link", "cloglog"), "the link 'cloglog' is unknown; allowed are logit, probit"),
     (("fit", "trials.csv", *F, "--guess", "0.5"), "a guess rate is for the family afc; 'bernoulli' has none"),
     (("fit", "trials.csv", *F, "--family", "afc", "--guess", "1"), "the guess rate 1 is outside [0, 1)"),

@@ -189,7 +189,7 @@ def refused(answer, code: int, words: str, out: Path) -> None:
         (("afc.csv", "--family", "afc", "--reml", *LAPLACE), "REML is for the family gaussian"),
         (("few.csv", "--reml", *LAPLACE), "REML is for the family gaussian"),
         (("few.csv", "--prior", "b ~ normal(0, 1)", *LAPLACE), "maximum likelihood takes no priors"),
-        (("few.csv", "--family", "gaussian"), "the family gaussian is fitted by --engine laplace"),
+        (("few.csv", "--family", "lognormal", *LAPLACE), "maximum likelihood cannot fit the family lognormal"),
         (("few.csv", "--family", "gaussian", "--quadrature", "5", *LAPLACE), "the family gaussian is exact"),
         (("few.csv", "--quadrature", "0", *LAPLACE), "0 nodes of quadrature are asked for"),
         (("few.csv", "--quadrature", "1000", *LAPLACE), "1000 nodes of quadrature are asked for"),

@@ -16,6 +16,8 @@ from psychostats.spec import specify
 ANSWERS = specify("correct ~ depth + (1 | participant)")
 MEASURED = specify("rt ~ depth + (1 | participant)", family="gaussian")
 PRIOR = specify("correct ~ depth", priors=["b ~ normal(0, 1)"])
+RATED = specify("confidence ~ depth", family="cumulative")
+STEPPED = specify("correct ~ mo(layer)")
 
 
 @pytest.mark.parametrize(
@@ -49,8 +51,8 @@ def test_the_engine_and_its_reason(engine, spec, method, found) -> None:
         ("laplace", ANSWERS, Method(reml=True), "REML is for the family gaussian; 'bernoulli' is fitted by"),
         ("laplace", MEASURED, Method(quadrature=3), "the family gaussian is exact; leave out --quadrature"),
         ("laplace", ANSWERS, Method(quadrature=-1), "-1 nodes of quadrature"),
-        ("auto", MEASURED, Method(), "gaussian is fitted by --engine laplace alone"),
-        ("pymc", MEASURED, Method(), "gaussian is fitted by --engine laplace alone"),
+        ("laplace", RATED, Method(), "maximum likelihood cannot fit the family cumulative; use --engine pymc"),
+        ("laplace", STEPPED, Method(), "maximum likelihood cannot fit a monotonic effect"),
         (
             "auto",
             ANSWERS,

@@ -116,7 +116,7 @@ def test_two_groups_that_are_one_are_refused(response: str, family: str) -> None
         ("z ~ x + (1 | p)", {"quadrature": 5, "family": "gaussian"}, "is exact"),
         ("y ~ x + (1 | p)", {"priors": ["b ~ normal(0, 1)"]}, "takes no priors"),
         ("y ~ x + (1 | p)", {"lapse": "estimate"}, "cannot estimate the lapse rate"),
-        ("z ~ x + (1 | p)", {"engine": "pymc", "family": "gaussian"}, "laplace alone"),
+        ("z ~ x + (1 | p)", {"family": "lognormal"}, "maximum likelihood cannot fit the family lognormal"),
         ("y ~ x + (1 | p)", {"engine": "pymc", "reml": True}, "maximum likelihood"),
     ],
 )
