@@ -98,3 +98,24 @@ save(data.frame(
   participant = ids("p", 20)[person], block = ids("k", 10)[sample(10, n, TRUE)], f = c("a", "b", "c")[f], g = c("left", "right")[g],
   x = x, z = z, known = known, correct = draw(plogis(eta))
 ), "terms.csv")
+
+# h. Confidence in four steps, response times and a right or wrong answer; layer is a coarse depth, in text.
+set.seed(88)
+person <- rep(1:20, each = 40)
+pair <- unlist(lapply(1:20, function(i) sample(rep(1:20, 2))))
+distributed <- unlist(lapply(1:20, function(i) sample(rep(0:1, 20))))
+depth <- round((0:19 / 19)[pair], 3)
+layer <- (pair - 1) %/% 4 + 1
+u <- effects(20, c(.8, .6), -.3)
+v <- rnorm(20, 0, .5)[pair]
+eta <- -.4 * distributed + 1.2 * depth - .8 * distributed * depth + u[person, 1] + u[person, 2] * distributed + v
+shown <- eta + exp(-.2 * distributed) * rlogis(800)
+confidence <- 1 + (shown > -1) + (shown > .4) + (shown > 1.8)
+u <- effects(20, c(.25, .15), .2)
+rt <- .3 + exp(-.4 + .2 * distributed - .3 * depth + .1 * distributed * depth + u[person, 1] + u[person, 2] * distributed + rnorm(800, 0, .45))
+rise <- c(0, .1, .6, .9, 1)[layer]
+correct <- draw(plogis(-.2 + .4 * distributed + (1.5 - distributed) * rise + rnorm(20, 0, .6)[person]))
+save(data.frame(
+  participant = ids("p", 20)[person], pair = ids("q", 20)[pair], representation = c("local", "distributed")[distributed + 1],
+  depth = depth, layer = paste0("layer", layer), confidence = confidence, rt = round(rt, 3), correct = correct
+), "confidence.csv")
