@@ -22,8 +22,8 @@ matrix_of <- function(V) {
   V <- as.matrix(V)
   list(rows = rownames(V), values = unname(V))
 }
-write_out <- function(results, file) {
-  text <- as.character(toJSON(results, digits = I(17), auto_unbox = TRUE, pretty = 1, null = "null", na = "null"))
+write_out <- function(results, file, digits = 17) {
+  text <- as.character(toJSON(results, digits = I(digits), auto_unbox = TRUE, pretty = 1, null = "null", na = "null"))
   for (inner in c("\\{[^{}\\[\\]]*\\}", "\\[[^{}\\[\\]]*\\]")) { # the innermost on one line
     at <- gregexpr(inner, text, perl = TRUE)
     regmatches(text, at) <- lapply(regmatches(text, at), function(x) gsub("\n *", " ", x))
