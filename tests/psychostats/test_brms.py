@@ -68,9 +68,8 @@ def test_means_and_sds_are_those_of_brms(name):
 
 
 if __name__ == "__main__":
-    print(
-        "| model | terms | largest, b sd cor and family | largest, r | r beyond 4 | root mean square |\n|---|---|---|---|---|---|"
-    )
+    print("| model | terms | largest, b sd cor and family | largest, r | r beyond 4 | root mean square |")
+    print("|---|---|---|---|---|---|")
     for each in MODELS:
         z = deviations(each)
         r = [abs(value) for term, value in z.items() if " r_" in term]
