@@ -46,6 +46,7 @@ FIGURES = (
     "convergence",
     "curve",
     "groups",
+    "opinions",
     "items",
     "participants",
     "prior",
@@ -237,9 +238,14 @@ def _forest(analysis: Analysis) -> pd.DataFrame:
 def _responses(analysis: Analysis) -> tuple[pd.DataFrame, str]:
     """Return the first contrast on every response, accuracy first and in percentage points, and its name."""
     first = analysis.main[0].headline["contrast"].iloc[0].replace(" / ", " - ")
-    found = [("accuracy (percentage points)", one.experiment, 100 * _figures(one.headline)) for one in analysis.main]
-    found += [(one.asked.words, one.experiment, _figures(one.headline)) for one in analysis.opinions]
-    table = _stack([rows.iloc[:1].assign(response=words, experiment=name) for words, name, rows in found])
+    found = [("accuracy (% points)", one.experiment, one.fit, 100 * _figures(one.headline)) for one in analysis.main]
+    found += [(one.asked.words, one.experiment, one.fit, _figures(one.headline)) for one in analysis.opinions]
+    table = _stack(
+        [
+            rows.iloc[:1].assign(response=words, experiment=name, converged="yes" if made.converged else "no")
+            for words, name, made, rows in found
+        ]
+    )
     table["response"] = pd.Categorical(table["response"], list(dict.fromkeys(table["response"])))
     return table, first.replace(" - ", " − ")
 

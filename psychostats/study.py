@@ -158,7 +158,9 @@ class OpinionTable(_Table):
     @property
     def words(self) -> str:
         """What the response is called in the report."""
-        return self.label or {"rt": "response time (s)", "confidence": "confidence"}.get(self.response, self.response)
+        return self.label or {"rt": "response time (s)", "confidence": "confidence (rating)"}.get(
+            self.response, self.response
+        )
 
     def as_model(self, main: ModelTable) -> ModelTable:
         """Return the model that is fitted: the predictors and the sampler's settings of the main one."""

@@ -105,7 +105,7 @@ def test_leaving_out_uses_each_draws_own_rate(fitted):
     harmonic = -np.log((1 / density).mean())
     np.testing.assert_allclose(found.elpd_i[found.rows == place], harmonic, atol=0.01)
     assert not loo(fitted, "participant").bad.any()
-    still = dataclasses.replace(fitted.spec.family, lapse=TRUTH["lapse"], estimated=())
+    still = dataclasses.replace(fitted.spec.family, lapse=TRUTH["lapse"])
     told = dataclasses.replace(fitted, spec=dataclasses.replace(fitted.spec, family=still))
     assert abs(loo(fitted, "participant").elpd - loo(told, "participant").elpd) < 2
 
