@@ -30,6 +30,7 @@ from psychostats.exclusions import Exclusions, apply_exclusions
 from psychostats.fit import Fit, fit, load_fit
 from psychostats.formula import parse_formula
 from psychostats.intervals import Interval
+from psychostats.kfold import kfold
 from psychostats.marginal import avg_slopes, comparisons, predictions
 from psychostats.sensitivity import prior_sensitivity
 from psychostats.simulate import simulate_trials
@@ -73,6 +74,7 @@ __all__ = [
     "emtrends",
     "fit",
     "interactions",
+    "kfold",
     "load_fit",
     "marginal_means",
     "pairs",

@@ -21,7 +21,7 @@ import typer.core
 from psychostats.arguments import read_filters, read_mapping, read_values, spread
 from psychostats.errors import DataError, InputError, PsychostatsError
 from psychostats.interruption import listen, settle
-from psychostats.terminal import count, find_cache, print_data, print_json, say
+from psychostats.terminal import count, count_dropped, counter, find_cache, print_data, print_json, say
 
 NOT_CONVERGED = 3
 
@@ -121,7 +121,7 @@ def check(
             print_data(f"{fault.severity}: {fault.message}")
     people = f" of {count(table.frame['participant'].nunique(), 'participant')}" if "participant" in table.frame else ""
     held = f"{count(len(table.frame), 'trial')}{people}, " if not errors else ""
-    held += f"{_dropped(table)} dropped, " if table.n_dropped else ""
+    held += f"{count_dropped(table.n_dropped, table.n_infinite)} dropped, " if table.n_dropped else ""
     say(f"{trials}: {held}{count(len(errors), 'error')}, {count(len(warnings), 'warning')}.", quiet)
     if errors:
         raise typer.Exit(2)
@@ -193,7 +193,7 @@ def fit(
     if aside:
         say(f"set aside: {count(aside, 'practice, repeated or catch trial')}", quiet)
     if table.n_dropped:
-        say(f"dropped: {_dropped(table)}", quiet)
+        say(f"dropped: {count_dropped(table.n_dropped, table.n_infinite)}", quiet)
 
     def begin() -> None:
         what = f"fitting {spec.formula.text} to {count(len(rows), 'row')}"
@@ -243,7 +243,7 @@ def summary(
 ) -> None:
     """Print the terms of a fit."""
     from psychostats.console import describe_fit, describe_sensitivity
-    from psychostats.fit import load_fit, plain
+    from psychostats.fit import load_fit
 
     made = load_fit(directory)
     _verdict(made, quiet, not as_json)
@@ -251,10 +251,7 @@ def summary(
         from psychostats.sensitivity import prior_sensitivity
 
         table = prior_sensitivity(made)
-        if as_json:
-            print_json(plain({"rows": table.to_dict(orient="records"), **table.attrs}))
-        else:
-            print_data(describe_sensitivity(made, table))
+        _print_table(table, describe_sensitivity(made, table), as_json)
         _exit(made.converged)
         return
     if interval is not None:
@@ -291,7 +288,7 @@ def effects(
     import pandas as pd
 
     from psychostats import effects as effect
-    from psychostats.console import describe_effects
+    from psychostats.console import describe_effects, describe_opinions
     from psychostats.fit import load_fit, plain
 
     if contrast not in (None, "pairwise"):
@@ -302,7 +299,12 @@ def effects(
     at = read_values(by or [], made.coding)
     chosen: Any = scale
     if second_opinion:
-        _second_opinion(made, factor, at, as_json, quiet)
+        from psychostats.agreement import second_opinions
+
+        opinions = second_opinions(made, factor, by=at)
+        _verdict(made, quiet, not as_json)
+        _print_table(opinions, describe_opinions(made, opinions), as_json)
+        _exit(made.converged)
         return
     parts = [effect.marginal_means(made, factor, by=at, scale=chosen)]
     if contrast:
@@ -327,12 +329,17 @@ def compare(
     unit: Annotated[
         str, typer.Option("--unit", help="For draws, what is left out: trial, or a group, as participant.")
     ] = "trial",
+    kfold: Annotated[
+        int | None, typer.Option("--kfold", metavar="K", help="Leave out K folds of units and fit again without each.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the folds.")] = 1,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare fits of the same trials.
 
-    Draws by how well they predict what is left out (PSIS-LOO), maxima by AIC, BIC and likelihood-ratio tests.
+    Draws by how well they predict what is left out (PSIS-LOO, or --kfold, which fits again), maxima by AIC, BIC and
+    likelihood-ratio tests.
     """
     from psychostats.compare import compare as compare_fits
     from psychostats.console import describe_comparison
@@ -343,16 +350,18 @@ def compare(
     # By the folder's own name where that tells them apart.
     short = len({path.name for path in directories}) == len(directories)
     fits = {path.name if short and path.name else str(path): load_fit(path) for path in directories}
-    table = compare_fits(fits, unit=unit)
+    table = compare_fits(
+        fits, unit=unit, folds=kfold, seed=seed, progress=lambda name, i, n: say(f"{name}: fold {i} of {n}", quiet)
+    )
     for name, made in fits.items():
         for line in made.warnings:
             say(f"{name}: {line}" if made.converged else f"NOT CONVERGED: {name}: {line}", quiet and made.converged)
-    if as_json:
-        rows = plain(table.astype(object).where(table.notna(), None).to_dict(orient="records"))
-        print_json({"rows": rows, "notes": table.attrs["notes"]} if table.attrs else rows)
+    if as_json and not table.attrs:  # maxima, of which there is nothing to say
+        print_json(plain(table.astype(object).where(table.notna(), None).to_dict(orient="records")))
     else:
-        print_data(describe_comparison(table))
-    _exit(all(made.converged for made in fits.values()))
+        _print_table(table, describe_comparison(table), as_json)
+    refitted = table.attrs.get("kfold", {"not_converged": {}})["not_converged"]
+    _exit(all(made.converged for made in fits.values()) and not any(refitted.values()))
 
 
 @app.command()
@@ -427,19 +436,15 @@ def main() -> None:
         sys.exit(1)
 
 
-def _second_opinion(made: Any, factor: str, at: dict[str, list[Any]], as_json: bool, quiet: bool) -> None:
-    from psychostats.agreement import second_opinions
-    from psychostats.console import describe_opinions
+def _print_table(table: Any, text: str, as_json: bool) -> None:
+    """Print a table with what is said of it: as JSON, or the text that was made of it."""
     from psychostats.fit import plain
 
-    table = second_opinions(made, factor, by=at)
-    _verdict(made, quiet, not as_json)
+    rows = table.astype(object).where(table.notna(), None).to_dict(orient="records")
     if as_json:
-        rows = table.astype(object).where(table.notna(), None).to_dict(orient="records")
-        print_json(plain({"rows": rows, "notes": table.attrs["notes"]}))
+        print_json(plain({"rows": rows, **table.attrs}))
     else:
-        print_data(describe_opinions(made, table))
-    _exit(made.converged)
+        print_data(text)
 
 
 def _with_intervals(made: Any, kind: str, replicates: int, seed: int, quiet: bool) -> Any:
@@ -451,24 +456,11 @@ def _with_intervals(made: Any, kind: str, replicates: int, seed: int, quiet: boo
     if not made.is_maximum or kind in ("eti", "hdi", "wald"):
         made.terms(interval=Interval(asked))  # refuses the wrong kind
         return made.with_interval(Interval(asked))
-    shown = not quiet and sys.stderr.isatty()
-
-    def progress(done: int, every: int) -> None:
-        if shown:
-            print(f"\r{kind}: {done} of {every}", end="" if done < every else "\n", file=sys.stderr, flush=True)
-
-    table = confidence_intervals(made, asked, replicates=replicates, seed=seed, progress=progress)
+    shown = counter(kind, not quiet and sys.stderr.isatty())
+    table = confidence_intervals(made, asked, replicates=replicates, seed=seed, progress=shown)
     if table.attrs.get("failed"):
         say(f"{table.attrs['failed']} of {replicates} replicates had no maximum and are left out", quiet)
     return made.with_interval(Interval(asked), table)
-
-
-def _dropped(table: Any) -> str:
-    lacking = table.n_dropped - table.n_infinite
-    parts = [f"{count(lacking, 'row')} that lack{'s' * (lacking == 1)} a value"] if lacking else []
-    if table.n_infinite:
-        parts.append(f"{count(table.n_infinite, 'row')} with an infinite one")
-    return " and ".join(parts)
 
 
 def _verdict(made: Any, quiet: bool, printed: bool) -> None:

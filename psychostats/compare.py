@@ -1,13 +1,15 @@
 """Several fits of the same trials side by side.
 
 In: fits by name, all draws or all maxima of the likelihood.  Out: one table, or a sentence that says why the fits
-cannot be compared.  Draws: how well each predicts what was left out (`psychostats.loo`).  Maxima: AIC, BIC and
-likelihood-ratio tests, as R's ``anova`` has them.  Knows nothing of how a fit was made, nor of files.
+cannot be compared.  Draws: how well each predicts what was left out (`psychostats.loo`, or `psychostats.kfold`).
+Maxima: AIC, BIC and likelihood-ratio tests, as R's ``anova`` has them.  Knows nothing of how a fit was made, nor of
+files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import combinations, pairwise
 from typing import Any, TypeAlias
 
@@ -19,9 +21,10 @@ from scipy import optimize, stats
 from psychostats.design import Block, Design
 from psychostats.errors import InputError
 from psychostats.fit import Fit
+from psychostats.kfold import Folded, kfold
 from psychostats.loo import TRIAL, Loo, loo, standard_error, unit_labels, unknown_unit
 from psychostats.maximum import Method
-from psychostats.sentences import say_bad_k, say_prediction, say_question
+from psychostats.sentences import say_bad_k, say_folds, say_prediction, say_question
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Index: TypeAlias = npt.NDArray[np.int64]
@@ -61,7 +64,14 @@ PREDICTION_COLUMNS = (
 )
 
 
-def compare(fits: Mapping[str, Fit], *, unit: str = TRIAL) -> pd.DataFrame:
+def compare(
+    fits: Mapping[str, Fit],
+    *,
+    unit: str = TRIAL,
+    folds: int | None = None,
+    seed: int = 1,
+    progress: Callable[[str, int, int], None] = lambda name, fold, folds: None,
+) -> pd.DataFrame:
     """Compare fits of the same trials.
 
     Parameters
@@ -70,6 +80,13 @@ def compare(fits: Mapping[str, Fit], *, unit: str = TRIAL) -> pd.DataFrame:
         By name, two or more: maxima of the likelihood (engine laplace), or draws.
     unit
         For draws, what is left out in turn: ``trial``, or a grouping factor of the models, as ``participant``.
+    folds
+        For draws, leave out so many folds of units and fit every model again without each (`psychostats.kfold`),
+        the same folds for all, instead of leaving one out by importance sampling.
+    seed
+        Of the folds.
+    progress
+        Called with the model's name, the fold and their number before each refit.
 
     Returns
     -------
@@ -78,7 +95,9 @@ def compare(fits: Mapping[str, Fit], *, unit: str = TRIAL) -> pd.DataFrame:
         units, each given the others; ``elpd_diff`` that minus the best model's, with its standard error over units,
         ``p_loo`` the effective number of parameters, ``bad_k`` how many Pareto's k are above
         `psychostats.loo.Loo.threshold`, ``weight_stacking`` the share of each model in the mixture that predicts best
-        (Yao et al. 2018). ``attrs["notes"]`` says in sentences what it shows.
+        (Yao et al. 2018). ``attrs["notes"]`` says in sentences what it shows. By folds, ``bad_k`` is NaN, and
+        ``attrs["kfold"]`` holds ``folds, seed, unit``, the fold of each level (None for trials: `seed` gives it) and,
+        by model, the folds whose refit did not converge.
 
         For maxima, columns `COMPARISON_COLUMNS`, the model with the fewest parameters first. ``delta_AIC`` is to the
         smallest AIC, ``weight_AIC`` exp(-delta / 2) as a share of the sum (Akaike weights). A model that holds the one
@@ -103,7 +122,9 @@ def compare(fits: Mapping[str, Fit], *, unit: str = TRIAL) -> pd.DataFrame:
         if reason:
             raise InputError(f"{first} and {name} cannot be compared: {reason}.")
     if drawn:
-        return _compare_predictions(fits, unit)
+        return _compare_predictions(fits, unit, folds, seed, progress)
+    if folds is not None:
+        raise InputError("AIC leaves nothing out, so folds are for fits that hold draws; fit with --engine pymc.")
     if unit != TRIAL:
         raise InputError(
             f"AIC leaves nothing out, so the unit {unit} is for fits that hold draws; fit again with --engine pymc."
@@ -125,10 +146,22 @@ def _compare_maxima(fits: Mapping[str, Fit]) -> pd.DataFrame:
     return table.reindex(columns=list(COMPARISON_COLUMNS))
 
 
-def _compare_predictions(fits: Mapping[str, Fit], unit: str) -> pd.DataFrame:
+def _compare_predictions(
+    fits: Mapping[str, Fit], unit: str, folds: int | None, seed: int, progress: Callable[[str, int, int], None]
+) -> pd.DataFrame:
     places = _matched(fits)
     labels = _labels(fits, places, unit)
-    found = {name: loo(fit, unit, labels=None if labels is None else labels[name]) for name, fit in fits.items()}
+    # Trials are put into folds in the order of their values, so that folds do not depend on the order of rows.
+    ranks = np.argsort(_sorted(fits[_widest(fits)].data))
+    found: dict[str, Loo] = {}
+    for name, fit in fits.items():
+        own = None if labels is None else labels[name]
+        if folds is None:
+            found[name] = loo(fit, unit, labels=own)
+            continue
+        position = ranks[np.argsort(places[name])]
+        said = partial(progress, name)
+        found[name] = kfold(fit, unit, folds, seed=seed, labels=own, position=position, progress=said)
     pointwise = {name: _in_order(found[name], places[name]) for name in fits}
     weights = stacking_weights(np.stack(list(pointwise.values()), axis=1))
     best = max(found, key=lambda name: found[name].elpd)
@@ -142,7 +175,7 @@ def _compare_predictions(fits: Mapping[str, Fit], unit: str) -> pd.DataFrame:
             "elpd_diff": float((pointwise[name] - pointwise[best]).sum()) if name != best else 0.0,
             "se_diff": standard_error(pointwise[name] - pointwise[best]) if name != best else 0.0,
             "p_loo": found[name].p_loo,
-            "bad_k": int(found[name].bad.sum()),
+            "bad_k": int(found[name].bad.sum()) if folds is None else float("nan"),
             "weight_stacking": float(weight),
             "unit": unit,
         }
@@ -151,11 +184,24 @@ def _compare_predictions(fits: Mapping[str, Fit], unit: str) -> pd.DataFrame:
     rows.sort(key=lambda row: (row["model"] != best, -row["elpd_diff"]))
     table = pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
     groups = dict.fromkeys(block.group for fit in fits.values() for block in fit.design.blocks)
-    table.attrs["notes"] = [
-        say_question(unit, list(groups), laplace=any(one.laplace for one in found.values())),
-        *say_prediction(rows),
-        *say_bad_k(rows, {name: (one.threshold, len(one.k)) for name, one in found.items()}),
-    ]
+    question = say_question(
+        unit, list(groups), laplace=any(one.laplace for one in found.values()), folds=folds is not None
+    )
+    table.attrs["notes"] = [question, *say_prediction(rows)]
+    if folds is None:
+        table.attrs["notes"] += say_bad_k(rows, {name: (one.threshold, len(one.k)) for name, one in found.items()})
+        return table
+    folded = {name: one for name, one in found.items() if isinstance(one, Folded)}
+    failed = {name: one.failed for name, one in folded.items()}
+    table.attrs["notes"] += say_folds(folds, seed, failed)
+    one = next(iter(folded.values()))
+    table.attrs["kfold"] = {
+        "folds": folds,
+        "seed": seed,
+        "unit": unit,
+        "levels": None if unit == TRIAL else dict(zip(one.labels, one.fold.tolist(), strict=True)),
+        "not_converged": {name: list(numbers) for name, numbers in failed.items()},
+    }
     return table
 
 
@@ -194,12 +240,17 @@ def stacking_weights(pointwise: Array) -> Array:
     return np.asarray(weight / weight.sum())
 
 
+def _widest(fits: Mapping[str, Fit]) -> str:
+    """Return the name of the fit that knows most columns of the trials."""
+    return max(fits, key=lambda name: len(fits[name].data.columns))
+
+
 def _matched(fits: Mapping[str, Fit]) -> dict[str, Index]:
     """Return for each fit which of its rows is each row of the fit that knows most columns.
 
     Rows that a fit cannot tell apart it predicts alike, so that any match of them will do.
     """
-    most = max(fits, key=lambda name: len(fits[name].data.columns))
+    most = _widest(fits)
     places = {}
     for name, fit in fits.items():
         shared = [column for column in fit.data.columns if column in fits[most].data.columns]

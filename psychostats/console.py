@@ -183,12 +183,13 @@ def describe_comparison(table: pd.DataFrame) -> str:
 def _predictions(table: pd.DataFrame) -> str:
     """Return a comparison of draws as text."""
     same = table["family"].nunique() == 1
+    no_k = ["bad_k"] if table["bad_k"].isna().all() else []
     width = max(map(len, table["model"]))
     return "\n".join(
         [
             *(f"{row['model'].ljust(width)}  {row['formula']}" for row in table.to_dict(orient="records")),
             "",
-            _table(table.drop(columns=["formula", "unit", *(["family"] if same else [])])),
+            _table(table.drop(columns=["formula", "unit", *(["family"] if same else []), *no_k])),
             "",
             *table.attrs["notes"],
             "elpd_diff: to the best model; p_loo: effective parameters; weight_stacking: share in the best mixture.",

@@ -130,22 +130,17 @@ def loo(fit: Fit, unit: str = TRIAL, *, labels: npt.ArrayLike | None = None, at_
     parameters, chains = _parameters(fit)
     if unit == TRIAL:
         outcomes, (rows, place) = distinct(fit.design, fit.spec.family)
-        family = fit.spec.family.at(parameters.family)
         values = [np.zeros(len(outcomes.row)) for _ in range(3)]
-        for part, eta in row_blocks(take_rows(fit.design, outcomes.row), parameters, at_once):
-            density = outcomes.take(np.arange(part.start, part.stop)).log_density(family, eta)
+        for part, density in outcome_densities(fit.design, fit.spec.family, outcomes, parameters, at_once):
             for value, found in zip(values, _left_out(density, chains), strict=True):
                 value[part] = found
         elpd, p, k = (value[place] for value in values)
         return Loo(unit, (), rows, elpd, p, k, len(parameters.b))
-    if labels is None:
-        labels = unit_labels(fit, unit)
-    names, code = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
-    if len(names) < 2:
-        raise InputError(f"all trials are of one {unit}; leaving one out needs two at least.")
-    parameters = _thin(parameters, chains, INTEGRATED_DRAWS)
+    names, code = unit_codes(fit, unit, labels)
+    parameters = thin(parameters, chains, INTEGRATED_DRAWS)
+    own = [own_levels(block, code) for block in fit.design.blocks]
     columns, most = [], 0
-    for density, effects in _integrated(fit, parameters, code, len(names), at_once):
+    for density, effects in unit_densities(fit.design, fit.spec.family, code, own, parameters, at_once):
         columns.append(density)
         most = max(most, effects)
     elpd, p, k = _left_out(np.stack(columns, axis=1), chains)
@@ -165,6 +160,27 @@ def unit_labels(fit: Fit, unit: str) -> npt.NDArray[np.str_]:
         if block.group == unit:
             return np.asarray(block.levels, dtype=str)[block.index]
     raise unknown_unit(unit, [block.group for block in fit.design.blocks])
+
+
+def unit_codes(fit: Fit, unit: str, labels: npt.ArrayLike | None = None) -> tuple[npt.NDArray[np.str_], Index]:
+    """Return the names of a unit's levels, sorted, and which of them each row of a fit is of.
+
+    Parameters
+    ----------
+    fit, unit, labels
+        As for `loo`.
+
+    Raises
+    ------
+    InputError
+        If the unit is unknown, or all rows are of one level.
+    """
+    if labels is None:
+        labels = unit_labels(fit, unit)
+    names, code = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
+    if len(names) < 2:
+        raise InputError(f"all trials are of one {unit}; leaving one out needs two at least.")
+    return names, code
 
 
 def unknown_unit(unit: str, groups: Sequence[str]) -> InputError:
@@ -208,7 +224,7 @@ def _parameters(fit: Fit) -> tuple[Parameters, int]:
     return fit.parameters(), chains
 
 
-def _thin(parameters: Parameters, chains: int, most: int) -> Parameters:
+def thin(parameters: Parameters, chains: int, most: int) -> Parameters:
     """Keep every so-manieth draw of each chain."""
     total = len(parameters.b)
     each = total // chains
@@ -224,15 +240,43 @@ def _left_out(density: Array, chains: int) -> tuple[Array, Array, Array]:
     return elpd, special.logsumexp(density, axis=0) - np.log(draws) - elpd, k
 
 
-def _integrated(fit: Fit, parameters: Parameters, code: Index, units: int, at_once: int) -> Iterator[tuple[Array, int]]:
-    """Yield each unit's log-density in every draw, its own effects integrated, and how many they are."""
-    design = fit.design
-    own = [_own_levels(block, code) for block in design.blocks]
+def outcome_densities(
+    design: Design, family: Family, outcomes: Outcomes, parameters: Parameters, at_once: int = _AT_ONCE
+) -> Iterator[tuple[slice, Array]]:
+    """Yield parts of the outcomes of a design with their log-density in every draw, shape ``(draws, outcomes)``."""
+    family = family.at(parameters.family)
+    for part, eta in row_blocks(take_rows(design, outcomes.row), parameters, at_once):
+        yield part, outcomes.take(np.arange(part.start, part.stop)).log_density(family, eta)
+
+
+def unit_densities(
+    design: Design,
+    family: Family,
+    code: Index,
+    own: Sequence[npt.NDArray[np.bool_]],
+    parameters: Parameters,
+    at_once: int = _AT_ONCE,
+) -> Iterator[tuple[Array, int]]:
+    """Yield each unit's log-density in every draw, its own effects integrated, and how many they are.
+
+    Parameters
+    ----------
+    design, family
+        Of the rows of these units.
+    code
+        The unit of each row, from 0, none of them empty.
+    own
+        For each block, which levels belong to one unit alone (`own_levels`, of all the rows there are).
+    parameters
+        Draws.
+    at_once
+        As for `loo`.
+    """
     roots = [_root(covariance) for covariance in parameters.covariance]
     order = np.argsort(code, kind="stable")
-    for rows in np.split(order, np.searchsorted(code[order], np.arange(1, units))):
+    for rows in np.split(order, np.searchsorted(code[order], np.arange(1, code.max() + 1))):
         piece = take_rows(design, rows)
-        outcomes, _ = distinct(piece, fit.spec.family)
+        outcomes, _ = distinct(piece, family)
         piece = take_rows(piece, outcomes.row)
         Z, blocks = [np.zeros((len(outcomes.row), 0))], []
         known = fixed_predictor(piece.X, piece.offset, parameters.b)
@@ -251,13 +295,13 @@ def _integrated(fit: Fit, parameters: Parameters, code: Index, units: int, at_on
         found = []
         for start in range(0, len(parameters.b), step):
             part = slice(start, start + step)
-            family = fit.spec.family.at(parameters.take(part).family)
             root = _diagonal([b[part] for b in blocks], effects)
-            found.append(log_integral(family, outcomes, known[part], columns, root))
+            at = family.at(parameters.take(part).family)
+            found.append(log_integral(at, outcomes, known[part], columns, root))
         yield np.concatenate(found), effects
 
 
-def _own_levels(block: Block, code: Index) -> npt.NDArray[np.bool_]:
+def own_levels(block: Block, code: Index) -> npt.NDArray[np.bool_]:
     """Return which levels of a block occur in one unit alone."""
     low, high = np.full(len(block.levels), np.iinfo(np.int64).max), np.full(len(block.levels), -1)
     np.minimum.at(low, block.index, code)

@@ -249,7 +249,7 @@ def _data(
         constants = _rows([law.distribution for law in laws])
         if one.support == "interval":
             law = laws[0].distribution
-            low, high = law.args if law.name == "uniform" else (one.low, one.high)
+            low, high = law.args if law.name == "uniform" else (laws[0].low, laws[0].high)
             data[f"range_{one.name}"] = np.array([low, high - low])
         elif one.support == "positive":
             constants = np.column_stack([constants, [law.distribution.scale() for law in laws]])

@@ -187,8 +187,8 @@ def say_overall(rows: Sequence[Row], what: str, *, negligible: bool = True, of: 
 _SMALL_ELPD, _SMALL_SE = 4.0, 2.0
 
 
-def say_question(unit: str, groups: Sequence[str], *, laplace: bool = False) -> str:
-    """Say which question a comparison by leave-one-out answers.
+def say_question(unit: str, groups: Sequence[str], *, laplace: bool = False, folds: bool = False) -> str:
+    """Say which question a comparison by what was left out answers.
 
     Parameters
     ----------
@@ -198,14 +198,17 @@ def say_question(unit: str, groups: Sequence[str], *, laplace: bool = False) -> 
         Grouping factors of the models.
     laplace
         Whether the unit's effects were integrated by Laplace's approximation.
+    folds
+        Whether whole folds were left out, not one unit at a time.
     """
+    others = "those of the other folds" if folds else "the others"
     if unit == "trial":
         these = f" from these {' and '.join(map(plural, groups))}" if groups else ""
-        return f"elpd: how well a model predicts another trial{these}, the log density of each trial given the others."
+        return f"elpd: how well a model predicts another trial{these}, the log density of each trial given {others}."
     how = ", by Laplace's approximation" if laplace else ""
     return (
-        f"elpd: how well a model predicts another {unit}, the log density of all trials of each {unit} given the "
-        f"others, with the {unit}'s own effects integrated out{how}."
+        f"elpd: how well a model predicts another {unit}, the log density of all trials of each {unit} given "
+        f"{others}, with the {unit}'s own effects integrated out{how}."
     )
 
 
@@ -242,10 +245,34 @@ def say_bad_k(rows: Sequence[Row], limits: Mapping[str, tuple[float, int]]) -> l
             said.append(
                 f"{row['model']}: Pareto's k is above {number(limit)} for {row['bad_k']:,} of {units:,} "
                 f"{plural(row['unit'])}; the fit depends so much on each of these that elpd may be wrong, mostly too "
-                "high. Fit again without them, one at a time, to be sure."
+                "high. Fit again without them, one at a time, or compare in folds (--kfold), to be sure."
             )
     least = min(limit for limit, _ in limits.values())
     return said or [f"No Pareto's k is above {number(least)}: elpd can be trusted."]
+
+
+def say_folds(folds: int, seed: int, failed: Mapping[str, Sequence[int]]) -> list[str]:
+    """Say how K-fold cross-validation was done, and which of its fits may not be read.
+
+    Parameters
+    ----------
+    folds, seed
+        Their number, and by what units were put into them.
+    failed
+        By model, the folds without which its fit did not converge.
+    """
+    said = [
+        f"{folds}-fold cross-validation (seed {seed}, the same folds for every model): each was fitted {folds} times, "
+        "without one fold each time. Nothing was importance-sampled, so there is no Pareto's k."
+    ]
+    for model, numbers in failed.items():
+        if numbers:
+            which = f"fold{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+            said.append(
+                f"{model}: {len(numbers)} of the {folds} refits did not converge (without {which}), so elpd may be "
+                "wrong; fit it with more draws and compare again."
+            )
+    return said
 
 
 def _opening(experiment: str, words: str) -> str:

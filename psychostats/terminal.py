@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,25 @@ def print_data(text: str) -> None:
 def count(number: int, what: str) -> str:
     """Return ``3 trials``, ``1 trial``."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def count_dropped(rows: int, infinite: int) -> str:
+    """Return how many rows were dropped, those that lack a value apart from those with an infinite one."""
+    lacking = rows - infinite
+    parts = [f"{count(lacking, 'row')} that lack{'s' * (lacking == 1)} a value"] if lacking else []
+    if infinite:
+        parts.append(f"{count(infinite, 'row')} with an infinite one")
+    return " and ".join(parts)
+
+
+def counter(what: str, shown: bool) -> Callable[[int, int], None]:
+    """Return what shows on one line of stderr how many are done of how many; nothing where it is not to be shown."""
+
+    def show(done: int, every: int) -> None:
+        if shown:
+            print(f"\r{what}: {done} of {every}", end="" if done < every else "\n", file=sys.stderr, flush=True)
+
+    return show
 
 
 def print_json(value: Any) -> None:

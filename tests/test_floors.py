@@ -34,6 +34,7 @@ FLOORS = {
         ("engines",),
         ("fit",),
         ("loo", "sensitivity", "variance"),
+        ("kfold",),
         ("checks", "compare", "confidence", "agreement", "console", "arguments"),
         ("study",),
         ("opinions",),
