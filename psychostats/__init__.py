@@ -10,6 +10,7 @@
 from importlib.metadata import version
 
 from psychostats.agreement import second_opinions
+from psychostats.bayes_factor import bayes_factor
 from psychostats.checks import predictive_accuracy, prior_predictive_accuracy
 from psychostats.compare import compare
 from psychostats.confidence import confidence_intervals
@@ -64,6 +65,7 @@ __all__ = [
     "__version__",
     "apply_exclusions",
     "avg_slopes",
+    "bayes_factor",
     "check_trials",
     "compare",
     "comparisons",

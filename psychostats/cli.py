@@ -236,13 +236,16 @@ def summary(
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="Instead: how each term would move with other priors or more data.")
     ] = False,
+    bayes_factor: Annotated[
+        str | None, typer.Option("--bayes-factor", metavar="TERM", help="Instead: TERM at 0 against its prior.")
+    ] = None,
     replicates: Annotated[int, typer.Option("--replicates", help="Of the bootstrap.")] = 500,
     seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 1,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Print the terms of a fit."""
-    from psychostats.console import describe_fit, describe_sensitivity
+    from psychostats.console import describe_bayes_factor, describe_fit, describe_sensitivity
     from psychostats.fit import load_fit
 
     made = load_fit(directory)
@@ -252,6 +255,13 @@ def summary(
 
         table = prior_sensitivity(made)
         _print_table(table, describe_sensitivity(made, table), as_json)
+        _exit(made.converged)
+        return
+    if bayes_factor is not None:
+        from psychostats.bayes_factor import bayes_factor as compare_with_zero
+
+        table = compare_with_zero(made, bayes_factor)
+        _print_table(table, describe_bayes_factor(made, table), as_json)
         _exit(made.converged)
         return
     if interval is not None:

@@ -15,6 +15,7 @@ from psychostats.maximum import Method
 from psychostats.predictor import TARGETS, describe_target, plural
 from psychostats.sampler import Settings
 from psychostats.sensitivity import K_MAX, SENSITIVE
+from psychostats.sentences import factor
 
 _STRUCTURES = {
     "correlated": "correlated (LKJ prior)",
@@ -210,6 +211,26 @@ def describe_sensitivity(fit: Fit, table: pd.DataFrame) -> str:
     return "\n".join([*first, _table(table.round(3)), "", *notes])
 
 
+def describe_bayes_factor(fit: Fit, table: pd.DataFrame) -> str:
+    """Return the table of `psychostats.bayes_factor.bayes_factor` as text, with what it says and how it was made."""
+    first = [] if fit.converged else ["NOT CONVERGED: these numbers may not be read.", ""]
+    shown = table.drop(columns=["term", *(["note"] if (table["note"] == "").all() else [])])
+    for name in ("bf01", "bf10", "bf01_normal"):
+        shown[name] = table[name].map(factor)
+    return "\n".join(
+        [
+            *first,
+            _table(shown.rename(columns={"scale": "prior's scale"})),
+            "",
+            *table.attrs["notes"],
+            "bf01: posterior over prior density at 0 (Savage-Dickey), the posterior's by a log-spline on the draws; "
+            "bf10 = 1 / bf01; bf01_normal: with a normal density.",
+            "mc_error: relative Monte Carlo standard error. Other scales: by weighing the draws; pareto_k above "
+            f"{K_MAX:g} says that this fails.",
+        ]
+    )
+
+
 def describe_opinions(fit: Fit, table: pd.DataFrame) -> str:
     """Return a model's population contrasts beside second opinions as text."""
     first = [] if fit.converged else ["NOT CONVERGED: these numbers may not be read.", ""]
@@ -279,6 +300,9 @@ def _table(frame: pd.DataFrame) -> str:
         "p_boundary",
         "df",
         "chisq_df",
+        "bf01",
+        "bf10",
+        "bf01_normal",
     }
 
     def line(values: dict[str, str]) -> str:

@@ -275,6 +275,54 @@ def say_folds(folds: int, seed: int, failed: Mapping[str, Sequence[int]]) -> lis
     return said
 
 
+def say_bayes_factor(rows: Sequence[Row]) -> list[str]:
+    """Say what a Bayes factor says, that its prior's width decides it, and where it may not be relied on.
+
+    Parameters
+    ----------
+    rows
+        Of `psychostats.bayes_factor.bayes_factor`: the prior's scale halved, as it is, doubled.
+    """
+    half, row, double = rows
+    term, prior = row["term"], row["prior"]
+    if "upper bound" in row["note"]:
+        said = [
+            f"The data are at least {factor(row['bf10'])} times as likely with the prior {prior} of {term} as with "
+            f"{term} = 0. No draw lies at or beyond 0, so only a bound can be given (95 %, if the density falls "
+            f"towards 0); the normal approximation, which such a distance stretches, says "
+            f"BF01 = {factor(row['bf01_normal'])}."
+        ]
+    else:
+        words = (
+            f"with {term} = 0 as with its prior {prior}"
+            if row["bf01"] >= 1
+            else f"with the prior {prior} of {term} as with {term} = 0"
+        )
+        said = [
+            f"The data are {factor(max(row['bf01'], row['bf10']))} times as likely {words} "
+            f"(BF01 = {factor(row['bf01'])}, relative Monte Carlo error {percent(row['mc_error'])})."
+        ]
+    at_most = "at most " if "upper bound" in row["note"] else ""
+    said.append(
+        f"That depends on the prior's width: with half the scale BF01 is {at_most}{factor(half['bf01'])}, with double "
+        f"{at_most}{factor(double['bf01'])}. A Bayes factor weighs the prior as much as the data; the headline is the "
+        "estimate with its interval."
+    )
+    bad = [f"{one['scale']} (Pareto's k {number(one['pareto_k'])})" for one in rows if "unreliable" in one["note"]]
+    if bad:
+        said.append(
+            f"Not to be relied on with the scale {' and '.join(bad)}: the weights are too uneven; fit with that prior."
+        )
+    return said
+
+
+def factor(value: float) -> str:
+    """Print a positive factor with three digits that count, ``0.0417``, ``3.20``, ``1,250``."""
+    if value >= 1e6 or value < 1e-4:
+        return f"{value:.1e}".replace("-", "−")
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+
+
 def _opening(experiment: str, words: str) -> str:
     """Begin a sentence with its experiment, where there are several."""
     return f"In {{experiment}}, {words}" if experiment else f"{words[0].upper()}{words[1:]}"

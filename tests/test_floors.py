@@ -34,7 +34,7 @@ FLOORS = {
         ("engines",),
         ("fit",),
         ("loo", "sensitivity", "variance"),
-        ("kfold",),
+        ("kfold", "bayes_factor"),
         ("checks", "compare", "confidence", "agreement", "console", "arguments"),
         ("study",),
         ("opinions",),
