@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from psychostats.agreement import second_opinions
 from psychostats.bayes_factor import bayes_factor
-from psychostats.checks import predictive_accuracy, prior_predictive_accuracy
+from psychostats.checks import calibration, predictive_accuracy, prior_predictive_accuracy
 from psychostats.compare import compare
 from psychostats.confidence import confidence_intervals
 from psychostats.effects import contrasts, interactions, marginal_means, slopes
@@ -66,6 +66,7 @@ __all__ = [
     "apply_exclusions",
     "avg_slopes",
     "bayes_factor",
+    "calibration",
     "check_trials",
     "compare",
     "comparisons",

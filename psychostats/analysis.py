@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from psychostats.checks import most_outside, predictive_accuracy, prior_predictive_accuracy
+from psychostats.checks import calibration, most_outside, predictive_accuracy, prior_predictive_accuracy
 from psychostats.design import Coding
 from psychostats.effects import contrasts, interactions, marginal_means, slopes
 from psychostats.errors import DataError, InputError
@@ -55,9 +55,11 @@ class Result:
         Tables of `psychostats.effects`; `slopes` and `interaction` are empty without a moderator.
     curve
         Marginal means along the moderator, for the figure.
-    cells, participants, items
-        Observed against predicted accuracy, by the factor and layer (or moderator), by participant, and by what was
-        shown (the first of `ITEMS` that the trials have; None without).
+    cells, participants, items, features
+        Observed against predicted accuracy, by the factor and layer (or moderator), by participant, by what was shown
+        (the first of `ITEMS` that the trials have; None without), and by feature where that is another column.
+    calibration
+        Observed share of correct answers along the predicted probability.
     prior
         Prior predictive accuracy.
     truth
@@ -76,6 +78,8 @@ class Result:
     cells: pd.DataFrame
     participants: pd.DataFrame
     items: pd.DataFrame | None
+    features: pd.DataFrame | None
+    calibration: pd.DataFrame
     prior: pd.DataFrame
     truth: pd.DataFrame
 
@@ -90,7 +94,8 @@ class Result:
 
         `allowed` is how many may lie outside (`psychostats.checks.most_outside`); `misfit` says that more do.
         """
-        made = [table for table in (self.cells, self.participants, self.items) if table is not None]
+        tables = (self.cells, self.participants, self.items, self.features)
+        made = [table for table in tables if table is not None]
         rows = []
         for table in made:
             split = list(table.columns[: table.columns.get_loc("n")])
@@ -382,12 +387,16 @@ def summarise_fit(study: Study, experiment: str, model: ModelTable, made: Fit, r
         ends = [table.at[0], table.at[-1]]
         changes = [interactions(known, factor, str(moderator), ends, interval=interval)] if moderated else []
         truth = pd.concat([contrasts(known, factor, interval=interval), *changes], ignore_index=True)
-    item = next((name for name in ITEMS if name in rows and name != table.factor and rows[name].notna().all()), None)
+    item = next((name for name in ITEMS if name != table.factor and _whole(rows, name)), None)
     name = _cell_column(study, rows)
     labels = rows[[factor, name] if name else [factor]]
     frames = [pd.concat(frame, ignore_index=True) for frame in (means, parts)]
     frames[0][factor] = _level_of(frames[0]["term"], factor, made)
     group = study.report.group
+
+    def by(column: str) -> pd.DataFrame:
+        return predictive_accuracy(made, rows[[column]].astype(str), interval=interval)
+
     return Result(
         experiment=experiment,
         model=model,
@@ -398,11 +407,18 @@ def summarise_fit(study: Study, experiment: str, model: ModelTable, made: Fit, r
         interaction=interaction,
         curve=curve,
         cells=predictive_accuracy(made, labels, interval=interval),
-        participants=predictive_accuracy(made, rows[[group]].astype(str), interval=interval),
-        items=predictive_accuracy(made, rows[[item]].astype(str), interval=interval) if item else None,
+        participants=by(group),
+        items=by(item) if item else None,
+        features=by("feature") if item not in (None, "feature") and _whole(rows, "feature") else None,
+        calibration=calibration(made, interval=Interval("eti", interval.probability)),
         prior=prior_predictive_accuracy(made, factor),
         truth=truth,
     )
+
+
+def _whole(rows: pd.DataFrame, name: str) -> bool:
+    """Whether every row has a value of a column."""
+    return name in rows and bool(rows[name].notna().all())
 
 
 def _known(study: Study, experiment: str, made: Fit) -> Known | None:

@@ -34,6 +34,7 @@ from psychostats.plots import (
     plot_terms,
     save_figure,
 )
+from psychostats.reliability import plot_calibration
 from psychostats.sections import compose
 from psychostats.study import Study
 from psychostats.timing import Stopwatch
@@ -41,10 +42,12 @@ from psychostats.timing import Stopwatch
 TABLES = ("accuracy", "exclusions", "effects", "terms", "checks")
 FIGURES = (
     "accuracy",
+    "calibration",
     "cells",
     "contrasts",
     "convergence",
     "curve",
+    "features",
     "groups",
     "opinions",
     "items",
@@ -167,7 +170,8 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
         return _stack([table.assign(experiment=result.label) for result, table in tables if table is not None])
 
     cells, persons = stacked(lambda result: result.cells), stacked(lambda result: result.participants)
-    items = stacked(lambda result: result.items)
+    items, features = stacked(lambda result: result.items), stacked(lambda result: result.features)
+    band = f"{100 * effects.probability:g} % of data drawn from these predictions, at each by itself"
     terms = stacked(lambda result: result.fit.terms(interval=effects.as_interval()))
     plots = {
         "accuracy": plot_accuracy(people, analysis.summary, factor=factor, interval_label=wald, chance=chance),
@@ -179,6 +183,7 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
             interval_label=label,
         ),
         "prior": plot_prior_predictive(_priors(analysis), factor=factor, chance=chance),
+        "calibration": plot_calibration(stacked(lambda result: result.calibration), interval_label=band),
         "participants": plot_predictive_groups(persons, group=group, interval_label=predictive),
         "convergence": plot_convergence(terms, limits={"rhat": RHAT_MAX, "ess_bulk": ESS_MIN, "ess_tail": ESS_MIN}),
         "ranks": plot_ranks(_fixed_draws(analysis)),
@@ -190,6 +195,8 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
         plots["groups"] = plot_terms(terms, interval_label=label)
     if len(items):
         plots["items"] = plot_predictive_groups(items, group=str(items.columns[0]), interval_label=predictive)
+    if len(features):
+        plots["features"] = plot_predictive_groups(features, group="feature", interval_label=predictive)
     if moderator and len(analysis.main[0].curve):
         curve = stacked(lambda result: result.curve)
         labels = {result.experiment: result.label for result in analysis.main}

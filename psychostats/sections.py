@@ -30,7 +30,7 @@ from psychostats.document import (
 from psychostats.effects import ROPE_LOGIT, ROPE_PROBABILITY
 from psychostats.opening import notices, summary_sentences
 from psychostats.predictor import describe_target, plural
-from psychostats.sentences import ROPE_DECISIVE, number, points
+from psychostats.sentences import CALIBRATION_WORDS, ROPE_DECISIVE, number, points
 
 Figures = Mapping[str, Path]
 
@@ -380,6 +380,15 @@ def _checks(analysis: Analysis, figures: Figures) -> list[Block]:
                 "figure-items",
             )
         )
+    if "features" in figures:
+        blocks.append(
+            Figure(
+                figures["features"],
+                "Observed accuracy of each feature and its posterior predictive interval.",
+                "Sorted accuracies over predictive intervals.",
+                "figure-features",
+            )
+        )
     blocks.append(
         Figure(
             figures["participants"],
@@ -388,7 +397,17 @@ def _checks(analysis: Analysis, figures: Figures) -> list[Block]:
             "figure-participants",
         )
     )
-    return blocks
+    return [
+        *blocks,
+        Heading("Are its probabilities those observed?", 2, "calibration"),
+        Paragraph(CALIBRATION_WORDS),
+        Figure(
+            figures["calibration"],
+            "Observed share of correct answers along the predicted probability.",
+            "Isotonic share of correct answers against the predicted probability, with a band around the diagonal.",
+            "figure-calibration",
+        ),
+    ]
 
 
 def _reading(analysis: Analysis) -> list[Block]:

@@ -19,7 +19,7 @@ from psychostats.report import TABLES, write_report
 from psychostats.study import read_study
 
 FIGURES = {"accuracy", "cells", "contrasts", "convergence", "curve", "groups", "participants", "prior", "ranks"}
-FIGURES |= {"items"}
+FIGURES |= {"items", "features", "calibration"}
 FIT = {"spec.toml", "summary.csv", "draws.nc", "provenance.json", "timings.json"}
 
 
