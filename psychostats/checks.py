@@ -107,10 +107,12 @@ def calibration(
     from these predictions, whose curves give the band.  Source: Dimitriadis, Gneiting and Jordan (2021), the CORP
     reliability diagram with its consistency band.
 
-    A trial is predicted from all others (leave-one-out, by importance sampling), not from itself as well: where people
-    or items have few trials each, their effects take up what is chance in these, and predictions of the very trials
-    that made them look too even under a true model (100 people with 40 trials each: about half of the curve lies
-    outside a 95 % band; predicted from the others, 2 to 8 %).
+    A trial is predicted from all others (leave-one-out, by importance sampling), not from itself as well: people and
+    items have few trials each, so that their effects are drawn towards the mean, and predictions of the very trials
+    that made them look too even. Simulated, true models of 100 people with 40 trials each, crossed with 48 items: 39
+    to 53 % of the curve lay outside a 95 % band of the posterior predictive; predicted from the others, 1 to 9 %.
+    The band is that of independent answers. With effects of one group alone, whose levels' trials share their
+    prediction, it is too narrow still: a fifth to a third of the curve lay outside.
 
     Parameters
     ----------

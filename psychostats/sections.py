@@ -30,7 +30,7 @@ from psychostats.document import (
 from psychostats.effects import ROPE_LOGIT, ROPE_PROBABILITY
 from psychostats.opening import notices, summary_sentences
 from psychostats.predictor import describe_target, plural
-from psychostats.sentences import CALIBRATION_WORDS, ROPE_DECISIVE, number, points
+from psychostats.sentences import ROPE_DECISIVE, number, points, say_calibration
 
 Figures = Mapping[str, Path]
 
@@ -400,7 +400,7 @@ def _checks(analysis: Analysis, figures: Figures) -> list[Block]:
     return [
         *blocks,
         Heading("Are its probabilities those observed?", 2, "calibration"),
-        Paragraph(CALIBRATION_WORDS),
+        Paragraph(say_calibration(_groups_of(analysis))),
         Figure(
             figures["calibration"],
             "Observed share of correct answers along the predicted probability.",

@@ -19,17 +19,6 @@ Verdict: TypeAlias = Literal["higher", "lower", "equal", "open"]
 ROPE_DECISIVE = 0.95
 
 
-# What the reliability diagram is, for the report.
-CALIBRATION_WORDS = (
-    "Where the model gives a trial a probability of 80 %, about 80 % of such trials should be answered correctly. Each "
-    "trial is predicted from all others, so that the check is of answers the prediction has not seen; the share of "
-    "correct answers is made to rise with the prediction, without bins. A line that leaves the band and stays outside "
-    "says that the form of the model is wrong there (its link, guess or lapse rate, or an effect that is missing); "
-    "steeper than the diagonal, that the model makes trials too much alike, flatter, that it makes them too different. "
-    "The band holds at each prediction by itself, so that a line may leave it here and there."
-)
-
-
 def verdict(row: Row, *, negligible: bool = True) -> Verdict:
     """Judge a difference: its interval lies on one side of zero, or nearly all of it is negligible, or it is open.
 
@@ -325,6 +314,24 @@ def say_bayes_factor(rows: Sequence[Row]) -> list[str]:
             f"Not to be relied on with the scale {' and '.join(bad)}: the weights are too uneven; fit with that prior."
         )
     return said
+
+
+def say_calibration(groups: Sequence[str]) -> str:
+    """Say what the reliability diagram of a model with effects of these groups shows, and what its band is worth."""
+    said = (
+        "Where the model gives a trial a probability of 80 %, about 80 % of such trials should be answered correctly. "
+        "Each trial is predicted from all others, so that the check is of answers the prediction has not seen; the "
+        "share of correct answers is made to rise with the prediction, without bins. A line that leaves the band and "
+        "stays outside says that the form of the model is wrong there (its link, its guess or lapse rate, or an effect "
+        "that is missing): steeper than the diagonal, the model makes trials too much alike; flatter, too different. "
+        "The band holds at each prediction by itself, so a line may leave it here and there."
+    )
+    if len(groups) != 1:
+        return said
+    return (
+        f"{said} It takes answers as independent; with effects of {groups[0]} alone it is too narrow, and a third of "
+        "the line of a true model may lie outside."
+    )
 
 
 def factor(value: float) -> str:

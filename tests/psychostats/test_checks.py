@@ -3,12 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+from deviations import maximum
 from scipy import special, stats
 from studies import known_fit
 
 from psychostats.checks import (
+    CALIBRATION_CELLS,
     MISFIT_CHANCE,
+    _isotonic,
     below_guess,
+    calibration,
     draw_priors,
     most_outside,
     predictive_accuracy,
@@ -173,3 +177,112 @@ def test_accuracy_below_guessing_by_more_than_chance_is_found():
     table["accuracy"] = table["correct"] / table["n"]
     assert below_guess(table, 0.5)["level"].tolist() == ["a"]
     assert below_guess(table, 0.0).empty
+
+
+# -- Calibration -------------------------------------------------------------------------------------------------------
+
+
+def people_of(seed, people=100, each=40):
+    """Give people whose accuracies follow a beta law, much alike, and draws of their posterior, which is one too."""
+    rng = np.random.default_rng(seed)
+    right = rng.binomial(each, rng.beta(60, 30, people))
+    rows = pd.DataFrame(
+        {
+            "g": np.repeat([f"g{i:03d}" for i in range(people)], each),
+            "correct": (np.arange(each) < right[:, np.newaxis]).astype(int).ravel(),
+        }
+    )
+    p = rng.beta(60 + right, 30 + each - right, (400, people))
+    b = {f"g{g}": special.logit(p[:, i]) for i, g in enumerate(rows["g"].unique())}
+    return known_fit("correct ~ 0 + g", rows, b, draws=400), right
+
+
+def inside(table):
+    return float(table["n"] @ table["inside"] / table["n"].sum())
+
+
+def test_a_trial_is_predicted_from_all_others():
+    # One probability with a beta(1, 1) prior: Laplace's rule of succession without the trial itself.
+    right, n = 27, 40
+    p = np.random.default_rng(1).beta(1 + right, 1 + n - right, 200_000)
+    rows = pd.DataFrame({"correct": np.arange(n) < right}).astype(int)
+    fit = known_fit("correct ~ 1", rows, {"Intercept": special.logit(p)}, draws=200_000)
+    table = calibration(fit, draws=200_000)
+    expected = [(right - 1 + 1) / (n - 1 + 2), (right + 1) / (n - 1 + 2)]  # of right answers, and of wrong ones
+    np.testing.assert_allclose(table["predicted"], expected, atol=1e-3)
+    assert table["n"].tolist() == [right, n - right]
+    np.testing.assert_allclose(table["observed"], right / n)  # rising with the prediction, they are one
+    assert table["inside"].all()
+
+
+def test_the_observed_curve_is_the_isotonic_one():
+    rows = trials(rows=400, people=4)
+    z = np.sort(rows["z"].to_numpy())
+    rows["z"] = z
+    fit = known_fit("correct ~ z", rows, {"Intercept": 0.5, "z": 0.8})
+    table = calibration(fit)
+    np.testing.assert_allclose(table["predicted"], special.expit(0.5 + 0.8 * z))  # one draw's worth of parameters
+    y = rows["correct"].to_numpy().astype(float)
+    # The isotonic fit is the largest of the least means: max over starts of min over ends (Robertson et al. 1988).
+    sums = np.concatenate([[0.0], np.cumsum(y)])
+    means = np.array(
+        [[(sums[b + 1] - sums[a]) / (b + 1 - a) if b >= a else np.inf for b in range(400)] for a in range(400)]
+    )
+    least = np.minimum.accumulate(means[:, ::-1], axis=1)[:, ::-1]
+    exact = [least[: i + 1, i].max() for i in range(400)]
+    np.testing.assert_allclose(table["observed"], exact, atol=1e-12)
+    assert (np.diff(table["observed"]) > -1e-12).all() and (table["conf_low"] <= table["conf_high"]).all()
+
+
+def test_under_a_true_model_the_curve_leaves_the_band_less_than_if_trials_predicted_themselves():
+    """One group alone and strong shrinkage, the worst case: neither band is wide enough, but this one far less so."""
+    share, naive = [], []
+    for seed in range(6):
+        fit, right = people_of(seed)
+        table = calibration(fit)
+        share.append(inside(table))
+        # What the usual diagram does: observed shares over predictions of the same answers.
+        p = fit.parameters(most=400)
+        mean = special.expit(p.b).mean(axis=0)
+        order = np.argsort(mean)
+        observed = _isotonic((right / 40)[order], np.full(100, 40.0))
+        drawn = np.random.default_rng(1).binomial(40, special.expit(p.b)[:, order]) / 40
+        low, high = np.quantile([_isotonic(row, np.full(100, 40.0)) for row in drawn], [0.025, 0.975], axis=0)
+        naive.append(((observed >= low) & (observed <= high)).mean())
+    assert np.mean(naive) < 0.55 and np.mean(share) > np.mean(naive) + 0.2
+
+
+def test_a_model_of_the_wrong_form_leaves_the_band():
+    rng = np.random.default_rng(4)
+    z = rng.uniform(-4, 4, 4000)
+    rows = pd.DataFrame({"z": z, "correct": rng.binomial(1, 0.85 * special.expit(1.5 * z))})
+    b = {"Intercept": -0.35, "z": 0.95}  # about the best that a model without a lapse rate can do
+    wrong = calibration(known_fit("correct ~ z", rows, b))
+    right = calibration(known_fit("correct ~ z", rows, {"Intercept": 0.0, "z": 1.5}, lapse=0.15))
+    assert inside(wrong) < 0.6 and inside(right) > 0.9
+    top = wrong[wrong["predicted"] > 0.95]
+    assert (top["observed"] < top["conf_low"]).mean() > 0.9  # people lapse where the model is sure
+
+
+def test_counts_are_as_many_trials_and_many_predictions_are_put_together():
+    rows = pd.DataFrame({"x": [0.0, 1.0, 2.0], "right": [3, 10, 4], "wrong": [5, 4, 0]})
+    single = rows.loc[np.repeat(np.arange(3), [8, 14, 4])].assign(
+        correct=np.concatenate([np.repeat([1, 0], [r, w]) for r, w in zip(rows["right"], rows["wrong"], strict=True)])
+    )
+    b, kind = {"Intercept": -0.5, "x": 1.0}, {"noise": 0.2}
+    counts = calibration(known_fit("cbind(right, wrong) ~ x", rows, b, family="binomial", **kind))
+    each = calibration(known_fit("correct ~ x", single, b, **kind))
+    pd.testing.assert_frame_equal(counts, each)
+    assert counts["n"].sum() == 26
+    many = trials(rows=5000)
+    table = calibration(known_fit("correct ~ z", many, {"Intercept": 0.5, "z": 0.8}))
+    assert len(table) == CALIBRATION_CELLS and table["n"].tolist() == [5] * CALIBRATION_CELLS
+    assert (np.diff(table["predicted"]) > 0).all()
+
+
+def test_what_has_no_calibration_is_refused():
+    rows = trials()
+    with pytest.raises(InputError, match="calibration leaves trials out by weighing draws"):
+        calibration(maximum("correct ~ x", rows))
+    with pytest.raises(InputError, match="answers that are right or wrong; gaussian has none"):
+        calibration(maximum("z ~ x", rows, family="gaussian"))
