@@ -281,16 +281,12 @@ def analyse(
                 say(f"  {'warning' if made.converged else 'NOT CONVERGED'}: {warning}")
             with watch.time("effects and checks"):
                 results.append(summarise_fit(study, experiment, model, made, rows))
-    experiments = _by_experiment(kept)
-    opinions = hear(
-        study, experiments, lambda model, name: fits / folders[model.name, name], source, progress=progress, say=say
-    )
-    seconds = watch.stop()
-    fits_made = [part.fit for part in results] + [part.fit for part in opinions]
-    new = [one for one in fits_made if not one.reused]
-    for stage in ("compile", "sample", "summarise"):
-        seconds[f"fits: {stage}"] = sum(one.timings.get(stage, 0.0) for one in new)
-    return Analysis(study, source, examined, excluded, *raw, results=tuple(results), opinions=opinions, seconds=seconds)
+    folder = {key: fits / name for key, name in folders.items()}
+    opinions = hear(study, _by_experiment(kept), folder, source, progress=progress, say=say)
+    found = Analysis(study, source, examined, excluded, *raw, tuple(results), opinions, watch.stop())
+    new, stages = [one for one in found.fits if not one.reused], ("compile", "sample", "summarise")
+    found.seconds.update({f"fits: {stage}": sum(one.timings.get(stage, 0.0) for one in new) for stage in stages})
+    return found
 
 
 def with_feature_effects(study: Study, kept: pd.DataFrame) -> Study:

@@ -6,7 +6,7 @@ means and contrasts.  A response of another kind has its own family, and so its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class Opinion:
 def hear(
     study: Study,
     experiments: Sequence[tuple[str, pd.DataFrame]],
-    folder_of: Callable[[ModelTable, str], Path],
+    folders: Mapping[tuple[str, str], Path],
     source: dict[str, str],
     *,
     progress: bool | None,
@@ -70,8 +70,8 @@ def hear(
         The study file, read.
     experiments
         Names and analysed trials.
-    folder_of
-        Gives the folder of a model's fit to an experiment.
+    folders
+        By model and experiment.
     source
         What to remember of where the trials came from.
     progress, say
@@ -103,7 +103,7 @@ def hear(
                     chains=settings.chains,
                     seed=settings.seed,
                     target_accept=settings.target_accept,
-                    out=folder_of(model, experiment),
+                    out=folders[model.name, experiment],
                     overwrite=True,
                     progress=progress,
                     source=source,
