@@ -45,7 +45,7 @@ class Answers(Family):
     response: ClassVar[ResponseKind] = "answers"
     binary: ClassVar[bool] = True
     maximisable: ClassVar[bool] = True
-    quantity: ClassVar[str] = "accuracy"
+    quantity: ClassVar[str] = "the probability of a correct answer"
 
     @property
     def constants(self) -> dict[str, float]:

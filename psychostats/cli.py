@@ -132,8 +132,11 @@ def fit(
     trials: Trials,
     formula: Annotated[str, typer.Option("--formula", help="For example 'correct ~ x + (1 | participant)'.")],
     out: Annotated[Path, typer.Option("--out", help="Directory for the fit.")],
-    family: Annotated[str, typer.Option("--family", help="bernoulli, binomial, afc or gaussian.")] = "bernoulli",
-    link: Annotated[str | None, typer.Option("--link", help="logit or probit; of gaussian identity.")] = None,
+    family: Annotated[
+        str,
+        typer.Option("--family", help="afc, bernoulli, binomial, cumulative, lognormal, shifted_lognormal, gaussian."),
+    ] = "bernoulli",
+    link: Annotated[str | None, typer.Option("--link", help="logit or probit, of answers and ratings.")] = None,
     guess: Annotated[float | None, typer.Option("--guess", help="Guess rate, for afc (default 0.5).")] = None,
     lapse: Annotated[str | None, typer.Option("--lapse", help="Lapse rate, a number (default 0), or estimate.")] = None,
     prior: Annotated[list[str] | None, typer.Option("--prior", help="'CLASS ~ DIST', repeatable.")] = None,

@@ -135,6 +135,7 @@ def describe_effects(fit: Fit, table: pd.DataFrame, named: Collection[str]) -> s
         f"conf_low and conf_high bound the {interval.label}.",
         _estimate(fit, table),
         *(f"{target}: {describe_target(target, groups)}." for target in TARGETS),
+        *([] if fit.spec.family.binary else [f"response: {fit.spec.family.quantity}."]),
         *([f"Held at their mean: {held}."] if held else []),
     ]
     if "pd" in shown:

@@ -168,8 +168,8 @@ class Family:
     ordinal: ClassVar[bool] = False
     #: Whether the likelihood can be maximised.
     maximisable: ClassVar[bool] = False
-    #: What the mean is called in tables and figures.
-    quantity: ClassVar[str] = "response"
+    #: What the mean of a response is, where tables of effects give it.
+    quantity: ClassVar[str] = "the mean"
 
     @property
     def estimated(self) -> tuple[str, ...]:

@@ -33,7 +33,6 @@ class Gaussian(Family):
 
     response: ClassVar[ResponseKind] = "number"
     maximisable: ClassVar[bool] = True
-    quantity: ClassVar[str] = "mean"
 
     @property
     def latent_variance(self) -> Any:
@@ -90,6 +89,7 @@ class Lognormal(Gaussian):
 
     response: ClassVar[ResponseKind] = "positive"
     maximisable: ClassVar[bool] = False
+    quantity: ClassVar[str] = "the mean (of lognormal times above the median)"
 
     def location(self, response: Array) -> tuple[float, float]:
         """Return the mean logarithm; a logarithm has no unit, so that there is no other to bring in."""

@@ -47,7 +47,7 @@ class Cumulative(Family):
 
     response: ClassVar[ResponseKind] = "rating"
     ordinal: ClassVar[bool] = True
-    quantity: ClassVar[str] = "mean rating"
+    quantity: ClassVar[str] = "the mean rating, from 1 to the number of levels"
 
     @property
     def latent_variance(self) -> float:
