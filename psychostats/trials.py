@@ -412,7 +412,7 @@ def _unmarked_faults(frame: pd.DataFrame, mapped: Collection[str]) -> Iterator[F
 
 
 def _accuracy_faults(frame: pd.DataFrame) -> Iterator[Fault]:
-    """Warn of accuracy below 0.5, and of people below it beyond chance.
+    """Warn of accuracy below 0.5 or without a single error, and of people below it beyond chance.
 
     A participant is named where the exact binomial probability of so few correct answers, guessing with 0.5, is below
     0.05 divided by the number of participants (Bonferroni): reversed response coding, rather than bad luck.
@@ -424,6 +424,13 @@ def _accuracy_faults(frame: pd.DataFrame) -> Iterator[Fault]:
     if accuracy < 0.5:
         advice = "below the 0.5 of guessing; check how 'correct' is coded"
         yield Fault(f"Accuracy is {accuracy:.3f} over {len(trials)} analysed trials, {advice}.", "warning", "correct")
+    if accuracy == 1.0:
+        yield Fault(
+            f"All {len(trials)} analysed answers are correct, so they say only that accuracy is near 1: how near, and "
+            "every difference, is what the priors say.",
+            "warning",
+            "correct",
+        )
     if "participant" in trials and trials["participant"].notna().any():
         people = trials.groupby(person_keys(trials), observed=True)["correct"].agg(["sum", "count"])
         below = people[stats.binom.cdf(people["sum"], people["count"], 0.5) < 0.05 / len(people)]

@@ -499,3 +499,9 @@ def test_messages_are_one_line_without_ids_or_control_characters():
     assert "[id]" in said and "5f3e" not in said
     turned = " ".join(fault.message for fault in check_trials(frame.iloc[::-1], needed=["rt"]))
     assert "\x1b" not in turned and "\n" not in turned and "[U+001B]" in turned
+
+
+def test_answers_that_are_all_correct_say_little_and_are_told() -> None:
+    frame = pd.DataFrame({"participant": ["a", "a", "b", "b"], "correct": [1, 1, 1, 1]})
+    assert "All 4 analysed answers are correct" in only(frame, "warning")
+    assert messages(frame.assign(correct=[1, 1, 1, 0]), "warning") == []
