@@ -105,7 +105,10 @@ def bayes_factor(fit: Fit, term: str) -> pd.DataFrame:
             }
         )
     table = pd.DataFrame(rows, columns=list(BAYES_FACTOR_COLUMNS))
-    table.attrs["notes"] = say_bayes_factor(rows)
+    coefficient = term.removeprefix("b_")
+    parts = [(f"b_{name}", name.split(":")) for name in fit.design.names if name != coefficient]
+    products = [name for name, factors in parts if coefficient in factors]
+    table.attrs["notes"] = say_bayes_factor(rows, products)
     return table
 
 

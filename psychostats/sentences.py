@@ -275,13 +275,15 @@ def say_folds(folds: int, seed: int, failed: Mapping[str, Sequence[int]]) -> lis
     return said
 
 
-def say_bayes_factor(rows: Sequence[Row]) -> list[str]:
+def say_bayes_factor(rows: Sequence[Row], products: Sequence[str] = ()) -> list[str]:
     """Say what a Bayes factor says, that its prior's width decides it, and where it may not be relied on.
 
     Parameters
     ----------
     rows
         Of `psychostats.bayes_factor.bayes_factor`: the prior's scale halved, as it is, doubled.
+    products
+        Other terms in which this one is multiplied with something.
     """
     half, row, double = rows
     term, prior = row["term"], row["prior"]
@@ -308,6 +310,8 @@ def say_bayes_factor(rows: Sequence[Row]) -> list[str]:
         f"{at_most}{factor(double['bf01'])}. A Bayes factor weighs the prior as much as the data; the headline is the "
         "estimate with its interval."
     )
+    if products:
+        said.append(f"{term} is the effect where what it is multiplied with ({', '.join(products)}) is 0.")
     bad = [f"{one['scale']} (Pareto's k {number(one['pareto_k'])})" for one in rows if "unreliable" in one["note"]]
     if bad:
         said.append(

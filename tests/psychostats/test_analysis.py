@@ -269,4 +269,9 @@ def test_a_model_that_misses_its_data_is_said_to_before_all_else(tmp_path):
 
 def test_no_misfit_is_seen_where_there_is_none(small):
     assert not any(result.predictive["misfit"].any() for result in small.analysis.main)
-    assert small.analysis.main[0].predictive["what"].tolist() == ["representation and layer", "participant", "pair"]
+    assert small.analysis.main[0].predictive["what"].tolist() == [
+        "representation and layer",
+        "participant",
+        "pair",
+        "feature",
+    ]

@@ -179,6 +179,16 @@ def test_it_is_never_said_without_the_width_of_the_prior() -> None:
     assert "That depends on the prior's width" in sentence and "the headline is the estimate" in sentence
 
 
+def test_an_effect_that_changes_is_said_to_be_that_where_the_other_predictor_is_zero() -> None:
+    data = trials(0.0).assign(w=lambda frame: np.arange(len(frame)) % 7 / 6)
+    b = {name: np.random.default_rng(1).normal(0.2, 0.3, 4000) for name in ("Intercept", "x", "w", "x:w")}
+    fit = known_fit("correct ~ x * w", data, b, draws=4000)
+    assert ps.bayes_factor(fit, "b_x").attrs["notes"][2] == (
+        "b_x is the effect where what it is multiplied with (b_x:w) is 0."
+    )
+    assert len(ps.bayes_factor(fit, "b_x:w").attrs["notes"]) == 2
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(3.2, "3.20"), (0.04167, "0.0417"), (1250.4, "1,250"), (2e-7, "2.0e−07"), (3.1e8, "3.1e+08")]
 )
