@@ -418,9 +418,9 @@ def test_other_ids_stay_unless_pseudonyms_are_asked_for() -> None:
 
 
 def test_many_rows_are_read_without_a_fault(tmp_path: Path) -> None:
-    row = "p{0},{1},local,0.25,layer1,f{1},1,0.{1},false,main\n"
+    row = "p{0},{1},local,0.25,layer1,f{1},{2},0.{1},false,main\n"
     header = "participant,trial,representation,depth,layer,feature,correct,rt,catch,phase\n"
-    text = header + "".join(row.format(n // 400, n % 400 + 1) for n in range(50_000))
+    text = header + "".join(row.format(n // 400, n % 400 + 1, int(n % 400 > 40)) for n in range(50_000))
     table = examine_trials(write(tmp_path, text), needed=NEEDED)
     assert table.faults == ()
     assert len(table.frame) == 50_000
@@ -502,6 +502,6 @@ def test_messages_are_one_line_without_ids_or_control_characters():
 
 
 def test_answers_that_are_all_correct_say_little_and_are_told() -> None:
-    frame = pd.DataFrame({"participant": ["a", "a", "b", "b"], "correct": [1, 1, 1, 1]})
-    assert "All 4 analysed answers are correct" in only(frame, "warning")
-    assert messages(frame.assign(correct=[1, 1, 1, 0]), "warning") == []
+    frame = pd.DataFrame({"participant": ["a", "b"] * 10, "correct": 1})
+    assert "All 20 analysed answers are correct" in only(frame, "warning")
+    assert messages(frame.assign(correct=[0] + [1] * 19), "warning") == []
