@@ -305,10 +305,10 @@ def _incomparable(one: Fit, other: Fit) -> str:
         return "one models single trials and the other counts, whose likelihoods differ by a constant"
     if a != b:
         return f"they model other responses, {', '.join(a.columns)} and {', '.join(b.columns)}"
-    kinds = {fit.spec.family.response.replace("positive", "number") for fit in (one, other)}
-    if len(kinds) > 1:
-        words = {"answers": "answers", "number": "measurements", "rating": "ratings"}
-        return f"one models {words[kinds.pop()]} and the other {words[kinds.pop()]}"
+    words = {"answers": "answers", "number": "measurements", "positive": "measurements", "rating": "ratings"}
+    first, second = (words[fit.spec.family.response] for fit in (one, other))
+    if first != second:
+        return f"one models {first} and the other {second}"
     if len(one.data) != len(other.data):
         return f"they were fitted to {len(one.data):,} and {len(other.data):,} rows; a comparison is of the same trials"
     shared = [name for name in one.data.columns if name in other.data.columns]
