@@ -7,7 +7,7 @@ predicted probability, and of what the priors alone would predict.  Whether a fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +19,7 @@ from psychostats.design import Block
 from psychostats.errors import InputError
 from psychostats.fit import Fit
 from psychostats.intervals import Interval
+from psychostats.monotonic import Monotonic, expand, find_monotonic, plain_columns
 from psychostats.predictor import Parameters, probability, row_blocks
 from psychostats.priors import Prior, correlation_cholesky, partial_correlation_shapes
 
@@ -262,12 +263,27 @@ def prior_predictive_accuracy(fit: Fit, factor: str, *, draws: int = PRIOR_DRAWS
     )
 
 
+def _draw_shares(rng: np.random.Generator, law: Mapping[str, Prior], effect: Monotonic, size: int) -> Array:
+    """Draw the simplex of a monotonic effect; that of a single step is the whole way."""
+    steps = len(effect.columns)
+    return (
+        rng.dirichlet(np.full(steps, law[effect.simplex].distribution.args[0]), size)
+        if steps > 1
+        else np.ones((size, 1))
+    )
+
+
 def draw_priors(
     rng: np.random.Generator, priors: Sequence[Prior], names: Sequence[str], blocks: Sequence[Block], size: int
 ) -> Parameters:
     """Draw fixed effects, covariances and the family's parameters from the priors, without effects of levels."""
     law = {prior.name: prior for prior in priors}
-    b = np.stack([law[f"b_{name}"].draw(rng, size) for name in names], axis=1)
+    effects = find_monotonic(names)
+    plain = [law[f"b_{names[place]}"].draw(rng, size) for place in plain_columns(effects, len(names))]
+    b = np.stack(plain, axis=1) if plain else np.zeros((size, 0))
+    if effects:
+        bsp = np.stack([law[effect.term].draw(rng, size) for effect in effects], axis=1)
+        b = expand(b, bsp, [_draw_shares(rng, law, effect, size) for effect in effects], effects, len(names))
     covariance = []
     for block in blocks:
         sd = np.stack([law[f"sd_{block.group}__{term}"].draw(rng, size) for term in block.terms], axis=1)

@@ -124,6 +124,8 @@ def known_fit(
     draws: int = 400,
     noise: float = 0.0,
     dropped: int = 0,
+    own: Mapping[str, Any] | None = None,
+    simo: Mapping[str, Sequence[float]] | None = None,
     **model: Any,
 ) -> Fit:
     """Make a fit whose draws are what the test says, so that what follows from them has a closed form.
@@ -141,11 +143,15 @@ def known_fit(
         Number of draws in two chains, and the SD of white noise that is added to every one of them.
     dropped
         Rows to report as dropped.
+    own
+        Parameters of the family's own, by name; thresholds as a sequence.
+    simo
+        Simplexes of monotonic effects, by name; the mean step stands in `b` as ``bsp_mox``.
     """
     spec = specify(formula, **model)
     rows, _ = select_rows(spec, trials)
-    coding = code(spec.formula, rows)
-    design = coding.design(rows)
+    coding = code(spec.formula, rows, thresholds=spec.family.ordinal)
+    design = coding.design(rows, spec.family.response)
     rng = np.random.default_rng(0)
     shape = (2, draws // 2)
 
@@ -157,7 +163,13 @@ def known_fit(
 
     sizes = [(block.group, len(block.levels), len(block.terms)) for block in design.blocks]
     sample = Sample(
-        b=np.stack([spread(b[name], ()) for name in design.names], axis=-1),
+        b=np.stack([spread(b[name], ()) for name in design.coefficients], axis=-1),
+        bsp=np.stack([spread(b[effect.term], ()) for effect in design.monotonic] or [np.zeros(shape)], axis=-1),
+        simo=tuple(
+            np.broadcast_to(np.asarray((simo or {})[effect.simplex]), (*shape, len(effect.columns)))
+            for effect in design.monotonic
+        ),
+        family={name: spread(value, np.shape(value)[:1]) for name, value in (own or {}).items()},
         sd=tuple(np.abs(spread((sd or {}).get(group, 0.0), (q,))) for group, _, q in sizes),
         cor=tuple(
             spread(0.0, (q * (q - 1) // 2 if block.structure == "correlated" else 0,))
