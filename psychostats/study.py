@@ -394,7 +394,8 @@ def _check(study: Study, content: Mapping[str, Any]) -> None:
         faults.append("two opinions are about the same response; each needs its own.")
     if study.simulate is not None:
         with collected("[simulate]: "):
-            study.simulate.spec()
+            if not study.simulate.spec().family.binary:
+                faults.append("[simulate] family: answers that are right or wrong are simulated, and no others.")
         known = ["all", *study.design.participants]
         faults += [
             f"[simulate.truth] names '{name}', which is no experiment of [design] participants{nearest(name, known)}."
