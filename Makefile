@@ -6,7 +6,7 @@ TRIALS := data/colin2024_simulated/trials.csv
 REPORT := reports/colin2024_simulated
 FEATURES := reports/colin2024_features
 
-.PHONY: .venv report features test data lint benchmark clean
+.PHONY: .venv report features test data lint benchmark calibration clean
 
 # constraints.txt pins torch for Python 3.11 only; elsewhere asking for it brings gigabytes, and its tests skip.
 EXTRAS = $$($(BIN)/python -c 'import sys; print("dev,features" if sys.version_info < (3, 12) else "dev")')
@@ -42,6 +42,10 @@ data: .venv/ready
 
 benchmark: .venv/ready
 	$(BIN)/python tests/benchmarks/benchmark_report.py
+
+# Is the posterior right? Replications that the stored files have already are not made again; delete one to make it anew.
+calibration: .venv/ready
+	$(BIN)/python tests/calibration/calibrate.py
 
 clean:
 	rm -rf .venv build *.egg-info

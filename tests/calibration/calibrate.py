@@ -1,0 +1,186 @@
+"""Simulation-based calibration: is the true value as likely to be of any rank among the posterior's draws?
+
+Run as ``python tests/calibration/calibrate.py [MODEL ...]``, or ``make calibration``; it writes a file of ranks a model
+beside itself, and goes on where it was interrupted. Parameters are drawn from the priors in use, answers from the
+family; then the rank of the true value among thinned draws is uniform if, and for nearly every fault only if, the
+posterior is right (Talts et al. 2018). The joint log-likelihood is a quantity too, since it sees faults that no single
+parameter does (Modrák et al. 2023). `tests/psychostats/test_calibration.py` holds the committed ranks to a band.
+
+One design serves all replications of a model, so that it is compiled once. Another model is another entry of `MODELS`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from common import HERE, collect, deviations
+
+from psychostats.checks import draw_priors
+from psychostats.convergence import ESS_MIN
+from psychostats.design import Design, code
+from psychostats.draws import label
+from psychostats.families import Family
+from psychostats.intervals import Interval
+from psychostats.predictor import Parameters, linear_predictor
+from psychostats.priors import Prior, resolve_priors
+from psychostats.sampler import Settings, sample
+from psychostats.simulate import draw_levels
+from psychostats.spec import specify
+
+REPLICATIONS = 500
+DRAWS = 99  # so that a rank is one of 100
+SEED = 1
+LONGEST = 8000  # draws of each chain, where it takes so many
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model to calibrate.
+
+    Parameters
+    ----------
+    formula
+        Its columns are those of `trials` and the response.
+    family
+        Words of `psychostats.spec.specify`.
+    priors
+        Overrides, the same in the simulation and in the fit.
+    fault
+        Further overrides in the simulation alone: a planted fault.
+    answers
+        Values that the response takes, for the coding to see; the answers themselves come from the family.
+    """
+
+    formula: str
+    family: Mapping[str, Any] = field(default_factory=dict)
+    priors: tuple[str, ...] = ()
+    fault: tuple[str, ...] = ()
+    answers: tuple[float, ...] = (0, 1)
+
+
+_UNCORRELATED = "correct ~ x + (1 + x || participant)"
+
+MODELS = {
+    "bernoulli": Model(_UNCORRELATED),
+    # Under its default prior the slope is too small for anyone to come near the upper asymptote, and l is not learned.
+    "afc_lapse": Model(
+        "correct ~ x + (1 | participant)", {"family": "afc", "lapse": "estimate"}, ("b_x ~ normal(0, 5)",)
+    ),
+    "slopes": Model("correct ~ representation + (1 + representation | participant) + (1 | pair)"),
+    "planted": Model(_UNCORRELATED, fault=("b_Intercept ~ normal(0, 3)", "b_x ~ normal(0, 1)", "sd ~ exponential(1)")),
+}
+
+
+def trials() -> pd.DataFrame:
+    """Return 8 participants' 20 trials each: 10 pairs in both representations, and a number x from -1 to 1."""
+    people, pairs = 8, 10
+    each = 2 * pairs
+    return pd.DataFrame(
+        {
+            "participant": np.repeat([f"P{i + 1}" for i in range(people)], each),
+            "pair": np.tile([f"pair{i + 1:02d}" for i in range(pairs)], 2 * people),
+            "representation": pd.Categorical(
+                np.tile(np.repeat(["local", "distributed"], pairs), people), categories=["local", "distributed"]
+            ),
+            "x": np.tile(np.linspace(-1.0, 1.0, each), people),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A model with its design, its priors, and those that the simulation draws from."""
+
+    data: pd.DataFrame
+    design: Design
+    family: Family
+    priors: tuple[Prior, ...]
+    true_priors: tuple[Prior, ...]
+
+    @staticmethod
+    def of(model: Model) -> Ready:
+        """Code the trials for a model."""
+        spec = specify(model.formula, priors=model.priors, **model.family)
+        table = trials()
+        data = table.assign(**{spec.formula.response.successes: np.resize(model.answers, len(table))})
+        design = code(spec.formula, data).design(data, continuous=not spec.family.binary)
+        priors, true_priors = (
+            resolve_priors(design, texts, spec.family) for texts in (model.priors, model.priors + model.fault)
+        )
+        return Ready(data, design, spec.family, priors, true_priors)
+
+
+def replicate(ready: Ready, seed: tuple[int, ...]) -> dict[str, int]:
+    """Simulate from the priors, fit, and return each quantity's rank, from 0 to `DRAWS`.
+
+    Chains are drawn again, twice as long, until every effective sample size is what the package asks for; thinned to
+    `DRAWS` they are then all but independent.
+
+    Returns
+    -------
+    dict
+        ``draws`` (of each chain), ``divergences``, then the ranks.
+    """
+    rng = np.random.default_rng(seed)
+    design = ready.design
+    drawn_once = draw_priors(rng, ready.true_priors, design.names, design.blocks, 1)
+    truth = replace(draw_levels(rng, drawn_once, design.blocks), family=drawn_once.family)
+    answers = ready.family.at(truth.family).draw(rng, design.trials, linear_predictor(design, truth))
+    design = replace(design, successes=answers[0])
+    settings = Settings(draws=1000, tune=500, chains=2, seed=int(rng.integers(2**31)))
+    while True:
+        drawn = sample(design, ready.family, ready.priors, settings)
+        draws = label(drawn, design, ready.data)
+        if draws.terms(Interval())["ess_bulk"].min() >= ESS_MIN or settings.draws >= LONGEST:
+            break
+        settings = replace(settings, draws=2 * settings.draws)
+    true = quantities(design, ready.family, truth)
+    thinned = quantities(design, ready.family, draws.parameters(design, most=DRAWS))
+    ranks = {name: int((thinned[name] < true[name]).sum()) for name in true}
+    return {"draws": settings.draws, "divergences": int(drawn.stats["diverging"].sum()), **ranks}
+
+
+def quantities(design: Design, family: Family, parameters: Parameters) -> dict[str, np.ndarray]:
+    """Return what is ranked, each of shape ``(draws,)``: every b, sd and cor, the family's, some r, log-likelihood."""
+    out = {f"b_{name}": parameters.b[:, j] for j, name in enumerate(design.names)}
+    for block, covariance, r in zip(design.blocks, parameters.covariance, parameters.r, strict=True):
+        sd = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+        for j, term in enumerate(block.terms):
+            out[f"sd_{block.group}__{term}"] = sd[:, j]
+            for k, earlier in enumerate(block.terms[:j] if block.structure == "correlated" else ()):
+                out[f"cor_{block.group}__{earlier}__{term}"] = covariance[:, j, k] / (sd[:, j] * sd[:, k])
+            out[f"r_{block.group}[{block.levels[0]} {term}]"] = r[:, 0, j]
+    out |= parameters.family
+    eta = linear_predictor(design, parameters)
+    density = family.at(parameters.family).log_density(design.successes, design.trials, eta)
+    return out | {"log_likelihood": density.sum(axis=1)}
+
+
+def read_ranks(name: str) -> pd.DataFrame:
+    """Return the committed ranks of a model, a column a quantity and a row a replication."""
+    table = pd.read_csv(HERE / f"ranks_{name}.csv", comment="#")
+    return table.drop(columns=["replication", "draws", "divergences"])
+
+
+def main(names: list[str]) -> None:
+    """Calibrate the models named, or all of them, and print how far each quantity strays."""
+    for name in names or list(MODELS):
+        ready = Ready.of(MODELS[name])
+        collect(
+            HERE / f"ranks_{name}.csv",
+            f"seed {SEED}: python tests/calibration/calibrate.py {name}",
+            [{"replication": k} for k in range(1, REPLICATIONS + 1)],
+            lambda replication, ready=ready, name=name: replicate(ready, (SEED, replication, *name.encode())),
+        )
+        ranks = read_ranks(name)
+        print(f"{name}, band of {0.001 / ranks.shape[1]:.1e}")
+        print(deviations(ranks, DRAWS + 1, 0.001 / ranks.shape[1]).round(3).to_string())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
