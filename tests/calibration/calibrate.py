@@ -32,7 +32,6 @@ from psychostats.sampler import Settings, sample
 from psychostats.simulate import draw_levels
 from psychostats.spec import specify
 
-REPLICATIONS = 500
 DRAWS = 99  # so that a rank is one of 100
 SEED = 1
 LONGEST = 8000  # draws of each chain, where it takes so many
@@ -54,6 +53,8 @@ class Model:
         Further overrides in the simulation alone: a planted fault.
     answers
         Values that the response takes, for the coding to see; the answers themselves come from the family.
+    replications
+        How many are made.
     """
 
     formula: str
@@ -61,15 +62,19 @@ class Model:
     priors: tuple[str, ...] = ()
     fault: tuple[str, ...] = ()
     answers: tuple[float, ...] = (0, 1)
+    replications: int = 200
 
 
 _UNCORRELATED = "correct ~ x + (1 + x || participant)"
 
 MODELS = {
-    "bernoulli": Model(_UNCORRELATED),
+    "bernoulli": Model(_UNCORRELATED, replications=500),
     # Under its default prior the slope is too small for anyone to come near the upper asymptote, and l is not learned.
     "afc_lapse": Model(
-        "correct ~ x + (1 | participant)", {"family": "afc", "lapse": "estimate"}, ("b_x ~ normal(0, 5)",)
+        "correct ~ x + (1 | participant)",
+        {"family": "afc", "lapse": "estimate"},
+        ("b_x ~ normal(0, 5)",),
+        replications=500,
     ),
     "slopes": Model("correct ~ representation + (1 + representation | participant) + (1 | pair)"),
     "planted": Model(_UNCORRELATED, fault=("b_Intercept ~ normal(0, 3)", "b_x ~ normal(0, 1)", "sd ~ exponential(1)")),
@@ -174,7 +179,7 @@ def main(names: list[str]) -> None:
         collect(
             HERE / f"ranks_{name}.csv",
             f"seed {SEED}: python tests/calibration/calibrate.py {name}",
-            [{"replication": k} for k in range(1, REPLICATIONS + 1)],
+            [{"replication": k} for k in range(1, MODELS[name].replications + 1)],
             lambda replication, ready=ready, name=name: replicate(ready, (SEED, replication, *name.encode())),
         )
         ranks = read_ranks(name)
