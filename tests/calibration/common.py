@@ -171,7 +171,7 @@ def deviations(ranks: pd.DataFrame, levels: int, alpha: float) -> pd.DataFrame:
     -------
     DataFrame
         By quantity: ``difference``, the largest of its ECDF from the uniform one; ``limit``, the band's there; and
-        ``of_band``, the largest difference in units of the band on its side, above 1 where the band is left.
+        ``of_band``, the largest difference in units of the first one outside the band: 1 and more where it is left.
     """
     n = len(ranks)
     low, high = band(n, levels, alpha)
@@ -181,6 +181,7 @@ def deviations(ranks: pd.DataFrame, levels: int, alpha: float) -> pd.DataFrame:
         off = below(ranks[name], levels) - expected
         room = np.where(off > 0, high - expected, expected - low)
         most = int(np.argmax(np.abs(off)))
-        of_band = np.abs(off) / np.maximum(room, 1e-9)
+        # Relative to the first count outside: one that cannot be left, such as 0, must not look as if it were.
+        of_band = np.abs(off) / (room + 1.0)
         rows[name] = {"difference": abs(off[most]) / n, "limit": room[most] / n, "of_band": of_band.max()}
     return pd.DataFrame.from_dict(rows, orient="index")
