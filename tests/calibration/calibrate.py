@@ -24,7 +24,7 @@ from psychostats.checks import draw_priors
 from psychostats.convergence import ESS_MIN
 from psychostats.design import Design, code
 from psychostats.draws import label
-from psychostats.families import Family
+from psychostats.family import Family
 from psychostats.intervals import Interval
 from psychostats.predictor import Parameters, linear_predictor
 from psychostats.priors import Prior, resolve_priors
@@ -52,7 +52,9 @@ class Model:
     fault
         Further overrides in the simulation alone: a planted fault.
     answers
-        Values that the response takes, for the coding to see; the answers themselves come from the family.
+        Values that the response takes, for the coding to see; the answers themselves come from the family. A rating
+        takes all of them in every replication: data are drawn again until it does, which depends on the data alone
+        and so leaves ranks uniform.
     replications
         How many are made.
     """
@@ -77,6 +79,19 @@ MODELS = {
         replications=500,
     ),
     "slopes": Model("correct ~ representation + (1 + representation | participant) + (1 | pair)"),
+    "ordinal": Model(
+        "confidence ~ x + (1 | participant)",
+        {"family": "cumulative"},
+        ("b_Intercept ~ normal(0, 1.5)",),
+        answers=(1, 2, 3, 4),
+    ),
+    # Priors that do not depend on the data; the placeholder's times are beyond any shift, so that none is cut.
+    "shifted_lognormal": Model(
+        "rt ~ x + (1 | participant)",
+        {"family": "shifted_lognormal"},
+        ("b_Intercept ~ normal(0, 1)", "ndt ~ gamma(9, 30)", "sigma ~ exponential(2)"),
+        answers=(1e6,),
+    ),
     "planted": Model(_UNCORRELATED, fault=("b_Intercept ~ normal(0, 3)", "b_x ~ normal(0, 1)", "sd ~ exponential(1)")),
 }
 
@@ -104,20 +119,18 @@ class Ready:
     data: pd.DataFrame
     design: Design
     family: Family
-    priors: tuple[Prior, ...]
+    given: tuple[str, ...]
     true_priors: tuple[Prior, ...]
 
     @staticmethod
     def of(model: Model) -> Ready:
-        """Code the trials for a model."""
+        """Code the trials for a model; its priors are resolved for each data set, since a shift ends at the fastest."""
         spec = specify(model.formula, priors=model.priors, **model.family)
         table = trials()
         data = table.assign(**{spec.formula.response.successes: np.resize(model.answers, len(table))})
-        design = code(spec.formula, data).design(data, continuous=not spec.family.binary)
-        priors, true_priors = (
-            resolve_priors(design, texts, spec.family) for texts in (model.priors, model.priors + model.fault)
-        )
-        return Ready(data, design, spec.family, priors, true_priors)
+        design = code(spec.formula, data, thresholds=spec.family.ordinal).design(data, spec.family.response)
+        true_priors = resolve_priors(design, model.priors + model.fault, spec.family)
+        return Ready(data, design, spec.family, model.priors, true_priors)
 
 
 def replicate(ready: Ready, seed: tuple[int, ...]) -> dict[str, int]:
@@ -135,11 +148,15 @@ def replicate(ready: Ready, seed: tuple[int, ...]) -> dict[str, int]:
     design = ready.design
     drawn_once = draw_priors(rng, ready.true_priors, design.names, design.blocks, 1)
     truth = replace(draw_levels(rng, drawn_once, design.blocks), family=drawn_once.family)
-    answers = ready.family.at(truth.family).draw(rng, design.trials, linear_predictor(design, truth))
+    family, eta = ready.family.at(truth.family), linear_predictor(design, truth)
+    answers = family.draw(rng, design.trials, eta)
+    if family.ordinal and len(np.unique(answers)) < len(np.unique(design.successes)):
+        return replicate(ready, (*seed, 0))
     design = replace(design, successes=answers[0])
+    priors = resolve_priors(design, ready.given, ready.family)
     settings = Settings(draws=1000, tune=500, chains=2, seed=int(rng.integers(2**31)))
     while True:
-        drawn = sample(design, ready.family, ready.priors, settings)
+        drawn = sample(design, ready.family, priors, settings)
         draws = label(drawn, design, ready.data)
         if draws.terms(Interval())["ess_bulk"].min() >= ESS_MIN or settings.draws >= LONGEST:
             break
@@ -160,7 +177,8 @@ def quantities(design: Design, family: Family, parameters: Parameters) -> dict[s
             for k, earlier in enumerate(block.terms[:j] if block.structure == "correlated" else ()):
                 out[f"cor_{block.group}__{earlier}__{term}"] = covariance[:, j, k] / (sd[:, j] * sd[:, k])
             out[f"r_{block.group}[{block.levels[0]} {term}]"] = r[:, 0, j]
-    out |= parameters.family
+    for name, values in parameters.family.items():
+        out |= {f"{name}[{k + 1}]": values[:, k] for k in range(values.shape[1])} if values.ndim > 1 else {name: values}
     eta = linear_predictor(design, parameters)
     density = family.at(parameters.family).log_density(design.successes, design.trials, eta)
     return out | {"log_likelihood": density.sum(axis=1)}
