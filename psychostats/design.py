@@ -25,6 +25,7 @@ from formulaic.parser.types import Term
 
 from psychostats.errors import FormulaError, InputError, nearest
 from psychostats.formula import Bar, Formula, as_written
+from psychostats.grouping import group_labels, group_levels, refuse_constant_slopes
 from psychostats.identifiable import Crossed, check_range, refuse_constant, refuse_dependent
 from psychostats.levels import ResponseKind, factor_levels, is_number, level_names
 from psychostats.monotonic import Monotonic, find_monotonic, plain_columns, require_ordered, steps
@@ -177,7 +178,7 @@ class Coding:
         for bar, spec, terms, levels in self._bars:
             index = np.full(len(data), -1, dtype=np.int64)
             if set(bar.factors) <= set(data.columns):
-                index[:] = pd.Index(levels).get_indexer(pd.Index(_group_labels(data, bar)))
+                index[:] = pd.Index(levels).get_indexer(pd.Index(group_labels(data, bar)))
                 index[data[list(bar.factors)].isna().any(axis=1).to_numpy()] = -1
             blocks.append(Block(bar.group, terms, bar.correlated, levels, _matrix(spec, rows, self), index))
         return tuple(blocks)
@@ -332,9 +333,9 @@ def code(formula: Formula, data: pd.DataFrame, *, thresholds: bool = False) -> C
             raise FormulaError(f"mo() stands in the fixed part alone; in {bar} take the column as it is.")
         spec, terms, Z = _learn(bar.terms, rows, blank)
         refuse_constant(str(bar), Z, terms)
-        labels = _group_labels(data, bar)
-        _refuse_constant_slopes(bar, data, labels, levels)
-        bars.append((bar, spec, terms, _group_levels(data, bar, labels)))
+        labels = group_labels(data, bar)
+        refuse_constant_slopes(bar, data, labels, levels)
+        bars.append((bar, spec, terms, group_levels(data, bar, labels)))
     for group in formula.groups:
         every = [term for bar, _, terms, _ in bars for term in terms if bar.group == group]
         twice = next((term for term in every if every.count(term) > 1), None)
@@ -466,35 +467,3 @@ def _r_names(columns: Sequence[str], coding: Coding) -> tuple[str, ...]:
     if twice:
         raise FormulaError(f"two columns of '{coding.formula.text}' would both be called '{twice}'; rename one.")
     return tuple(names)
-
-
-def _refuse_constant_slopes(
-    bar: Bar, data: pd.DataFrame, labels: npt.NDArray[Any], levels: dict[str, tuple[str, ...]]
-) -> None:
-    for name in levels:
-        if f"`{name}`" in bar.terms:
-            most = pd.Series(level_names(data[name])).groupby(labels).nunique().max()
-            if most < 2:
-                raise FormulaError(
-                    f"{bar} asks for a slope on '{name}', but every level of {bar.group} has one level of {name} only; "
-                    f"write (1 | {bar.group})."
-                )
-
-
-def _group_labels(data: pd.DataFrame, bar: Bar) -> npt.NDArray[Any]:
-    labels = level_names(data[bar.factors[0]])
-    for name in bar.factors[1:]:
-        labels = labels + ":" + level_names(data[name])
-    return np.asarray(labels, dtype=object)
-
-
-def _group_levels(data: pd.DataFrame, bar: Bar, labels: npt.NDArray[Any]) -> tuple[str, ...]:
-    if len(bar.factors) == 1:
-        levels = factor_levels(data[bar.group])
-    else:
-        levels = tuple(sorted(set(labels)))
-        if len(levels) < len(set(zip(*(level_names(data[name]) for name in bar.factors), strict=True))):
-            raise FormulaError(f"colons in the levels of {', '.join(bar.factors)} make levels of {bar.group} alike.")
-    if len(levels) < 2:
-        raise FormulaError(f"group '{bar.group}' has one level only ('{levels[0]}'), so it cannot vary.")
-    return levels

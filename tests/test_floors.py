@@ -18,7 +18,7 @@ FLOORS = {
         ("family", "monotonic"),
         ("answers", "measurements", "ratings"),
         ("intervals", "multiplicity", "coefficients", "formula", "families", "cells", "notation", "figures"),
-        ("responses",),
+        ("responses", "grouping"),
         ("identity", "columns", "design", "document", "plots", "panels", "reliability", "uncertainty", "netcdf"),
         ("trials", "priors", "predictor", "kernel", "mixed", "separation", "groups"),
         ("exclusions", "spec", "laplace", "gaussian", "second_opinion", "sentences"),
