@@ -100,7 +100,9 @@ class MarginalMeans:
         if self.scale == "link" or self.mean is None:
             assert self.link is not None
             return Quantities(self.link)
-        through = Through(self.link, self.spec.family.mean) if self.link is not None else None
+        # A family with estimated parameters has another mean in each draw, so that there is no one way back.
+        known = self.link is not None and not self.spec.family.estimated
+        through = Through(self.link, self.spec.family.mean) if self.link is not None and known else None
         return Quantities(self.mean, through)
 
     def table(self, *, names: Names = "python") -> pd.DataFrame:
