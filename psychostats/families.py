@@ -24,7 +24,12 @@ _MEASUREMENTS: dict[str, tuple[type[Gaussian], LinkName]] = {
 
 
 def resolve_family(
-    name: str = "bernoulli", *, link: str | None = None, guess: float | None = None, lapse: float | str | None = None
+    name: str = "bernoulli",
+    *,
+    link: str | None = None,
+    guess: float | None = None,
+    lapse: float | str | None = None,
+    unequal: bool = False,
 ) -> Family:
     """Turn the user's words into a family.
 
@@ -39,6 +44,8 @@ def resolve_family(
         Guess rate in [0, 1), for ``afc`` only; default 0.5, two alternatives.
     lapse
         Lapse rate in [0, 1 - guess), default 0; ``estimate`` makes it a parameter, of all participants together.
+    unequal
+        Whether disc, the reciprocal of a rating's latent scale, differs between rows; for ``cumulative`` only.
 
     Raises
     ------
@@ -49,6 +56,8 @@ def resolve_family(
         raise InputError(f"the family '{name}' is unknown{nearest(name, FAMILIES)}; allowed are {', '.join(FAMILIES)}.")
     if name not in ANSWERS and (lapse not in (None, 0.0) or guess is not None):
         raise InputError(f"guess and lapse rates are for answers that are right or wrong; {name} has none.")
+    if unequal and name != "cumulative":
+        raise InputError(f"disc is of the family cumulative; {name} has none.")
     if name in _MEASUREMENTS:
         maker, only = _MEASUREMENTS[name]
         if link not in (None, only):
@@ -60,7 +69,7 @@ def resolve_family(
         raise InputError(f"a guess rate is for the family afc; '{name}' has none. Use family afc, or leave guess out.")
     chosen: LinkName = "probit" if link == "probit" else "logit"
     if name == "cumulative":
-        return Cumulative(name, chosen)
+        return Cumulative(name, chosen, disc=None) if unequal else Cumulative(name, chosen)
     if isinstance(lapse, str) and lapse != "estimate":
         try:
             lapse = float(lapse)

@@ -143,7 +143,8 @@ class Own:
 class Family:
     """How the linear predictor eta becomes the law of a response.
 
-    A field that is None is a parameter to be estimated, of all rows together; `at` fills it in.
+    A field that is None is a parameter to be estimated, of all rows together unless the family says otherwise; `at`
+    fills it in.
 
     Parameters
     ----------
@@ -176,13 +177,16 @@ class Family:
         """Names of its own parameters that are to be estimated."""
         return tuple(field.name for field in fields(self) if getattr(self, field.name) is None)
 
-    def at(self, values: Mapping[str, Array]) -> Family:
+    def at(self, values: Mapping[str, Array], scale: Array | None = None) -> Family:
         """Return the family with its estimated parameters filled in, so that it broadcasts with ``(draws, rows)``.
 
         Parameters
         ----------
         values
             For each estimated parameter its draws, shape ``(draws,)``, or ``(draws, elements)`` where it has several.
+        scale
+            What a parameter that differs between rows depends on, shape ``(rows, elements)``; without it such a
+            parameter stays None, so that nothing can be computed as if all rows were alike.
         """
         filled: dict[str, Any] = {
             name: values[name][:, np.newaxis] if np.ndim(values[name]) == 1 else values[name]
@@ -190,6 +194,10 @@ class Family:
             if name in values
         }
         return replace(self, **filled) if filled else self
+
+    def averaged(self, weights: Array) -> Family:
+        """Return the family at weighted means of the rows it was filled in for; `weights` ``(means, rows)``."""
+        return self
 
     @property
     def lapse_asked(self) -> float | str:

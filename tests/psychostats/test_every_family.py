@@ -16,11 +16,11 @@ LOGISTIC, NORMAL = stats.logistic(), stats.norm()
 TAU = np.array([-1.2, 0.1, 0.4, 2.5])
 
 
-def rating_law(cdf):
+def rating_law(cdf, disc=1.0):
     """Return the law of a rating at eta, from SciPy's distribution function alone."""
 
     def law(eta):
-        below = np.concatenate([[0.0], cdf(TAU - eta), [1.0]])
+        below = np.concatenate([[0.0], cdf(disc * (TAU - eta)), [1.0]])
         return stats.rv_discrete(values=(np.arange(1, 6), np.diff(below)))
 
     return law
@@ -31,7 +31,7 @@ def answer_law(family, cdf):
 
 
 def filled(name, **words):
-    own = {"sigma": 0.7, "ndt": 0.25, "thresholds": TAU}
+    own = {"sigma": 0.7, "ndt": 0.25, "thresholds": TAU, "disc": 0.6}
     family = resolve_family(name, **words)
     return replace(family, **{field: own[field] for field in family.estimated})
 
@@ -50,6 +50,8 @@ CASES = [
     *((family, answer_law(family, cdf), False) for family, cdf in ANSWER_CASES),
     (filled("cumulative"), rating_law(LOGISTIC.cdf), False),
     (filled("cumulative", link="probit"), rating_law(NORMAL.cdf), False),
+    (filled("cumulative", unequal=True), rating_law(LOGISTIC.cdf, 0.6), False),
+    (replace(filled("cumulative", link="probit"), disc=1.7), rating_law(NORMAL.cdf, 1.7), False),
     (filled("gaussian"), lambda eta: stats.norm(eta, 0.7), True),
     (filled("lognormal"), lambda eta: stats.lognorm(0.7, scale=np.exp(eta)), True),
     (filled("shifted_lognormal"), lambda eta: stats.lognorm(0.7, loc=0.25, scale=np.exp(eta)), True),
@@ -173,6 +175,32 @@ def test_what_is_to_be_estimated_is_declared_with_a_proper_prior(name):
     assert np.isfinite(centre) and unit > 0
 
 
+def test_disc_is_of_each_row_and_averaged_on_its_logarithm():
+    family = resolve_family("cumulative", unequal=True)
+    rng = np.random.default_rng(4)
+    tau, g = np.sort(rng.normal(size=(5, 3)), axis=1), rng.normal(size=(5, 2))
+    scale, eta = rng.normal(size=(7, 2)), rng.normal(size=(5, 7))
+    values = {"thresholds": tau, "disc": g}
+    made = family.at(values, scale)
+    assert made.estimated == () and made.at(values, scale) == made
+    for row in range(7):
+        for draw in range(5):
+            alone = replace(family, thresholds=tau[draw], disc=float(np.exp(scale[row] @ g[draw])))
+            assert made.mean(eta)[draw, row] == pytest.approx(float(alone.mean(eta[draw, row : row + 1])[0]))
+    np.testing.assert_allclose(made.linear_predictor(made.mean(eta)), eta, atol=1e-7)
+    weights = rng.dirichlet(np.ones(7), size=3)
+    np.testing.assert_allclose(made.averaged(weights).disc, family.at(values, weights @ scale).disc)
+    np.testing.assert_allclose(made.latent_variance, np.pi**2 / 3 / np.exp(g @ scale.T) ** 2)
+    assert resolve_family("cumulative").averaged(weights) == resolve_family("cumulative")
+    with pytest.raises(TypeError):  # without rows there is no mean, rather than that of equal variance
+        family.at(values).mean(eta)
+
+
+def test_disc_needs_three_levels():
+    with pytest.raises(InputError, match="disc needs ratings of three levels at least"):
+        resolve_family("cumulative", unequal=True).own(np.array([1.0, 2.0, 2.0]))
+
+
 def test_measurements_bring_their_unit_to_their_priors():
     y = np.array([3.0, 5.0, 10.0])
     for factor in (1.0, 1000.0):
@@ -192,6 +220,8 @@ def test_measurements_bring_their_unit_to_their_priors():
         ({"name": "cumulative", "link": "log"}, "'log' is unknown .*allowed are logit, probit"),
         ({"name": "cumulative", "guess": 0.5}, "cumulative has none"),
         ({"name": "shifted_lognormal", "lapse": "estimate"}, "shifted_lognormal has none"),
+        ({"name": "bernoulli", "unequal": True}, "disc is of the family cumulative; bernoulli has none"),
+        ({"name": "gaussian", "unequal": True}, "disc is of the family cumulative; gaussian has none"),
         ({"name": "shifted_lognorm"}, "did you mean 'shifted_lognormal'"),
     ],
 )
