@@ -92,6 +92,9 @@ class Design:
     successes, trials
         Response as counts, each of shape ``(rows,)``; one trial a row where the response is 0/1. A measurement or a
         rating stands in `successes`.
+    scale_names, scale
+        Names of the columns that log disc depends on, behind ``disc_``, and the columns, shape ``(rows, columns)``;
+        none where disc is the same everywhere.
     """
 
     names: tuple[str, ...]
@@ -100,6 +103,8 @@ class Design:
     blocks: tuple[Block, ...]
     successes: Array
     trials: Array
+    scale_names: tuple[str, ...] = ()
+    scale: Array | None = None
 
     @property
     def monotonic(self) -> tuple[Monotonic, ...]:
@@ -128,6 +133,8 @@ class Coding:
         Columns of the fixed part.
     thresholds
         Whether thresholds take the intercept's place, so that it is no column.
+    scale_names
+        Columns that log disc depends on, behind ``disc_``.
     """
 
     formula: Formula
@@ -138,6 +145,8 @@ class Coding:
     _bars: tuple[tuple[Bar, TermsSpec, tuple[str, ...], tuple[str, ...]], ...]
     _offsets: tuple[TermsSpec, ...]
     thresholds: bool = False
+    scale_names: tuple[str, ...] = ()
+    _scale: TermsSpec | None = None
 
     def describe(self) -> dict[str, str]:
         """Return each factor's coding in words, for tables and the report; that of the fixed part if it is there."""
@@ -165,6 +174,10 @@ class Coding:
         """
         return _matrix(self._fixed, self._prepare(data), self)[:, int(self.thresholds) :]  # without the intercept
 
+    def scale(self, data: pd.DataFrame) -> Array | None:
+        """Code what log disc depends on in new rows, shape ``(rows, columns)``; None where it is the same in all."""
+        return None if self._scale is None else _matrix(self._scale, self._prepare(data), self)[:, 1:]
+
     def offset(self, data: pd.DataFrame) -> Array:
         """Evaluate the offsets of new rows, shape ``(rows,)``."""
         rows = self._prepare(data)
@@ -186,7 +199,8 @@ class Coding:
     def design(self, data: pd.DataFrame, response: ResponseKind = "answers") -> Design:
         """Code rows that hold a response of some kind; see `psychostats.responses.read_response`."""
         successes, trials = read_response(self.formula.response, data, response)
-        return Design(self.names, self.fixed(data), self.offset(data), self.random(data), successes, trials)
+        sides = self.fixed(data), self.offset(data), self.random(data)
+        return Design(self.names, *sides, successes, trials, self.scale_names, self.scale(data))
 
     def grid(self, at: dict[str, Sequence[Any]]) -> pd.DataFrame:
         """Cross the given values; predictors not given are held at their mean, factors take every level.
@@ -319,10 +333,13 @@ def code(formula: Formula, data: pd.DataFrame, *, thresholds: bool = False) -> C
                 )
     blank = Coding(formula, levels, ranges, (), TermsSpec([]), (), (), thresholds)
     rows = blank._prepare(data)
-    fixed, names, X = _learn(formula.fixed, rows, blank)
-    crossed = tuple(_crossed(term, blank) for term, places in fixed.term_indices.items() for _ in places)
-    codes = {name: rows[blank._aliases[name]].cat.codes.to_numpy() for name in levels}
-    refuse_dependent(X, names, Crossed(levels, codes, crossed))
+    fixed, names = _learn_apart(formula.fixed, rows, blank)
+    scale, scale_names = _learn_apart(formula.scale, rows, blank) if formula.scale else (None, ("Intercept",))
+    if scale_names[0] != "Intercept":
+        raise FormulaError(f"disc is 1 at the reference; leave out the 0 in '{formula.disc}'.")
+    scale_names = tuple(f"disc_{name}" for name in scale_names[1:])
+    if scale_names and {*names, *formula.groups} & {"disc", *scale_names}:
+        raise FormulaError(f"a column of '{formula.text}' bears the name of an effect on disc; rename it.")
     if thresholds:
         if names[0] != "Intercept":
             raise FormulaError(f"thresholds take the intercept's place; leave out the 0 in '{formula.text}'.")
@@ -342,16 +359,25 @@ def code(formula: Formula, data: pd.DataFrame, *, thresholds: bool = False) -> C
         if twice:
             raise FormulaError(f"group '{group}' has the term '{twice}' twice; write one of the two with '0 +'.")
     offsets = tuple(_learn(f"0 + {text}", rows, blank)[0] for text in formula.offsets)
-    return Coding(formula, levels, ranges, names, fixed, tuple(bars), offsets, thresholds)
+    return Coding(formula, levels, ranges, names, fixed, tuple(bars), offsets, thresholds, scale_names, scale)
 
 
 def _sides(formula: Formula) -> list[str]:
-    return [formula.fixed, *(bar.terms for bar in formula.bars), *formula.offsets]
+    return [formula.fixed, *(bar.terms for bar in formula.bars), *formula.offsets, formula.scale]
+
+
+def _learn_apart(terms: str, rows: pd.DataFrame, coding: Coding) -> tuple[TermsSpec, tuple[str, ...]]:
+    """Learn how one side of the formula is coded, and refuse columns that the trials cannot tell apart."""
+    spec, names, X = _learn(terms, rows, coding)
+    crossed = tuple(_crossed(term, coding) for term, places in spec.term_indices.items() for _ in places)
+    codes = {name: rows[coding._aliases[name]].cat.codes.to_numpy() for name in coding.levels}
+    refuse_dependent(X, names, Crossed(coding.levels, codes, crossed))
+    return spec, names
 
 
 def _learn(terms: str, rows: pd.DataFrame, coding: Coding) -> tuple[TermsSpec, tuple[str, ...], Array]:
     """Learn how one side of the formula is coded, name its columns and return them."""
-    aliases, where = coding._aliases, f"'{as_written(terms)}' in '{coding.formula.text}'"
+    aliases, where = coding._aliases, f"'{as_written(terms)}' in '{coding.formula.whole}'"
     text = re.sub(r"`([^`]+)`", lambda name: aliases[name[1]], terms)
     try:
         ordered = _in_r_order(text)
@@ -420,7 +446,7 @@ def _matrix(spec: TermsSpec, rows: pd.DataFrame, coding: Coding) -> Array:
     except (FormulaicError, ValueError) as error:
         held = ", ".join(f"{name} from {low:g} to {high:g}" for name, (low, _, high) in coding.ranges.items())
         raise InputError(
-            f"these rows cannot be coded for '{coding.formula.text}': a spline reaches no further than the trials it "
+            f"these rows cannot be coded for '{coding.formula.whole}': a spline reaches no further than the trials it "
             f"was learned from ({held})."
         ) from error
     return _finite(matrix, _r_names(spec.column_names, coding), coding)
@@ -432,7 +458,7 @@ def _finite(matrix: Any, names: tuple[str, ...], coding: Coding) -> Array:
     if not finite.all():
         worst = int(np.argmin(finite.all(axis=0)))
         raise InputError(
-            f"'{names[worst]}' in '{coding.formula.text}' is not finite in {int((~finite[:, worst]).sum()):,} of "
+            f"'{names[worst]}' in '{coding.formula.whole}' is not finite in {int((~finite[:, worst]).sum()):,} of "
             f"{len(values):,} trials (a logarithm of zero, say)."
         )
     return values
@@ -465,5 +491,5 @@ def _r_names(columns: Sequence[str], coding: Coding) -> tuple[str, ...]:
         names.append(":".join(pieces))
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise FormulaError(f"two columns of '{coding.formula.text}' would both be called '{twice}'; rename one.")
+        raise FormulaError(f"two columns of '{coding.formula.whole}' would both be called '{twice}'; rename one.")
     return tuple(names)

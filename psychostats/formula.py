@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psychostats.errors import FormulaError, nearest
 from psychostats.tokens import (
@@ -105,7 +105,10 @@ class Formula:
     offsets
         Arguments of ``offset()``, ready for coding as one column each.
     variables
-        Every column that is named, response and groups included.
+        Every column that is named, response, groups and `disc` included.
+    disc, scale
+        Right side of what log disc, the logarithm of a scale, depends on: as the user wrote it, and ready for coding;
+        empty where it is the same everywhere.
     """
 
     text: str
@@ -114,6 +117,13 @@ class Formula:
     bars: tuple[Bar, ...]
     offsets: tuple[str, ...]
     variables: tuple[str, ...]
+    disc: str = ""
+    scale: str = ""
+
+    @property
+    def whole(self) -> str:
+        """The formula in words, with what disc depends on behind it."""
+        return f"{self.text}; disc ~ {self.disc}" if self.disc else self.text
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -189,6 +199,34 @@ def parse_formula(text: str) -> Formula:
         offsets=tuple(offsets),
         variables=_variables(tokens),
     )
+
+
+def with_disc(formula: Formula, text: str) -> Formula:
+    """Add what disc depends on.
+
+    Parameters
+    ----------
+    formula
+        Of the response.
+    text
+        A column, or the right side of a formula without group effects, as ``representation + depth``.
+
+    Raises
+    ------
+    FormulaError
+        If it cannot be read, or says more than disc can depend on.
+    """
+    parsed = parse_formula(f"disc ~ {text}")
+    disc = parsed.text.partition("~")[2].strip()
+    if parsed.bars or parsed.offsets or "mo(" in parsed.fixed:
+        raise FormulaError(f"disc takes columns without group effects, offset() or mo(); got '{disc}'.")
+    names = [name for name in parsed.variables if f"`{name}`" in parsed.fixed]
+    if not names:
+        raise FormulaError(f"disc names no column in '{disc}'; write for example 'representation'.")
+    both = next((name for name in names if name in formula.response.columns), None)
+    if both:
+        raise FormulaError(f"the response '{both}' cannot be what disc depends on.")
+    return replace(formula, disc=disc, scale=parsed.fixed, variables=tuple(dict.fromkeys([*formula.variables, *names])))
 
 
 def as_written(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from psychostats.errors import InputError
 from psychostats.families import resolve_family
 from psychostats.family import Family
-from psychostats.formula import Formula, parse_formula
+from psychostats.formula import Formula, parse_formula, with_disc
 from psychostats.priors import parse_prior
 
 
@@ -42,8 +42,14 @@ class ModelSpec:
             "link": self.family.link,
             "guess": self.family.guess,
             "lapse": self.family.lapse_asked,
+            **self.disc,
             "priors": list(self.priors),
         }
+
+    @property
+    def disc(self) -> dict[str, str]:
+        """What disc depends on, by its key; nothing where it is the same everywhere, so that other tables stay."""
+        return {"disc": self.formula.disc} if self.formula.disc else {}
 
     @staticmethod
     def from_table(table: Mapping[str, Any]) -> ModelSpec:
@@ -55,6 +61,7 @@ class ModelSpec:
             link=table["link"],
             guess=guess,
             lapse=table["lapse"],
+            disc=table.get("disc"),
             priors=table["priors"],
         )
 
@@ -66,6 +73,7 @@ def specify(
     link: str | None = None,
     guess: float | None = None,
     lapse: float | str | None = None,
+    disc: str | None = None,
     priors: Sequence[str] = (),
 ) -> ModelSpec:
     """Resolve the user's words into a `ModelSpec`.
@@ -76,6 +84,9 @@ def specify(
         R-style formula.
     family, link, guess, lapse
         See `psychostats.families.resolve_family`.
+    disc
+        Columns by which the variance of ratings differs (family cumulative): a name, or the right side of a formula.
+        Coded as the fixed part, without its intercept: log disc is 0 where all of them are at the reference.
     priors
         Overrides ``CLASS ~ DIST``; see `psychostats.priors.resolve_priors`.
 
@@ -85,7 +96,8 @@ def specify(
         If any of them cannot be read, or if they do not fit together.
     """
     parsed = parse_formula(formula)
-    resolved = resolve_family(family, link=link, guess=guess, lapse=lapse)
+    resolved = resolve_family(family, link=link, guess=guess, lapse=lapse, unequal=disc is not None)
+    parsed = parsed if disc is None else with_disc(parsed, disc)
     if resolved.name == "bernoulli" and parsed.response.counts:
         raise InputError(f"'{parsed.text}' models counts; use the family binomial (bernoulli is for one trial a row).")
     if not resolved.binary and parsed.response.counts:
