@@ -75,9 +75,8 @@ def predictive_accuracy(
     groups = int(group.max()) + 1
     rng = np.random.default_rng(seed)
     parameters = fit.parameters(most=draws)
-    family = fit.spec.family.at(parameters.family)
     replicated = np.zeros((len(parameters.b), groups))
-    for rows, eta in row_blocks(design, parameters):
+    for rows, eta, family in row_blocks(design, parameters, fit.spec.family):
         answers = family.draw(rng, design.trials[rows], eta)
         replicated += _sums(answers, group[rows], groups)
     trials = np.bincount(group, weights=design.trials, minlength=groups)
@@ -249,9 +248,8 @@ def prior_predictive_accuracy(fit: Fit, factor: str, *, draws: int = PRIOR_DRAWS
     coding = fit.coding
     grid = coding.grid({factor: coding.levels[factor]} if factor in coding.levels else {})
     parameters = draw_priors(np.random.default_rng(seed), fit.priors, fit.design.names, fit.design.blocks, draws)
-    p = probability(
-        fit.spec.family, coding.fixed(grid), coding.offset(grid), coding.random(grid), parameters, "population"
-    )
+    family = fit.spec.family.at(parameters.family, coding.scale(grid))
+    p = probability(family, coding.fixed(grid), coding.offset(grid), coding.random(grid), parameters, "population")
     levels = list(dict.fromkeys(grid[factor]))
     means = np.stack([p[:, (grid[factor] == level).to_numpy()].mean(axis=1) for level in levels], axis=1)
     return pd.DataFrame(
@@ -298,4 +296,7 @@ def draw_priors(
     thresholds = [prior for prior in priors if prior.name.startswith("b_Intercept[")]
     if thresholds:  # independent laws, cut to where they are in order
         family["thresholds"] = np.sort(np.stack([prior.draw(rng, size) for prior in thresholds], axis=1), axis=1)
+    scales = [prior for prior in priors if prior.part == "disc"]
+    if scales:
+        family["disc"] = np.stack([prior.draw(rng, size) for prior in scales], axis=1)
     return Parameters(b, tuple(covariance), family=family)

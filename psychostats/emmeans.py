@@ -70,7 +70,7 @@ def emmeans(
     at
         Values of predictors. Numbers that are not named are held at their mean, factors take every level.
     scale
-        ``link``, or ``response``: the mean of the response at the mean linear predictor.
+        ``link``, or ``response``: the mean of the response at the mean linear predictor (and mean log disc).
     target
         ``typical``, or ``population``: probabilities averaged over the group effects and over the grid, on the
         response scale.
@@ -109,12 +109,12 @@ def emmeans(
     family = rows.family
     miss: Array | None
     if target == "typical" and regrid is None:
-        link = _averaged(rows.eta(), W)
+        link, family = _averaged(rows.eta(), W), rows.family.averaged(W)
         mean, miss = family.mean(link), family.miss(link) if family.binary else None
     else:
         mean = _averaged(rows.mean(target), W)
         miss = _averaged(rows.miss(target), W) if family.binary and regrid is None else None
-        link = link_of(family, mean)
+        link = link_of(family.averaged(W), mean)
     shown: Scale = "response" if regrid else scale
     whole = MarginalMeans(
         cells,

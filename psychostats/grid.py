@@ -88,7 +88,7 @@ def rows_of(fit: Estimated, frame: pd.DataFrame, parameters: Parameters | None =
     coding = fit.coding
     parameters = fit.parameters() if parameters is None else parameters
     return Rows(
-        fit.spec.family.at(parameters.family),
+        fit.spec.family.at(parameters.family, coding.scale(frame)),
         coding.fixed(frame),
         coding.offset(frame),
         coding.random(frame),

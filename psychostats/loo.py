@@ -210,6 +210,7 @@ def distinct(design: Design, family: Family) -> tuple[Outcomes, tuple[Index, Ind
     row, value, count = family.outcomes(design.successes, design.trials)
     parts: list[npt.NDArray[Any]] = [design.X, design.offset[:, np.newaxis]]
     parts += [part for block in design.blocks for part in (block.Z, block.index[:, np.newaxis])]
+    parts += [] if design.scale is None else [design.scale]
     table = np.column_stack([np.concatenate(parts, axis=1)[row], value])
     _, first, place = np.unique(table, axis=0, return_index=True, return_inverse=True)
     place = place.reshape(-1)
@@ -244,9 +245,8 @@ def outcome_densities(
     design: Design, family: Family, outcomes: Outcomes, parameters: Parameters, at_once: int = _AT_ONCE
 ) -> Iterator[tuple[slice, Array]]:
     """Yield parts of the outcomes of a design with their log-density in every draw, shape ``(draws, outcomes)``."""
-    family = family.at(parameters.family)
-    for part, eta in row_blocks(take_rows(design, outcomes.row), parameters, at_once):
-        yield part, outcomes.take(np.arange(part.start, part.stop)).log_density(family, eta)
+    for part, eta, here in row_blocks(take_rows(design, outcomes.row), parameters, family, at_once):
+        yield part, outcomes.take(np.arange(part.start, part.stop)).log_density(here, eta)
 
 
 def unit_densities(
@@ -296,7 +296,7 @@ def unit_densities(
         for start in range(0, len(parameters.b), step):
             part = slice(start, start + step)
             root = _diagonal([b[part] for b in blocks], effects)
-            at = family.at(parameters.take(part).family)
+            at = family.at(parameters.take(part).family, piece.scale)
             found.append(log_integral(at, outcomes, known[part], columns, root))
         yield np.concatenate(found), effects
 

@@ -43,7 +43,7 @@ class Parameters:
     r
         For each block, the effects of its levels, shape ``(draws, levels, terms)``; empty where levels do not matter.
     family
-        For each parameter of the family that was estimated, its draws, shape ``(draws,)``.
+        For each parameter of the family that was estimated, its draws, shape ``(draws,)``, or ``(draws, elements)``.
     """
 
     b: Array
@@ -100,21 +100,23 @@ def linear_predictor(design: Design, parameters: Parameters) -> Array:
     return eta
 
 
-def row_blocks(design: Design, parameters: Parameters, at_once: int = 2_000_000) -> Iterator[tuple[slice, Array]]:
-    """Yield slices of rows with their eta, so that draws times rows never fill the memory."""
+def row_blocks(
+    design: Design, parameters: Parameters, family: Family, at_once: int = 2_000_000
+) -> Iterator[tuple[slice, Array, Family]]:
+    """Yield slices of rows with their eta and the family there, so that draws times rows never fill the memory."""
     rows = len(design.X)
     step = max(1, at_once // max(1, len(parameters.b)))
     for start in range(0, rows, step):
         part = slice(start, min(start + step, rows))
-        yield part, linear_predictor(take_rows(design, part), parameters)
+        piece = take_rows(design, part)
+        yield part, linear_predictor(piece, parameters), family.at(parameters.family, piece.scale)
 
 
 def take_rows(design: Design, rows: slice | npt.NDArray[np.int64]) -> Design:
     """Return some rows of a design."""
     blocks = tuple(Block(k.group, k.terms, k.correlated, k.levels, k.Z[rows], k.index[rows]) for k in design.blocks)
-    return Design(
-        design.names, design.X[rows], design.offset[rows], blocks, design.successes[rows], design.trials[rows]
-    )
+    known = design.X[rows], design.offset[rows], blocks, design.successes[rows], design.trials[rows]
+    return Design(design.names, *known, design.scale_names, None if design.scale is None else design.scale[rows])
 
 
 def random_variance(blocks: Sequence[Block], covariance: Sequence[Array]) -> Array:
@@ -163,7 +165,7 @@ def probability(
     Parameters
     ----------
     family
-        Response family.
+        Response family; where a parameter of it differs between rows, filled in for these.
     X, offset, blocks
         Design rows; of the blocks only their Z is used.
     parameters

@@ -104,9 +104,9 @@ def log_prior(fit: Fit, flat: pd.DataFrame) -> Array:
 def log_likelihood(fit: Fit) -> Array:
     """Return the log-density of the answers in each draw, shape ``(draws,)``, without binomial coefficients."""
     parameters = fit.parameters()
-    family, design = fit.spec.family.at(parameters.family), fit.design
+    design = fit.design
     total = np.zeros(len(parameters.b))
-    for rows, eta in row_blocks(design, parameters):
+    for rows, eta, family in row_blocks(design, parameters, fit.spec.family):
         total += family.log_density(design.successes[rows], design.trials[rows], eta).sum(axis=1)
     return total
 

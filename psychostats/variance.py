@@ -4,7 +4,8 @@ In: a `Fit`.  Out: a table with intervals.  Knows no sampler.
 
 All of it is on the link scale, where an answer's or a rating's own variance is that of the link's law (pi^2 / 3 for
 logit, 1 for probit) and a measurement's is that of its errors: the share of a latent response, above guessing where
-there is a guess rate, not of single answers.  A slope's variance counts at the trials as they are (Johnson 2014).
+there is a guess rate, not of single answers.  A slope's variance counts at the trials as they are (Johnson 2014),
+and so does a rating's own where it differs between them (that of the link's law over disc squared).
 """
 
 from __future__ import annotations
@@ -72,4 +73,7 @@ def _residual(fit: Fit, parameters: Parameters) -> Array:
     family = fit.spec.family
     if fit.is_maximum and fit.estimates.maximum.sigma is not None:
         family = family.at({"sigma": np.array([fit.estimates.maximum.sigma])})
-    return np.ravel(family.at(parameters.family).latent_variance)
+    if fit.design.scale is None:
+        return np.ravel(family.at(parameters.family).latent_variance)
+    rows, count = np.unique(fit.design.scale, axis=0, return_counts=True)
+    return np.asarray(np.average(family.at(parameters.family, rows).latent_variance, axis=1, weights=count))

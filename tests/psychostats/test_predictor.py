@@ -187,7 +187,7 @@ def test_rows_in_blocks_are_the_rows_at_once(at_once):
     known = parameters(design)
     whole = linear_predictor(design, known)
     seen = []
-    for part, eta in row_blocks(design, known, at_once):
+    for part, eta, _ in row_blocks(design, known, resolve_family(), at_once):
         np.testing.assert_allclose(eta, whole[:, part], atol=1e-13)
         assert eta.size <= max(at_once, DRAWS)
         seen += range(len(data))[part]
