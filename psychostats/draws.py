@@ -29,9 +29,10 @@ from psychostats.sampler import Sample
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
-# Parameters of families' own that are numbers, and the one that is several.
+# Parameters of families' own that are numbers, and those that are several: before the fixed effects, and behind them.
 _FAMILY_TERMS = ("lapse", "sigma", "ndt")
 _THRESHOLDS = ("thresholds",)
+_SCALES = ("disc",)
 
 TERM_COLUMNS = (
     "term",
@@ -58,7 +59,7 @@ class Draws:
     groups
         ``posterior`` (``b``, ``sd_GROUP``, ``cor_GROUP``, ``r_GROUP``, with dimensions ``term``, ``GROUP_term``,
         ``GROUP_pair`` and ``GROUP_level``; of monotonic effects ``bsp`` and ``simo_NAME1``; a family's own parameters,
-        as ``lapse``, or ``thresholds``), ``sample_stats``, ``observed_data`` and ``constant_data``.
+        as ``lapse``, or ``thresholds`` and ``disc``), ``sample_stats``, ``observed_data`` and ``constant_data``.
     """
 
     groups: dict[str, xr.Dataset]
@@ -146,6 +147,8 @@ class Draws:
             r.append(flat(posterior[f"r_{block.group}"].sel({of_level: list(block.levels), of_group: terms})))
         own = [name for name in (*_FAMILY_TERMS, *_THRESHOLDS) if name in posterior.data_vars]
         family = {name: flat(posterior[name]) for name in own}
+        if design.scale_names:
+            family["disc"] = flat(posterior["disc"].sel(disc_term=[f"b_{name}" for name in design.scale_names]))
         b, effects = flat(posterior["b"].sel(term=list(design.coefficients))), design.monotonic
         if effects:
             bsp = flat(posterior["bsp"].sel(bsp_term=[effect.term for effect in effects]))
@@ -192,6 +195,8 @@ class Draws:
         add("b", [(f"b_{name}", "", "b") for name in _names(posterior, "term")])
         if "bsp" in posterior.data_vars:
             add("bsp", [(name, "", "b") for name in _names(posterior, "bsp_term")])
+        for name in (name for name in _SCALES if name in posterior.data_vars):
+            add(name, [(label, "", "b") for label in _names(posterior, f"{name}_term")])
         groups = [str(name)[3:] for name in posterior.data_vars if str(name).startswith("sd_")]
         for g in groups:
             add(f"sd_{g}", [(f"sd_{g}__{term}", g, "sd") for term in _names(posterior, f"{g}_term")])
@@ -259,9 +264,11 @@ def label(sample: Sample, design: Design, data: pd.DataFrame) -> Draws:
         variables[effect.simplex] = (("chain", "draw", f"{effect.simplex}_step"), shares)
     for name, values in sample.family.items():
         dims: tuple[str, ...] = ("chain", "draw")
-        if values.ndim > 2:  # thresholds
+        if values.ndim > 2:
             dims = (*dims, f"{name}_term")
-            coords[f"{name}_term"] = texts([f"b_Intercept[{k}]" for k in range(1, values.shape[-1] + 1)])
+            scales = [f"b_{scale}" for scale in design.scale_names]
+            thresholds = [f"b_Intercept[{k}]" for k in range(1, values.shape[-1] + 1)]
+            coords[f"{name}_term"] = texts(scales if name in _SCALES else thresholds)
         variables[name] = (dims, values)
     return Draws(
         {

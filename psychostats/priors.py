@@ -5,8 +5,9 @@ the table of priors in use, and draws from it.  Knows no sampler.
 
 Defaults, on the logit scale: intercept normal(0, 1.5) where all predictors are 0; b normal(0, 1) over each predictor's
 range; sd exponential(2); cor lkj(2); shares of a monotonic effect's steps dirichlet(1), its mean step normal(0, 1) over
-all steps.  A family of measurements brings its own centre and unit: all of these are then times that unit, the
-intercept's around that centre.  The family's own parameters have the priors that it declares.
+all steps; effects on log disc normal(0, 1) over the predictor's range.  A family of measurements brings its own centre
+and unit: all of these are then times that unit, the intercept's around that centre.  The family's own parameters have
+the priors that it declares.
 """
 
 from __future__ import annotations
@@ -100,6 +101,8 @@ class Prior:
         ``default``, or the user's text.
     low, high
         Ends of the parameter's range, beyond which its distribution is cut.
+    part
+        ``disc`` of an effect on it, of class ``b`` then; else empty.
     """
 
     klass: str
@@ -109,6 +112,7 @@ class Prior:
     source: str
     low: float = -np.inf
     high: float = np.inf
+    part: str = ""
 
     @property
     def name(self) -> str:
@@ -124,6 +128,8 @@ class Prior:
     @property
     def aliases(self) -> tuple[str, ...]:
         """Texts that reach this parameter in an override, the widest first."""
+        if self.part:
+            return (f"b_{self.part}", self.name)
         if self.klass == "b":
             if str(self.coef).startswith("Intercept["):
                 return ("b_Intercept", self.name)
@@ -204,6 +210,8 @@ def default_priors(design: Design, family: Family | None = None) -> tuple[Prior,
     for effect in design.monotonic:
         way = design.X[:, list(effect.columns)].sum(axis=1)  # what its coefficient, the mean step, is multiplied with
         priors.append(Prior("b", None, effect.term, _over_range(way, unit), "default"))
+    for name, column in zip(design.scale_names, () if design.scale is None else design.scale.T, strict=True):
+        priors.append(Prior("b", None, name, _over_range(column, 1.0), "default", part="disc"))
     for block in design.blocks:
         law = Distribution("exponential", (2.0 / unit,))
         priors += [Prior("sd", block.group, term, law, "default", 0.0) for term in block.terms]
@@ -233,6 +241,7 @@ def resolve_priors(design: Design, overrides: Sequence[str] = (), family: Family
         Whose parameters are meant.
     overrides
         Texts ``CLASS ~ DIST``, CLASS one of ``b`` (all but the intercept), ``b_Intercept`` (or ``Intercept``),
+        ``b_disc`` (effects on disc, which ``b`` does not reach), ``b_disc_depth``,
         ``b_depth``, ``sd``, ``sd_participant``, ``sd_participant__Intercept``, ``cor``, ``cor_participant``, ``simo``,
         ``lapse``, ``sigma``, ``ndt``; ``b_Intercept`` reaches all thresholds of a rating, ``b_Intercept[1]`` one.
     family

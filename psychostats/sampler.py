@@ -114,6 +114,7 @@ class _Structure:
     columns: int  # that are no steps
     steps: tuple[int, ...]  # of each monotonic effect
     blocks: tuple[tuple[int, bool, int], ...]  # terms, correlated, levels with padding
+    scales: int  # columns that log disc depends on
 
 
 def sample(
@@ -157,6 +158,7 @@ def sample(
         columns=len(design.coefficients),
         steps=tuple(len(effect.columns) for effect in effects),
         blocks=tuple((len(k.terms), k.structure == "correlated", _padded(len(k.levels))) for k in design.blocks),
+        scales=len(design.scale_names),
     )
     clock("compile")
     compiled = _compile(structure).with_data(**_data(design, family, own, priors))
@@ -240,6 +242,9 @@ def _data(
         "prior_b": _rows([of[name].distribution for name in coefficients]),
         **{name: np.float64(number) for name, number in family.constants.items()},
     }
+    if design.scale is not None:
+        data["scale"] = design.scale[row]
+        data["prior_disc"] = _rows([of[f"b_{name}"].distribution for name in design.scale_names])
     for m, effect in enumerate(effects):
         if len(effect.columns) == 1:
             continue
@@ -462,6 +467,13 @@ def _compile(structure: _Structure) -> Any:
             x = {"ordered": ordered, "positive": positive, "interval": between}[support](name, size)
             filled[name] = pm.Deterministic(name, x if support == "ordered" else x[0])
             kept.append(name)
+        if structure.scales:  # of each row; its effects are sampled in units of their priors, as b is
+            S = pm.Data("scale", np.ones((2, structure.scales)))
+            prior_g = pm.Data("prior_disc", np.ones((structure.scales, 4)))
+            g = pm.Deterministic("disc", prior_g[:, 1] + prior_g[:, 2] * pm.Flat("unit_disc", shape=structure.scales))
+            pm.Potential("log_prior_disc", _log_prior(pt, g, prior_g).sum())
+            filled["disc"] = pt.exp(pt.dot(S, g))
+            kept.append("disc")
         density = replace(structure.family, **filled).outcome_density(value, eta, Symbols())
         pm.Potential("log_likelihood", (weight * density).sum())
     with warnings.catch_warnings():

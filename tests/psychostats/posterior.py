@@ -29,7 +29,9 @@ def named(design: Design, drawn: Sample, *, random: bool = False) -> dict[str, A
     """Return draws of shape (chains, draws) by name."""
     out = {f"b_{name}": drawn.b[..., j] for j, name in enumerate(design.coefficients)}
     for name, values in drawn.family.items():
-        many = {f"b_Intercept[{k + 1}]": values[..., k] for k in range(values.shape[-1])} if values.ndim > 2 else {}
+        names = [f"b_{scale}" for scale in design.scale_names] if name == "disc" else []
+        names = names or [f"b_Intercept[{k}]" for k in range(1, values.shape[-1] + 1)]
+        many = dict(zip(names, np.moveaxis(values, -1, 0), strict=True)) if values.ndim > 2 else {}
         out |= many or {name: values}
     for m, effect in enumerate(design.monotonic):
         out[effect.term] = drawn.bsp[..., m]

@@ -93,6 +93,10 @@ def log_density(design: Design, family: Family, priors: Sequence[Prior], drawn: 
             total = total + np.log(-np.expm1(-x[..., 0] / (median * SOFTNESS)))
         else:  # sampled as the first and the logarithms of the gaps
             total = total + np.log(np.diff(x, axis=-1)).sum(axis=-1)
+    if design.scale is not None:
+        g = drawn.family["disc"]
+        total = total + sum(log_prior(of[f"b_{name}"], g[..., j]) for j, name in enumerate(design.scale_names))
+        own["disc"] = np.exp(g @ design.scale.T)
     return np.asarray(total + likelihood(design, family, eta, own).sum(axis=-1))
 
 
@@ -107,8 +111,8 @@ def likelihood(design: Design, family: Family, eta: Array, own: dict[str, Array]
         ends = np.concatenate(
             [np.full((*eta.shape[:2], 1), -np.inf), own["thresholds"], np.full((*eta.shape[:2], 1), np.inf)], -1
         )
-        k = y.astype(int)
-        return np.asarray(np.log(F(ends[..., k] - eta) - F(ends[..., k - 1] - eta)))
+        k, disc = y.astype(int), own.get("disc", 1.0)
+        return np.asarray(np.log(F(disc * (ends[..., k] - eta)) - F(disc * (ends[..., k - 1] - eta))))
     lapse = own.get("lapse", family.lapse)
     p = family.guess + (1 - family.guess - lapse) * F(eta)
     return np.asarray(stats.binom.logpmf(y, design.trials, p))
@@ -151,6 +155,13 @@ def likelihood(design: Design, family: Family, eta: Array, own: dict[str, Array]
             ["b_Intercept ~ normal(0, 2)", "b_Intercept[2] ~ student_t(3, 0.5, 1)"],
         ),
         ("rating ~ x + (1 | g)", (32, 32), {"family": "cumulative", "link": "probit"}, []),
+        ("rating ~ x + (1 | g)", (32, 32), {"family": "cumulative", "link": "probit", "disc": "f"}, []),
+        (
+            "rating ~ mo(level) + (1 | g)",
+            (32, 32),
+            {"family": "cumulative", "disc": "x * f"},
+            ["b_disc ~ normal(0.1, 0.3)", "b_disc_x ~ student_t(3, 0, 0.5)"],
+        ),
         ("w ~ x + offset(o) + (1 + x | g)", (32, 32), {"family": "gaussian"}, ["sigma ~ normal(1, 2)"]),
         ("rt ~ x + (1 | g)", (32, 32), {"family": "lognormal"}, ["sigma ~ student_t(3, 0, 1)"]),
         (
@@ -165,6 +176,7 @@ def likelihood(design: Design, family: Family, eta: Array, own: dict[str, Array]
     ],
     ids=[
         *("afc", "crossed", "uncorrelated", "three_terms", "counts", "lapse", "lapse_uniform", "cumulative", "probit"),
+        *("unequal", "unequal_logit"),
         *("gaussian", "lognormal", "shifted", "shifted_uniform", "monotonic", "monotonic_rating"),
     ],
 )
