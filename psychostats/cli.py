@@ -139,6 +139,7 @@ def fit(
     link: Annotated[str | None, typer.Option("--link", help="logit or probit, of answers and ratings.")] = None,
     guess: Annotated[float | None, typer.Option("--guess", help="Guess rate, for afc (default 0.5).")] = None,
     lapse: Annotated[str | None, typer.Option("--lapse", help="Lapse rate, a number (default 0), or estimate.")] = None,
+    disc: Annotated[str | None, typer.Option("--disc", help="Columns the variance of ratings depends on.")] = None,
     prior: Annotated[list[str] | None, typer.Option("--prior", help="'CLASS ~ DIST', repeatable.")] = None,
     engine: Annotated[
         str, typer.Option("--engine", help="auto or pymc (draws), or laplace (maximum likelihood).")
@@ -171,7 +172,7 @@ def fit(
     from psychostats.spec import specify
     from psychostats.trials import examine_trials
 
-    spec = specify(formula, family=family, link=link, guess=guess, lapse=lapse, priors=prior or [])
+    spec = specify(formula, family=family, link=link, guess=guess, lapse=lapse, disc=disc, priors=prior or [])
     chosen, reason = resolve_engine(engine, spec, Method(reml, quadrature))
     if missing not in ("error", "drop"):
         raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
@@ -199,7 +200,7 @@ def fit(
         say(f"dropped: {count_dropped(table.n_dropped, table.n_infinite)}", quiet)
 
     def begin() -> None:
-        what = f"fitting {spec.formula.text} to {count(len(rows), 'row')}"
+        what = f"fitting {spec.formula.whole} to {count(len(rows), 'row')}"
         how = "by maximum likelihood" if chosen == "laplace" else f"({reason}); the model is compiled first"
         say(f"{what} {how}", quiet)
 

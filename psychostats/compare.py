@@ -135,7 +135,7 @@ def compare(
 def _compare_maxima(fits: Mapping[str, Fit]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for name, fit in sorted(fits.items(), key=lambda item: (item[1].likelihood["df"], -item[1].likelihood["logLik"])):
-        rows.append({"model": name, "formula": fit.spec.formula.text, "family": fit.spec.family.describe()})
+        rows.append({"model": name, "formula": fit.spec.formula.whole, "family": fit.spec.family.describe()})
         rows[-1] |= {key: fit.likelihood[key] for key in ("df", "logLik", "AIC", "BIC")}
     for smaller, larger in pairwise(rows):
         larger |= _test(smaller, larger, fits[smaller["model"]], fits[larger["model"]])
@@ -168,7 +168,7 @@ def _compare_predictions(
     rows: list[dict[str, Any]] = [
         {
             "model": name,
-            "formula": fit.spec.formula.text,
+            "formula": fit.spec.formula.whole,
             "family": fit.spec.family.describe(),
             "elpd": found[name].elpd,
             "se": found[name].se,

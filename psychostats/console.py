@@ -32,7 +32,7 @@ def describe_fit(fit: Fit, *, random: bool = False) -> str:
     if not fit.converged:
         lines += ["NOT CONVERGED: these numbers may not be read.", *(f"  {line}" for line in fit.warnings), ""]
     lines += [
-        f"Formula: {fit.spec.formula.text}",
+        f"Formula: {fit.spec.formula.whole}",
         f"Family:  {family.describe()}",
         f"Data:    {int(design.trials.sum()):,} {'trials' if family.binary else 'rows'}"
         + "".join(f", {count:,} {plural(group)}" for group, count in groups.items())

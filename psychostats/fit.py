@@ -91,7 +91,7 @@ class Fit:
     def __repr__(self) -> str:
         state = "" if self.converged else ", NOT CONVERGED"
         family = self.spec.family.describe()
-        return f"Fit('{self.spec.formula.text}', {family}, {int(self.design.trials.sum()):,} trials{state})"
+        return f"Fit('{self.spec.formula.whole}', {family}, {int(self.design.trials.sum()):,} trials{state})"
 
     @property
     def draws_table(self) -> Draws:
@@ -209,6 +209,7 @@ class Fit:
                 "link": family.link,
                 "guess": family.guess if family.binary else None,
                 "lapse": family.lapse_asked if family.binary else None,
+                **self.spec.disc,
                 "n_trials": int(self.design.trials.sum()),
                 "n_dropped": self.provenance["data"]["dropped"],
                 "groups": {block.group: len(block.levels) for block in self.design.blocks},
@@ -258,6 +259,7 @@ def fit(
     link: str | None = None,
     guess: float | None = None,
     lapse: float | str | None = None,
+    disc: str | None = None,
     priors: Sequence[str] = (),
     engine: str = "auto",
     reml: bool = False,
@@ -286,6 +288,8 @@ def fit(
         practice and catch trials. Ids of recruiting platforms are replaced by pseudonyms.
     family, link, guess, lapse
         See `psychostats.families.resolve_family`.
+    disc
+        Columns by which the variance of ratings differs; see `psychostats.spec.specify`.
     priors
         Overrides ``CLASS ~ DIST``; see `psychostats.priors.resolve_priors`.
     engine
@@ -326,7 +330,7 @@ def fit(
     spec = (
         formula
         if isinstance(formula, ModelSpec)
-        else specify(formula, family=family, link=link, guess=guess, lapse=lapse, priors=priors)
+        else specify(formula, family=family, link=link, guess=guess, lapse=lapse, disc=disc, priors=priors)
     )
     method = Method(reml, quadrature)
     engine, reason = resolve_engine(engine, spec, method)
@@ -461,7 +465,8 @@ def recompute(spec: ModelSpec, design: Design, result: Result, how: How) -> floa
         everything.b.mean(axis=0, keepdims=True), (), tuple(r.mean(axis=0, keepdims=True) for r in everything.r)
     )
     eta = linear_predictor(design, mean)
-    family = spec.family.at({name: values.mean(axis=0, keepdims=True) for name, values in everything.family.items()})
+    own = {name: values.mean(axis=0, keepdims=True) for name, values in everything.family.items()}
+    family = spec.family.at(own, design.scale)
     return float(np.sum(family.log_density(design.successes, design.trials, eta)))
 
 
