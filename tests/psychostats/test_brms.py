@@ -14,8 +14,7 @@ from psychostats import fit
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 REFERENCE = {name: model for name, model in json.loads((GOLDEN / "brms.json").read_text()).items() if name[0] != "_"}
-#: An unequal variance is not part of this version; its reference is kept for when it is.
-MODELS = [name for name, model in REFERENCE.items() if not model["disc"]]
+MODELS = list(REFERENCE)
 
 
 def read(name):
@@ -30,14 +29,19 @@ def read(name):
 def deviations(name, *, draws=2500, seed=1):
     """Return, for each term, how many combined Monte Carlo standard errors apart our mean and SD are from brms's."""
     model = REFERENCE[name]
+    frame, disc = read(model["data"]), model["disc"]
+    if disc:  # without an intercept there, brms was given the column that a factor is coded as here
+        disc = disc.removeprefix("0 + ")
+        frame[disc] = (frame["representation"] == "distributed").astype(int)
     family = "afc" if model["guess"] else model["family"]
     made = fit(
         model["formula"],
-        read(model["data"]),
+        frame,
         family=family,
         link=model["link"] if model["link"] in ("logit", "probit") else None,
         guess=model["guess"] or None,
         lapse=model["lapse"],
+        disc=disc,
         priors=model["priors"],
         draws=draws,
         seed=seed,
