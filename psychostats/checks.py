@@ -175,9 +175,8 @@ def _given_the_others(fit: Fit, draws: int) -> tuple[Array, Array, Array]:
     right or wrong, weights that vary little, so that they are not smoothed.
     """
     design, parameters = fit.design, fit.parameters(most=draws)
-    family = fit.spec.family.at(parameters.family)
     right, wrong = np.empty(len(design.X)), np.empty(len(design.X))
-    for rows, eta in row_blocks(design, parameters):
+    for rows, eta, family in row_blocks(design, parameters, fit.spec.family):
         right[rows] = 1.0 / np.mean(1.0 / np.maximum(family.mean(eta), 1e-300), axis=0)
         wrong[rows] = 1.0 - 1.0 / np.mean(1.0 / np.maximum(family.miss(eta), 1e-300), axis=0)
     count = np.concatenate([design.successes, design.trials - design.successes])
