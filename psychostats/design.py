@@ -337,6 +337,8 @@ def code(formula: Formula, data: pd.DataFrame, *, thresholds: bool = False) -> C
     scale, scale_names = _learn_apart(formula.scale, rows, blank) if formula.scale else (None, ("Intercept",))
     if scale_names[0] != "Intercept":
         raise FormulaError(f"disc is 1 at the reference; leave out the 0 in '{formula.disc}'.")
+    if formula.scale and len(scale_names) < 2:
+        raise FormulaError(f"disc names no column in '{formula.disc}'.")
     scale_names = tuple(f"disc_{name}" for name in scale_names[1:])
     if scale_names and {*names, *formula.groups} & {"disc", *scale_names}:
         raise FormulaError(f"a column of '{formula.text}' bears the name of an effect on disc; rename it.")

@@ -149,6 +149,7 @@ def test_a_disc_term_does_not_take_the_name_of_a_fixed_effect():
         ({"disc": "kinds"}, "'kinds', which is no column of the trials .did you mean 'kind'"),
         ({"disc": ""}, "nothing stands right of '~' in 'disc ~"),
         ({"disc": "1"}, "disc names no column in '1'"),
+        ({"disc": "kind - kind"}, "disc names no column in 'kind - kind'"),
         ({"disc": "0 + kind"}, "disc is 1 at the reference; leave out the 0 in '0 \\+ kind'"),
         ({"disc": "kind + (1 | participant)"}, "disc takes columns without group effects"),
         ({"disc": "mo(depth)"}, "disc takes columns without group effects"),
