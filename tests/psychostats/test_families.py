@@ -41,6 +41,13 @@ def test_the_mean_runs_from_guess_to_one_minus_lapse(family):
 
 
 @pytest.mark.parametrize("family", EVERY, ids=IDS)
+def test_a_wrong_answer_is_what_a_right_one_leaves(family):
+    np.testing.assert_allclose(family.miss(ETA), 1 - family.mean(ETA), atol=1e-15)
+    tail = family.lapse + family.span * LAWS[family.link].sf(ETA)  # with its digits where the mean rounds to 1
+    np.testing.assert_allclose(family.miss(ETA), tail, rtol=1e-12)
+
+
+@pytest.mark.parametrize("family", EVERY, ids=IDS)
 def test_the_slope_is_the_means_derivative(family):
     eta = np.linspace(-6, 6, 25)
     step = 1e-5
