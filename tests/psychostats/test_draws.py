@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import arviz as az
@@ -163,6 +164,19 @@ def test_two_blocks_of_one_group_stay_apart() -> None:
         np.testing.assert_array_equal(parameters.r[i], sample.r[i].reshape(-1, 2, 2))
     named = draws.terms(Interval())["term"].tolist()
     assert named[-2:] == ["cor_person__Intercept__x", "cor_person__w__v"]
+
+
+def test_a_level_of_a_monotonic_effect_lies_its_shares_of_all_steps_away() -> None:
+    names = ("Intercept", "mo(rank)1", "mo(rank)2", "mo(rank)3")
+    sample, design = made_up((), names)
+    rng = np.random.default_rng(2)
+    bsp, shares = rng.normal(size=(CHAINS, DRAWS, 1)), rng.dirichlet([2, 1, 1], (CHAINS, DRAWS))
+    sample = replace(sample, b=sample.b[..., :1], bsp=bsp, simo=(shares,))
+    b = label(sample, design, DATA).parameters(design).b
+    for level in range(4):  # b D (s_1 + ... + s_x), so that b is the mean of the D steps
+        eta = b @ np.array([1, *(level > step for step in range(3))])
+        expected = sample.b[..., 0] + bsp[..., 0] * 3 * shares[..., :level].sum(axis=-1)
+        np.testing.assert_allclose(eta, expected.ravel(), rtol=1e-12)
 
 
 def test_fewer_draws_are_evenly_spaced() -> None:
