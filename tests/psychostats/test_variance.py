@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import special
+from studies import known_fit
 
 from psychostats import fit, variance_shares
 
@@ -76,6 +77,35 @@ def test_draws_recover_known_shares_and_have_their_intervals():
     icc = flat["sd_p__Intercept"] ** 2 / (flat["sd_p__Intercept"] ** 2 + residual)
     assert table.loc[("icc", "p"), "estimate"] == pytest.approx(icc.mean(), rel=1e-12)
     assert table.loc[("icc", "p"), "conf_low"] == pytest.approx(np.quantile(icc, 0.025), rel=1e-12)
+
+
+def test_known_draws_have_the_shares_of_their_definitions():
+    rng = np.random.default_rng(6)
+    x = rng.normal(1.0, 0.8, 240)
+    rows = pd.DataFrame({"g": np.arange(240) % 12, "h": np.arange(240) % 5, "x": x, "y": rng.integers(0, 2, 240)})
+    rows = rows.astype({"g": str, "h": str})
+    made = known_fit(
+        "y ~ x + (1 + x | g) + (1 | h)", rows, {"Intercept": 0.2, "x": 0.7}, sd={"g": [0.9, 0.4], "h": [0.6]}
+    )
+    fixed, g, h = 0.7**2 * np.var(x, ddof=1), 0.9**2 + 0.4**2 * np.mean(x**2), 0.6**2
+    residual = np.pi**2 / 3
+    assert shares(made) == {
+        ("r2_marginal", ""): pytest.approx(fixed / (fixed + g + h + residual)),
+        ("r2_conditional", ""): pytest.approx((fixed + g + h) / (fixed + g + h + residual)),
+        ("icc", ""): pytest.approx((g + h) / (g + h + residual)),
+        ("icc", "g"): pytest.approx(g / (g + h + residual)),
+        ("icc", "h"): pytest.approx(h / (g + h + residual)),
+    }
+
+
+def test_a_measurement_s_residual_is_the_variance_of_its_errors():
+    rng = np.random.default_rng(7)
+    g = np.arange(200) % 20
+    rows = pd.DataFrame({"g": g.astype(str), "y": 5.0 + 3.0 * rng.normal(size=20)[g] + 2.0 * rng.normal(size=200)})
+    made = fit("y ~ 1 + (1 | g)", rows, family="gaussian", engine="laplace")
+    between, within = made.estimates.sds()["sd_g__Intercept"] ** 2, made.estimates.maximum.sigma**2
+    assert shares(made)["icc", "g"] == pytest.approx(between / (between + within))
+    assert 0.4 < between / (between + within) < 0.9
 
 
 def test_without_groups_there_is_no_icc_and_a_probit_has_its_own_residual():
