@@ -8,9 +8,14 @@ import pytest
 from scipy import integrate, special, stats
 
 from psychostats import fit, prior_sensitivity
-from psychostats.draws import importance
+from psychostats.design import code
+from psychostats.draws import importance, label
 from psychostats.errors import InputError
+from psychostats.fit import Fit
+from psychostats.priors import resolve_priors
+from psychostats.sampler import Sample, Settings
 from psychostats.sensitivity import distance, log_likelihood, log_prior
+from psychostats.spec import specify
 
 FORMULA = "correct ~ x + (1 + x | participant)"
 SHORT = {"draws": 1000, "tune": 1000, "chains": 2}
@@ -53,6 +58,33 @@ def test_the_log_prior_and_likelihood_are_scipys(weak, against):
     p = (1 - flat[["lapse"]].to_numpy()) * special.expit(eta)
     expected = stats.bernoulli.logpmf(rows["correct"].to_numpy(), p).sum(axis=1)
     np.testing.assert_allclose(log_likelihood(made), expected, rtol=1e-10)
+
+
+def test_the_log_prior_of_given_draws_is_scipys():
+    """Correlations and simplexes too; log_prior is a function of draws, so these need not come from a sampler."""
+    rows = trials().assign(level=pd.Categorical(np.tile(["low", "mid", "high"], 80), ["low", "mid", "high"]))
+    spec = specify(
+        "correct ~ mo(level) + (1 + x | participant)",
+        priors=["simo ~ dirichlet(3)", "cor ~ lkj(4)", "sd ~ gamma(2, 3)"],
+    )
+    coding = code(spec.formula, rows)
+    design = coding.design(rows)
+    rng = np.random.default_rng(1)
+    b, bsp = rng.normal(size=(2, 50, 1)), rng.normal(size=(2, 50, 1))
+    sd, cor, shares = rng.gamma(2, 0.3, (2, 50, 2)), rng.uniform(-0.9, 0.9, (2, 50, 1)), rng.dirichlet([1, 2], (2, 50))
+    r = np.zeros((2, 50, 8, 2))
+    drawn = label(Sample(b, (sd,), (cor,), (r,), {"diverging": b[..., 0] > 9}, bsp=bsp, simo=(shares,)), design, rows)
+    priors = resolve_priors(design, spec.priors, spec.family)
+    made = Fit(spec, rows, coding, design, priors, drawn, Settings(50, 1, 2), (), {}, {})
+    expected = (
+        stats.norm(0, 1.5).logpdf(b[..., 0])
+        + stats.norm(0, 0.5).logpdf(bsp[..., 0])  # one over the whole way of two steps
+        + stats.gamma(2, scale=1 / 3).logpdf(sd).sum(axis=-1)
+        + 3 * np.log1p(-(cor[..., 0] ** 2))  # det to the power of eta - 1
+        + 2 * np.log(shares).sum(axis=-1)
+    ).ravel()
+    gap = log_prior(made, drawn.flat()) - expected
+    np.testing.assert_allclose(gap - gap.mean(), 0.0, atol=1e-12)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.3, 2.0])
