@@ -147,6 +147,27 @@ def test_the_integral_is_that_of_many_more_nodes_and_of_simulation(family: Famil
         assert abs(found[i] - np.log(density.mean()) - log_density.max()) < 5 * error + near
 
 
+def test_a_participants_density_is_the_integral_over_effects_with_the_drawn_covariance(trials_of: pd.DataFrame) -> None:
+    fit = drawn(ONE, trials_of, coefficients(2), family="afc")
+    found, p = loo(fit, "participant"), fit.parameters()
+    assert found.draws == CHAINS * DRAWS  # all of them, so that a mean over draws is the same here
+    person, item = (next(k for k in fit.design.blocks if k.group == g) for g in ("participant", "item"))
+    own, r = (p.covariance[fit.design.blocks.index(person)], p.r[fit.design.blocks.index(item)])
+    node, weight = np.polynomial.hermite_e.hermegauss(16)
+    grid = np.stack(np.meshgrid(node, node), axis=-1).reshape(-1, 2)
+    share = np.outer(weight, weight).ravel() / (2 * np.pi)
+    for who in (2, 5):  # neither has seen the item that nobody else has
+        rows = np.flatnonzero(trials_of["participant"] == f"p{who}")
+        known = fixed_predictor(fit.design.X[rows], fit.design.offset[rows], p.b) + r[:, item.index[rows], 0]
+        density = np.zeros(len(known))
+        for z, w in zip(grid, share, strict=True):
+            eta = known + (np.linalg.cholesky(own) @ z) @ person.Z[rows].T
+            right = 0.5 + 0.5 * special.expit(eta)
+            density += w * np.prod(np.where(fit.design.successes[rows] == 1, right, 1 - right), axis=1)
+        # What it is given all, itself included: how well it is predicted without it, and the effective parameters.
+        assert found.elpd_i[who] + found.p_i[who] == pytest.approx(np.log(density.mean()), abs=5e-3)
+
+
 def test_without_effects_of_its_own_a_unit_is_its_trials_together(trials_of: pd.DataFrame) -> None:
     fit = drawn("correct ~ x", trials_of, coefficients(2))
     found = loo(fit, "participant", labels=trials_of["participant"])
