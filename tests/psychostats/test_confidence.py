@@ -144,6 +144,13 @@ def test_the_three_kinds_agree_where_data_are_many() -> None:
     np.testing.assert_array_equal(profile["sd"], wald["sd"])
 
 
+def test_a_bootstrap_has_as_many_replicates_as_were_asked_for() -> None:
+    steps: list[tuple[int, int]] = []
+    fit = maximum("y ~ 1 + (1 | g)", one_way(6, 4), family="gaussian")
+    confidence_intervals(fit, "bootstrap", replicates=30, progress=lambda *done: steps.append(done))
+    assert steps == [(done, 30) for done in range(1, 31)]
+
+
 def test_the_same_seed_gives_the_same_numbers() -> None:
     fit = maximum("correct ~ depth + (1 | participant)", trials(FOLDER / "data" / "few.csv"))
     one, same, other = (confidence_intervals(fit, "bootstrap", replicates=25, seed=seed) for seed in (5, 5, 6))
