@@ -6,7 +6,7 @@ TRIALS := data/colin2024_simulated/trials.csv
 REPORT := reports/colin2024_simulated
 FEATURES := reports/colin2024_features
 
-.PHONY: .venv report features test data lint benchmark calibration clean
+.PHONY: .venv report features test mutations data lint benchmark calibration clean
 
 # constraints.txt pins torch for Python 3.11 only; elsewhere asking for it brings gigabytes, and its tests skip.
 EXTRAS = $$($(BIN)/python -c 'import sys; print("dev,features" if sys.version_info < (3, 12) else "dev")')
@@ -30,6 +30,10 @@ features: .venv/ready
 
 test: .venv/ready
 	$(BIN)/python -m pytest
+
+# Does the suite see a wrong number? Plants faults in a copy, one at a time; takes a while.
+mutations: .venv/ready
+	$(BIN)/python tests/mutations.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .
