@@ -22,7 +22,8 @@ from posterior import assert_alike, full_frame, named, prepare
 
 from psychostats.errors import InputError, PsychostatsError
 from psychostats.fit import Fit, load_fit
-from psychostats.sampler import Settings, sample
+from psychostats.predictor import group_predictor
+from psychostats.sampler import Settings, _shares, sample
 
 Trials = Callable[[str], pd.DataFrame]
 Model = Callable[[str], dict[str, Any]]
@@ -212,6 +213,30 @@ def test_names_of_participants_and_order_of_rows_do_not_matter(trials: Trials) -
     ours = named(one[0], sample(*one, Settings()), random=True)
     theirs = named(two[0], sample(*two, Settings(seed=2)), random=True)
     assert_alike(ours, {name: theirs[old.get(name, name)] for name in ours}, most=4.5)
+
+
+@pytest.mark.parametrize(
+    ("formula", "family"),
+    [
+        ("cbind(right, wrong) ~ x * w + (1 + x | g) + (1 | h)", {"family": "binomial"}),
+        ("rating ~ x + (1 + x | g)", {"family": "cumulative"}),
+    ],
+)
+def test_the_shear_is_the_least_squares_fit_of_the_random_part(formula: str, family: dict[str, str]) -> None:
+    """What is sampled is b + P r; a wrong P leaves the posterior as it is and the chains stuck (MODEL.md)."""
+    rng = np.random.default_rng(12)
+    frame = full_frame(11, (7, 5)).assign(wrong=rng.integers(1, 30, 320))  # rows of unequal weight
+    design = prepare(frame, formula, **family)[0]
+    r = [rng.normal(size=(len(block.levels), len(block.terms))) for block in design.blocks]
+    shares = [_shares(design, block) for block in design.blocks]
+    moved = sum(np.einsum("pql,lq->p", s[..., : len(x)], x) for s, x in zip(shares, r, strict=True))
+    random = sum(group_predictor(block, x[np.newaxis])[0] for block, x in zip(design.blocks, r, strict=True))
+    X = design.X if "Intercept" in design.names else np.column_stack([np.ones(320), design.X])
+    weight = np.sqrt(design.trials)
+    expected = np.linalg.lstsq(X * weight[:, np.newaxis], random * weight, rcond=None)[0]
+    np.testing.assert_allclose(moved[len(moved) - len(expected) :], expected, atol=1e-12)
+    assert "Intercept" not in design.names or moved[0] == 0  # thresholds alone take the first
+    assert all(np.all(s[..., len(x) :] == 0) for s, x in zip(shares, r, strict=True))
 
 
 @pytest.mark.parametrize("people", [31, 32])
