@@ -95,7 +95,7 @@ def run_tests(root: Path, selections: Iterable[str], *options: str, bytecode: bo
     process.join(_LONGEST)
     process.kill()
     process.join()
-    return process.exitcode or 0, said.read_text(encoding="utf-8")
+    return -1 if process.exitcode is None else process.exitcode, said.read_text(encoding="utf-8")
 
 
 def _pytest(root: Path, arguments: list[str], said: Path, bytecode: bool) -> None:
@@ -112,13 +112,16 @@ def _pytest(root: Path, arguments: list[str], said: Path, bytecode: bool) -> Non
     sys.exit(int(pytest.main(arguments)))
 
 
-def catch(fault: Fault, root: Path) -> str:
-    """Plant a fault and return the test that failed; empty where none did (an error is no failure)."""
+def catch(fault: Fault, root: Path) -> tuple[bool, str]:
+    """Plant a fault and say whether a test failed, and which; where none did, how pytest ended instead."""
     # No bytecode of a planted fault may outlive it.
     with fault.planted(root):
         code, said = run_tests(root, [fault.selection], "-x", "--tb=no", bytecode=False)
-    failed = re.search(r"^FAILED \S*::(.+?)(?: - .*)?$", said, flags=re.MULTILINE)
-    return failed[1] if code == 1 and failed else ""
+    failed = re.search(r"^FAILED \S*?::(.+?)(?: - .*)?$", said, flags=re.MULTILINE)
+    if code == 1 and failed:
+        return True, failed[1]
+    # An error is no failure: the fault broke the code, or the test could not be run.
+    return False, f"{fault.test} is green" if code == 0 else f"{fault.test} ended with exit code {code}"
 
 
 def main(words: list[str]) -> int:
@@ -143,10 +146,10 @@ def main(words: list[str]) -> int:
         survivors = 0
         for fault in faults:
             begun = time.monotonic()
-            test = catch(fault, root)
-            survivors += not test
+            caught, by = catch(fault, root)
+            survivors += not caught
             spent = f"{time.monotonic() - begun:.0f}"
-            cells = (fault.name, fault.file, "yes" if test else "NOT", test or fault.test, spent)
+            cells = (fault.name, fault.file, "yes" if caught else "NOT", by, spent)
             print("|", " | ".join(cell.replace("|", "\\|") for cell in cells), "|", flush=True)
     print(f"\n{len(faults) - survivors} of {len(faults)} faults are caught.")
     return 1 if survivors else 0
