@@ -26,7 +26,7 @@ def read(name):
     return frame
 
 
-def deviations(name, *, draws=2500, seed=1):
+def deviations(name, *, draws=1000, seed=1):
     """Return, for each term, how many combined Monte Carlo standard errors apart our mean and SD are from brms's."""
     model = REFERENCE[name]
     frame, disc = read(model["data"]), model["disc"]
@@ -75,7 +75,7 @@ if __name__ == "__main__":
     print("| model | terms | largest, b sd cor and family | largest, r | r beyond 4 | root mean square |")
     print("|---|---|---|---|---|---|")
     for each in MODELS:
-        z = deviations(each)
+        z = deviations(each, draws=2500)
         r = [abs(value) for term, value in z.items() if " r_" in term]
         rest = [abs(value) for term, value in z.items() if " r_" not in term]
         spread = np.sqrt(np.mean(np.square([*r, *rest])))
