@@ -511,6 +511,15 @@ def test_odds_are_right_where_accuracy_rounds_to_one():
     assert odds == pytest.approx(1.0)
 
 
+def test_a_slope_is_per_unit_of_the_predictor():
+    rows = pd.DataFrame({"z": np.linspace(-1.0, 3.0, 40), "correct": [0, 1] * 20})
+    fit = known_fit("correct ~ z", rows, {"Intercept": 0.2, "z": 0.5})
+    table = slopes(fit, "z").query("target == 'typical'").set_index("scale")
+    assert table.loc["link", "estimate"] == pytest.approx(0.5)
+    rise = special.expit(0.2 + 0.5 * 3) - special.expit(0.2 - 0.5)
+    assert table.loc["difference", "estimate"] == pytest.approx(rise / 4)
+
+
 def test_a_contrast_with_a_negative_number_has_parentheses():
     rows = pd.DataFrame({"z": np.linspace(-0.5, 0.5, 40), "correct": [0, 1] * 20})
     fit = known_fit("correct ~ z", rows, {"Intercept": 0.0, "z": 1.0})
