@@ -34,6 +34,9 @@ _FAMILY_TERMS = ("lapse", "sigma", "ndt")
 _THRESHOLDS = ("thresholds",)
 _SCALES = ("disc",)
 
+#: Draws below which there is no tail of five to smooth (a fifth of them), so that importance weights have no check.
+FEWEST_SMOOTHED = 25
+
 TERM_COLUMNS = (
     "term",
     "group",
@@ -330,8 +333,8 @@ def importance(log_density: Array) -> tuple[Array, Array]:
     -------
     tuple of ndarray
         Log weights that sum to one over the draws of all chains, shape ``(chains * draws, units)``; and Pareto's k,
-        shape ``(units,)``. Source: Vehtari, Simpson, Gelman, Yao and Gabry (2024), as ArviZ has it, the length of the
-        tail by the relative ESS of each unit's density.
+        shape ``(units,)``: infinite, and the weights as they are, with fewer than 25 draws. Source: Vehtari, Simpson,
+        Gelman, Yao and Gabry (2024), as ArviZ has it, the length of the tail by the relative ESS of a unit's density.
     """
     chains, draws, units = log_density.shape
     density = np.exp(log_density - log_density.max(axis=(0, 1)))
@@ -342,9 +345,16 @@ def importance(log_density: Array) -> tuple[Array, Array]:
         # A density that does not vary has no ESS, and antithetic draws are no reason for a shorter tail.
         relative = np.where(np.isfinite(relative), np.clip(relative, 1.0 / (chains * draws), 1.0), 1.0)
         rows = np.ascontiguousarray(log_density.reshape(-1, units).T)
-        parts = [smooth(row, share) for row, share in zip(rows, relative, strict=True)]
+        parts = [_smoothed(smooth, row, share) for row, share in zip(rows, relative, strict=True)]
     weights = np.array([weight for weight, _ in parts]).reshape(units, -1).T
     return weights - special.logsumexp(weights, axis=0), np.array([k for _, k in parts], dtype=float)
+
+
+def _smoothed(smooth: Callable[[Array, float], tuple[Array, float]], row: Array, share: float) -> tuple[Array, float]:
+    """Smooth one unit's weights, where there are draws enough for a tail and weights that differ."""
+    if len(row) < FEWEST_SMOOTHED:
+        return -row, np.inf
+    return smooth(row, share) if np.ptp(row) > 0 else (-row, 0.0)
 
 
 def _psis() -> tuple[Callable[[Array], Array], Callable[[Array, float], tuple[Array, float]]]:
