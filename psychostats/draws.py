@@ -347,7 +347,9 @@ def importance(log_density: Array) -> tuple[Array, Array]:
         rows = np.ascontiguousarray(log_density.reshape(-1, units).T)
         parts = [_smoothed(smooth, row, share) for row, share in zip(rows, relative, strict=True)]
     weights = np.array([weight for weight, _ in parts]).reshape(units, -1).T
-    return weights - special.logsumexp(weights, axis=0), np.array([k for _, k in parts], dtype=float)
+    # Where weights overflow, ArviZ 1 knows no k; they are then the worst there are.
+    k = np.array([k for _, k in parts], dtype=float)
+    return weights - special.logsumexp(weights, axis=0), np.where(np.isnan(k), np.inf, k)
 
 
 def _smoothed(smooth: Callable[[Array, float], tuple[Array, float]], row: Array, share: float) -> tuple[Array, float]:
