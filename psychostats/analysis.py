@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -247,44 +247,46 @@ def analyse(
         kept = excluded.kept
         _check_kept(study, excluded)
         study = with_feature_effects(study, kept)
-        folders = name_folders(study, _by_experiment(kept))
+        experiments = _by_experiment(kept)
+        folders = name_folders(study, experiments)
     with watch.time("raw accuracy"):
         raw = _raw_tables(study, table, kept)
     results: list[Result] = []
-    for model in study.models:
-        for experiment, rows in _by_experiment(kept):
-            name = folders[model.name, experiment]
+    made: list[Fit] = []
+
+    def fit_to(model: ModelTable, experiment: str, rows: pd.DataFrame) -> Fit:
+        name = folders[model.name, experiment]
+
+        def begin() -> None:
+            first = "" if any(not one.reused for one in made) else "; the model is compiled first"
             people = f"{rows[study.report.group].nunique()} {study.report.group}s"
+            say(f"fitting {name}: {len(rows):,} trials of {people}{first}")
 
-            def begin(name: str = name, rows: pd.DataFrame = rows, people: str = people) -> None:
-                first = "" if any(not result.fit.reused for result in results) else "; the model is compiled first"
-                say(f"fitting {name}: {len(rows):,} trials of {people}{first}")
+        found = fit(
+            model.spec(),
+            rows,
+            **asdict(model.settings()),
+            out=fits / name,
+            overwrite=True,
+            progress=progress,
+            source=source,
+            on_start=begin,
+        )
+        if found.reused:
+            say(f"{name}: nothing changed, answered from {fits / name}")
+        for warning in found.warnings:
+            say(f"  {'warning' if found.converged else 'NOT CONVERGED'}: {warning}")
+        made.append(found)
+        return found
 
-            settings = model.settings()
-            made = fit(
-                model.spec(),
-                rows,
-                draws=settings.draws,
-                tune=settings.tune,
-                chains=settings.chains,
-                seed=settings.seed,
-                target_accept=settings.target_accept,
-                out=fits / name,
-                overwrite=True,
-                progress=progress,
-                source=source,
-                on_start=begin,
-            )
-            if made.reused:
-                say(f"{name}: nothing changed, answered from {fits / name}")
-            for warning in made.warnings:
-                say(f"  {'warning' if made.converged else 'NOT CONVERGED'}: {warning}")
+    for model in study.models:
+        for experiment, rows in experiments:
+            one = fit_to(model, experiment, rows)
             with watch.time("effects and checks"):
-                results.append(summarise_fit(study, experiment, model, made, rows))
-    folder = {key: fits / name for key, name in folders.items()}
-    opinions = hear(study, _by_experiment(kept), folder, source, progress=progress, say=say)
+                results.append(summarise_fit(study, experiment, model, one, rows))
+    opinions = hear(study, experiments, fit_to)
     found = Analysis(study, source, examined, excluded, *raw, tuple(results), opinions, watch.stop())
-    new, stages = [one for one in found.fits if not one.reused], ("compile", "sample", "summarise")
+    new, stages = [one for one in made if not one.reused], ("compile", "sample", "summarise")
     found.seconds.update({f"fits: {stage}": sum(one.timings.get(stage, 0.0) for one in new) for stage in stages})
     return found
 

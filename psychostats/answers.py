@@ -23,6 +23,7 @@ from psychostats.family import (
     Family,
     Maths,
     Own,
+    symmetric_density,
     symmetric_inverse_link,
 )
 from psychostats.levels import ResponseKind
@@ -160,10 +161,7 @@ class Answers(Family):
 
     def slope(self, eta: npt.ArrayLike) -> Array:
         """Return dp/deta, elementwise."""
-        x = np.asarray(eta, dtype=float)
-        if self.link == "logit":
-            return np.asarray(self.span * special.expit(x) * special.expit(-x))
-        return np.asarray(self.span * np.exp(-0.5 * x**2) / np.sqrt(2.0 * np.pi))
+        return np.asarray(self.span * symmetric_density(self.link, np.asarray(eta, dtype=float)))
 
     def linear_predictor(self, p: npt.ArrayLike) -> Array:
         """Return eta with mean `p`, infinite at and beyond the asymptotes."""

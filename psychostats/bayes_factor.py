@@ -54,7 +54,7 @@ def bayes_factor(fit: Fit, term: str) -> pd.DataFrame:
     fit
         A fit that holds draws.
     term
-        A fixed effect, ``b_...``, whose prior is normal, Student's t or Cauchy.
+        A fixed effect, ``b_...`` or ``bsp_...``, whose prior is normal, Student's t or Cauchy.
 
     Returns
     -------
@@ -76,8 +76,8 @@ def bayes_factor(fit: Fit, term: str) -> pd.DataFrame:
     if fit.is_maximum:
         raise InputError("a maximum of the likelihood has no prior, so no Bayes factor; fit with --engine pymc.")
     prior = _prior(fit, term)
-    law, posterior = prior.distribution, fit.draws_table.posterior
-    draws = np.asarray(posterior["b"].sel(term=term.removeprefix("b_")).values, dtype=float)
+    law, drawn = prior.distribution, fit.draws_table
+    draws = drawn.flat()[term].to_numpy(dtype=float).reshape(drawn.posterior.sizes["chain"], -1)
     at_zero = float(law.log_density(np.zeros(1))[0])
     _, bulk, tail = diagnose(draws[:, :, np.newaxis])
     beyond = bool(draws.min() > 0.0 or draws.max() < 0.0)
@@ -213,8 +213,11 @@ def _error(draws: Array, law: Distribution, other: Distribution) -> float:
 
 
 def _prior(fit: Fit, term: str) -> Prior:
-    """Return the prior of a fixed effect; refuse other terms."""
-    known = {prior.name: prior for prior in fit.priors if prior.klass == "b"}
+    """Return the prior of a fixed effect; refuse other terms.
+
+    A threshold's prior is cut to where the thresholds are in order, so that its own density at 0 is not what it says.
+    """
+    known = {prior.name: prior for prior in fit.priors if prior.klass == "b" and prior.part != "Intercept"}
     if term not in known:
         names = list(known)
         raise InputError(

@@ -17,6 +17,7 @@ from scipy import optimize, sparse, stats
 
 from psychostats.design import Block
 from psychostats.errors import InputError
+from psychostats.family import TINY
 from psychostats.fit import Fit
 from psychostats.intervals import Interval
 from psychostats.monotonic import Monotonic, expand, find_monotonic, plain_columns
@@ -177,8 +178,8 @@ def _given_the_others(fit: Fit, draws: int) -> tuple[Array, Array, Array]:
     design, parameters = fit.design, fit.parameters(most=draws)
     right, wrong = np.empty(len(design.X)), np.empty(len(design.X))
     for rows, eta, family in row_blocks(design, parameters, fit.spec.family):
-        right[rows] = 1.0 / np.mean(1.0 / np.maximum(family.mean(eta), 1e-300), axis=0)
-        wrong[rows] = 1.0 - 1.0 / np.mean(1.0 / np.maximum(family.miss(eta), 1e-300), axis=0)
+        right[rows] = 1.0 / np.mean(1.0 / np.maximum(family.mean(eta), TINY), axis=0)
+        wrong[rows] = 1.0 - 1.0 / np.mean(1.0 / np.maximum(family.miss(eta), TINY), axis=0)
     count = np.concatenate([design.successes, design.trials - design.successes])
     given = count > 0
     was_right = np.repeat([1.0, 0.0], len(design.X))
@@ -292,7 +293,7 @@ def draw_priors(
         scaled = sd[:, :, np.newaxis] * L
         covariance.append(scaled @ np.swapaxes(scaled, -1, -2))
     family = {name: law[name].draw(rng, size) for name in law if law[name].klass == name}
-    thresholds = [prior for prior in priors if prior.name.startswith("b_Intercept[")]
+    thresholds = [prior for prior in priors if prior.part == "Intercept"]
     if thresholds:  # independent laws, cut to where they are in order
         family["thresholds"] = np.sort(np.stack([prior.draw(rng, size) for prior in thresholds], axis=1), axis=1)
     scales = [prior for prior in priors if prior.part == "disc"]

@@ -24,7 +24,7 @@ from formulaic.parser import DefaultFormulaParser
 from formulaic.parser.types import Term
 
 from psychostats.errors import FormulaError, InputError, nearest
-from psychostats.formula import Bar, Formula, as_written
+from psychostats.formula import Bar, Formula, as_written, calls_mo
 from psychostats.grouping import group_labels, group_levels, refuse_constant_slopes
 from psychostats.identifiable import Crossed, check_range, refuse_constant, refuse_dependent
 from psychostats.levels import ResponseKind, factor_levels, is_number, level_names
@@ -348,7 +348,7 @@ def code(formula: Formula, data: pd.DataFrame, *, thresholds: bool = False) -> C
         names = names[1:]
     bars = []
     for bar in formula.bars:
-        if "mo(" in bar.terms:
+        if calls_mo(bar.terms):
             raise FormulaError(f"mo() stands in the fixed part alone; in {bar} take the column as it is.")
         spec, terms, Z = _learn(bar.terms, rows, blank)
         refuse_constant(str(bar), Z, terms)

@@ -62,7 +62,7 @@ def resolve_engine(engine: str, spec: ModelSpec | None = None, method: Method | 
             raise InputError("maximum likelihood takes no priors; leave out --prior, or use --engine pymc.")
         if spec is not None and method is not None:
             method.require(spec.family)
-        if spec is not None and "mo(" in spec.formula.fixed:
+        if spec is not None and spec.formula.monotonic:
             raise InputError("maximum likelihood cannot fit a monotonic effect, mo(); use --engine pymc.")
         return "laplace", "asked for"
     if method is not None and method != Method():

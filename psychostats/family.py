@@ -7,6 +7,7 @@ sampler's graph and every prediction are the same text.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
@@ -140,7 +141,7 @@ class Own:
 
 
 @dataclass(frozen=True)
-class Family:
+class Family(ABC):
     """How the linear predictor eta becomes the law of a response.
 
     A field that is None is a parameter to be estimated, of all rows together unless the family says otherwise; `at`
@@ -220,9 +221,9 @@ class Family:
         return False
 
     @property
+    @abstractmethod
     def latent_variance(self) -> Any:
         """Variance of the response on the link that no effect explains."""
-        raise NotImplementedError
 
     def own(self, response: Array) -> tuple[Own, ...]:
         """Return its parameters that are to be estimated from these responses."""
@@ -232,21 +233,21 @@ class Family:
         """Return the centre and the unit of default priors on the link scale."""
         return 0.0, 1.0
 
+    @abstractmethod
     def mean(self, eta: Any, maths: Maths = NUMPY) -> Any:
         """Return the mean of the response, elementwise."""
-        raise NotImplementedError
 
     def miss(self, eta: Any, maths: Maths = NUMPY) -> Any:
         """Return the probability of a wrong answer, elementwise; of a binary family."""
-        raise NotImplementedError
+        raise TypeError(f"{self.name} has no wrong answers")  # whoever asks has to ask `binary` first
 
+    @abstractmethod
     def log_density(self, response: Any, trials: Any, eta: Any, maths: Maths = NUMPY) -> Any:
         """Return the log-density of each row's response, elementwise."""
-        raise NotImplementedError
 
+    @abstractmethod
     def derivatives(self, response: Array, trials: Array, eta: Array) -> Derivatives:
         """Return the log-density and its derivatives by eta, elementwise."""
-        raise NotImplementedError
 
     def outcomes(self, response: Array, trials: Array) -> tuple[npt.NDArray[np.int64], Array, Array]:
         """Return single outcomes: the row of each, its value, and how often it was seen; those of a row together."""
@@ -256,26 +257,33 @@ class Family:
         """Return the log-density of single outcomes, elementwise."""
         return self.log_density(value, 1.0, eta, maths)
 
+    @abstractmethod
     def slope(self, eta: npt.ArrayLike) -> Array:
         """Return the derivative of the mean by eta, elementwise."""
-        raise NotImplementedError
 
+    @abstractmethod
     def linear_predictor(self, mean: npt.ArrayLike) -> Array:
         """Return eta with this mean, infinite at and beyond the ends of its range."""
-        raise NotImplementedError
 
+    @abstractmethod
     def draw(self, rng: np.random.Generator, trials: npt.ArrayLike, eta: npt.ArrayLike) -> Array:
         """Draw responses; numbers of right answers out of `trials`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def describe(self) -> str:
         """Return the family in words, for tables and the report."""
-        raise NotImplementedError
 
 
 def symmetric_inverse_link(link: LinkName, x: Any, maths: Maths = NUMPY) -> Any:
     """Return F(x), the distribution function of the logistic or of the standard normal law, elementwise."""
     return maths.expit(x) if link == "logit" else maths.ndtr(x)
+
+
+def symmetric_density(link: LinkName, x: Array) -> Array:
+    """Return f(x), the derivative of F, elementwise."""
+    if link == "logit":
+        return np.asarray(special.expit(x) * special.expit(-x))
+    return np.asarray(np.exp(-0.5 * x**2) / np.sqrt(2.0 * np.pi))
 
 
 #: Variance of the law whose distribution function F is.

@@ -121,6 +121,11 @@ class Formula:
     scale: str = ""
 
     @property
+    def monotonic(self) -> bool:
+        """Whether the fixed part has a monotonic effect."""
+        return calls_mo(self.fixed)
+
+    @property
     def whole(self) -> str:
         """The formula in words, with what disc depends on behind it."""
         return f"{self.text}; disc ~ {self.disc}" if self.disc else self.text
@@ -218,7 +223,7 @@ def with_disc(formula: Formula, text: str) -> Formula:
     """
     parsed = parse_formula(f"disc ~ {text}")
     disc = parsed.text.partition("~")[2].strip()
-    if parsed.bars or parsed.offsets or "mo(" in parsed.fixed:
+    if parsed.bars or parsed.offsets or parsed.monotonic:
         raise FormulaError(f"disc takes columns without group effects, offset() or mo(); got '{disc}'.")
     names = [name for name in parsed.variables if f"`{name}`" in parsed.fixed]
     if not names:
@@ -227,6 +232,11 @@ def with_disc(formula: Formula, text: str) -> Formula:
     if both:
         raise FormulaError(f"the response '{both}' cannot be what disc depends on.")
     return replace(formula, disc=disc, scale=parsed.fixed, variables=tuple(dict.fromkeys([*formula.variables, *names])))
+
+
+def calls_mo(terms: str) -> bool:
+    """Whether terms that are ready for coding call mo(); a column's own name may hold those letters."""
+    return re.search(r"(?<!\w)mo\(`", terms) is not None
 
 
 def as_written(text: str) -> str:

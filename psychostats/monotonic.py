@@ -78,11 +78,20 @@ def require_ordered(name: str, column: pd.Series[Any]) -> None:
 
 
 def find_monotonic(names: Sequence[str]) -> tuple[Monotonic, ...]:
-    """Find the monotonic effects among the columns of a design, by their names."""
+    """Find the monotonic effects among the columns of a design, by their names.
+
+    Raises
+    ------
+    FormulaError
+        If one is multiplied with another: along which steps the product goes, a single simplex cannot say.
+    """
     found: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         pieces = name.split(":")
         steps = [match for match in map(_STEP.fullmatch, pieces) if match]
+        if len(steps) > 1:
+            both = " and ".join(f"mo({match[1]})" for match in steps)
+            raise FormulaError(f"{both} are multiplied with each other, which cannot be fitted; add them.")
         if steps:
             rest = [piece for piece in pieces if not _STEP.fullmatch(piece)]
             found.setdefault(":".join([f"mo{steps[0][1]}", *rest]), []).append(place)

@@ -6,15 +6,14 @@ means and contrasts.  A response of another kind has its own family, and so its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
 from psychostats.effects import contrasts, marginal_means
 from psychostats.errors import InputError
-from psychostats.fit import Fit, fit
+from psychostats.fit import Fit
 from psychostats.study import ModelTable, OpinionTable, Study
 
 
@@ -56,11 +55,7 @@ class Opinion:
 def hear(
     study: Study,
     experiments: Sequence[tuple[str, pd.DataFrame]],
-    folders: Mapping[tuple[str, str], Path],
-    source: dict[str, str],
-    *,
-    progress: bool | None,
-    say: Callable[[str], None],
+    fit_to: Callable[[ModelTable, str, pd.DataFrame], Fit],
 ) -> tuple[Opinion, ...]:
     """Fit every opinion that a study asks for.
 
@@ -70,12 +65,8 @@ def hear(
         The study file, read.
     experiments
         Names and analysed trials.
-    folders
-        By model and experiment.
-    source
-        What to remember of where the trials came from.
-    progress, say
-        As for `psychostats.analysis.analyse`.
+    fit_to
+        Fits a model to the trials of the experiment named.
 
     Raises
     ------
@@ -90,30 +81,13 @@ def hear(
             used = rows[rows["correct"] == 1] if asked.takes == "correct" else rows
             used = used[used[asked.response].notna()]
             name = f"{asked.response} in {experiment}"
-            say(f"fitting {name}: {len(used):,} {'correct ' if asked.takes == 'correct' else ''}trials")
             if not len(used):
                 raise InputError(f"the opinion '{name}' has no trials: '{asked.response}' is blank in all of them.")
-            settings = model.settings()
             try:
-                made = fit(
-                    model.spec(),
-                    used,
-                    draws=settings.draws,
-                    tune=settings.tune,
-                    chains=settings.chains,
-                    seed=settings.seed,
-                    target_accept=settings.target_accept,
-                    out=folders[model.name, experiment],
-                    overwrite=True,
-                    progress=progress,
-                    source=source,
-                )
+                made = fit_to(model, experiment, used)
             except InputError as error:
                 raise InputError(f"the opinion '{name}': {error}") from error
-            for warning in made.warnings:
-                say(f"  {'warning' if made.converged else 'NOT CONVERGED'}: {warning}")
             means = marginal_means(made, factor, interval=interval)
-            heard.append(
-                Opinion(experiment, asked, model, made, means, contrasts(made, factor, interval=interval), len(used))
-            )
+            differences = contrasts(made, factor, interval=interval)
+            heard.append(Opinion(experiment, asked, model, made, means, differences, len(used)))
     return tuple(heard)

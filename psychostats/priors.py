@@ -102,7 +102,7 @@ class Prior:
     low, high
         Ends of the parameter's range, beyond which its distribution is cut.
     part
-        ``disc`` of an effect on it, of class ``b`` then; else empty.
+        Of class ``b``: ``disc`` of an effect on it, ``Intercept`` of a threshold; else empty.
     """
 
     klass: str
@@ -131,8 +131,6 @@ class Prior:
         if self.part:
             return (f"b_{self.part}", self.name)
         if self.klass == "b":
-            if str(self.coef).startswith("Intercept["):
-                return ("b_Intercept", self.name)
             return (self.name,) if self.coef == "Intercept" else ("b", self.name)
         if self.klass == "simo":
             return ("simo", self.name)
@@ -201,7 +199,8 @@ def default_priors(design: Design, family: Family | None = None) -> tuple[Prior,
     thresholds = [one for one in own if one.support == "ordered"]
     for one in thresholds:
         law = Distribution(*one.law)
-        priors += [Prior("b", None, label.removeprefix("b_"), law, "default") for label in one.labels]
+        names = [label.removeprefix("b_") for label in one.labels]
+        priors += [Prior("b", None, name, law, "default", part="Intercept") for name in names]
     for place, (name, column) in enumerate(zip(design.names, design.X.T, strict=True)):
         if name == "Intercept":
             priors.append(Prior("b", None, name, Distribution("normal", (centre, 1.5 * unit)), "default"))

@@ -27,6 +27,7 @@ from psychostats.family import (
     Family,
     Maths,
     Own,
+    symmetric_density,
     symmetric_inverse_link,
 )
 from psychostats.levels import ResponseKind
@@ -116,16 +117,10 @@ class Cumulative(Family):
             expected += self._jumps(every, eta)[0] ** 2 / np.exp(self.log_density(every, trials, eta))
         return Derivatives(value, score, information, np.full_like(value, np.nan), expected)
 
-    def _density(self, x: Array) -> Array:
-        """Return f, the derivative of F."""
-        if self.link == "logit":
-            return np.asarray(special.expit(x) * special.expit(-x))
-        return np.asarray(np.exp(-0.5 * x**2) / np.sqrt(2.0 * np.pi))
-
     def _jumps(self, response: Array, eta: Array) -> tuple[Array, Array]:
         """Return disc (f(a) - f(b)) and disc^2 (f'(a) - f'(b)), a and b the ends of the rating's interval."""
         ends = [self.disc * (NUMPY.between(self.thresholds, end, _BEYOND) - eta) for end in (response, response - 1.0)]
-        upper, lower = (self._density(x) for x in ends)
+        upper, lower = (symmetric_density(self.link, x) for x in ends)
         bend = _logistic if self.link == "logit" else _normal
         return self.disc * (upper - lower), self.disc**2 * (upper * bend(ends[0]) - lower * bend(ends[1]))
 
@@ -133,7 +128,10 @@ class Cumulative(Family):
         """Return the derivative of the mean rating by eta, elementwise."""
         x, tau = np.asarray(eta, dtype=float), self.thresholds
         return np.asarray(
-            sum(self.disc * self._density(self.disc * (x - tau[..., k, np.newaxis])) for k in range(tau.shape[-1]))
+            sum(
+                self.disc * symmetric_density(self.link, self.disc * (x - tau[..., k, np.newaxis]))
+                for k in range(tau.shape[-1])
+            )
         )
 
     def linear_predictor(self, mean: npt.ArrayLike) -> Array:

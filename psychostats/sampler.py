@@ -251,37 +251,33 @@ def _data(
         data[f"concentration_{m}"] = np.full(len(effect.columns), of[effect.simplex].distribution.args[0])
     for one in own:
         laws = [of[label] for label in one.labels]
-        constants = _rows([law.distribution for law in laws])
+        rows = _positive_rows if one.support == "positive" else _rows
+        data[f"prior_{one.name}"] = rows([law.distribution for law in laws])
         if one.support == "interval":
             law = laws[0].distribution
             low, high = law.args if law.name == "uniform" else (laws[0].low, laws[0].high)
             data[f"range_{one.name}"] = np.array([low, high - low])
-        elif one.support == "positive":
-            constants = np.column_stack([constants, [law.distribution.scale() for law in laws]])
-        else:
+        elif one.support == "ordered":
             data[f"start_{one.name}"] = np.array(one.start)
-        data[f"prior_{one.name}"] = constants
     for i, block in enumerate(design.blocks):
         laws = [of[f"sd_{block.group}__{term}"] for term in block.terms]
         data[f"Z_{i}"] = block.Z[row]
         data[f"index_{i}"] = block.index[row]
-        data[f"prior_sd_{i}"] = np.column_stack(
-            [_rows([law.distribution for law in laws]), [law.distribution.scale() for law in laws]]
-        )
-        data[f"share_{i}"] = _shares(design, block)
+        data[f"prior_sd_{i}"] = _positive_rows([law.distribution for law in laws])
+        data[f"share_{i}"] = _shares(design, block, family.ordinal)
         if block.structure == "correlated":
             eta = of[f"cor_{block.group}"].distribution.args[0]
             data[f"shape_{i}"] = partial_correlation_shapes(len(block.terms), eta)
     return data
 
 
-def _shares(design: Design, block: Block) -> Array:
+def _shares(design: Design, block: Block, thresholds: bool) -> Array:
     """Return what each effect of a block's levels adds to the least-squares coefficients of eta on the fixed part.
 
-    Shape ``(1 + coefficients, terms, levels with padding)``; the first is the intercept's, zero where that is a column.
+    Shape ``(1 + coefficients, terms, levels with padding)``; the first is the thresholds', zero without.
     """
     plain = design.X[:, plain_columns(design.monotonic, len(design.names))]
-    intercept = np.ones((len(plain), 0 if "Intercept" in design.names else 1))
+    intercept = np.ones((len(plain), int(thresholds)))
     weight = np.sqrt(design.trials)[:, np.newaxis]
     inverse = np.linalg.pinv(weight * np.concatenate([intercept, plain], axis=1)) * weight.T
     out = np.zeros((1 + plain.shape[1], len(block.terms), _padded(len(block.levels))))
@@ -304,6 +300,11 @@ def _without_numbers(family: Family) -> Family:
 def _rows(laws: Sequence[Distribution]) -> Array:
     """Return the constants of priors, a row each."""
     return np.array([_constants(law) for law in laws]).reshape(-1, 4)
+
+
+def _positive_rows(laws: Sequence[Distribution]) -> Array:
+    """Return the constants of priors of positive parameters, and behind them a typical size of each."""
+    return np.column_stack([_rows(laws), [law.scale() for law in laws]])
 
 
 def _constants(law: Distribution) -> tuple[float, float, float, float]:

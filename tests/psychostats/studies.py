@@ -144,7 +144,7 @@ def known_fit(
     dropped
         Rows to report as dropped.
     own
-        Parameters of the family's own, by name; thresholds as a sequence.
+        Parameters of the family's own, by name; several elements as a sequence, or as draws ``(draws, elements)``.
     simo
         Simplexes of monotonic effects, by name; the mean step stands in `b` as ``bsp_mox``.
     """
@@ -169,7 +169,10 @@ def known_fit(
             np.broadcast_to(np.asarray((simo or {})[effect.simplex]), (*shape, len(effect.columns)))
             for effect in design.monotonic
         ),
-        family={name: spread(value, np.shape(value)[:1]) for name, value in (own or {}).items()},
+        family={
+            name: np.reshape(value, (*shape, -1)) if np.ndim(value) == 2 else spread(value, np.shape(value)[:1])
+            for name, value in (own or {}).items()
+        },
         sd=tuple(np.abs(spread((sd or {}).get(group, 0.0), (q,))) for group, _, q in sizes),
         cor=tuple(
             spread(0.0, (q * (q - 1) // 2 if block.structure == "correlated" else 0,))

@@ -196,6 +196,34 @@ def test_factors_have_three_digits(value: float, text: str) -> None:
     assert factor(value) == text
 
 
+def test_effects_that_do_not_stand_in_the_fixed_part_have_one_too() -> None:
+    """A mean step and an effect on disc, as the coefficient with the same draws and prior; a threshold has none."""
+    rng = np.random.default_rng(7)
+    x = rng.normal(0.2, 0.3, 4000)
+    data = trials(0.0).assign(
+        level=lambda frame: pd.Categorical(np.resize(["low", "mid", "high"], len(frame)), ["low", "mid", "high"]),
+        rating=lambda frame: np.resize([1, 2, 3], len(frame)),
+    )
+    law = {"draws": 4000, "priors": ["b_x ~ normal(0, 1)"]}
+    expected = ps.bayes_factor(known_fit("correct ~ x", data, {"Intercept": 0.0, "x": x}, **law), "b_x")["bf01"]
+    steps = known_fit(
+        "correct ~ mo(level)",
+        data,
+        {"Intercept": 0.0, "bsp_molevel": x},
+        draws=4000,
+        priors=["bsp_molevel ~ normal(0, 1)"],
+        simo={"simo_molevel1": [0.5, 0.5]},
+    )
+    np.testing.assert_allclose(ps.bayes_factor(steps, "bsp_molevel")["bf01"], expected)
+    own = {"thresholds": [-1.0, 1.0], "disc": x[:, np.newaxis]}
+    spread = known_fit("rating ~ x", data, {"x": 0.1}, own=own, family="cumulative", disc="x", draws=4000)
+    prior = spread.priors[-1]
+    assert prior.name == "b_disc_x" and str(prior.distribution) == "normal(0, 1)"
+    np.testing.assert_allclose(ps.bayes_factor(spread, "b_disc_x")["bf01"], expected)
+    with pytest.raises(InputError, match=r"'b_Intercept\[1\]' is no fixed effect"):
+        ps.bayes_factor(spread, "b_Intercept[1]")
+
+
 def test_what_has_none_is_refused() -> None:
     data = trials(0.0).assign(g=lambda frame: [f"g{i % 8}" for i in range(len(frame))])
     fit = known_fit("correct ~ x + (1 | g)", data, {"Intercept": 0.0, "x": 0.1}, noise=0.1)

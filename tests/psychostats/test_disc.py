@@ -194,7 +194,7 @@ def test_the_likelihood_of_every_trial_has_its_own_disc(made):
 
 def test_sensitivity_scales_its_prior(made):
     flat = made.draws_table.flat()
-    without = [prior for prior in made.priors if not prior.part]
+    without = [prior for prior in made.priors if prior.part != "disc"]
     part = log_prior(made, flat) - log_prior(Fit(**{**vars(made), "priors": tuple(without)}), flat)
     expected = sum(stats.norm.logpdf(flat[name]) for name in ("b_disc_kinddotted", "b_disc_depth"))
     np.testing.assert_allclose(part, expected)

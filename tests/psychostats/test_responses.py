@@ -83,6 +83,11 @@ def test_a_level_that_nobody_used_is_named_not_dropped():
         ("correct ~ mo(layer)", {}, r"mo\(layer\) needs an order, and 'layer' holds text in none"),
         ("correct ~ mo(x)", {}, r"mo\(x\) needs whole numbers or ordered levels; 'x' holds fractions"),
         ("correct ~ mo(layer, 2)", {}, "mo.. takes one column"),
+        (
+            "correct ~ mo(confidence) * mo(grade)",
+            {},
+            r"mo\(confidence\) and mo\(grade\) are multiplied with each other",
+        ),
         ("correct ~ mo(confidence) + confidence", {}, "both as a number and in mo"),
         ("correct ~ x + (1 + mo(confidence) | participant)", {}, "mo.. stands in the fixed part alone"),
         ("confidence ~ 0 + x", {"family": "cumulative"}, "thresholds take the intercept's place"),
@@ -110,7 +115,13 @@ def test_a_level_that_nobody_used_is_named_not_dropped():
 )
 def test_what_cannot_be_fitted_is_one_sentence(formula, words, message):
     with pytest.raises(InputError, match=message):
-        fit(formula, trials(one="p1"), **words)
+        fit(formula, trials(one="p1", grade=np.repeat([1, 2, 3], 8)), **words)
+
+
+def test_a_column_whose_own_name_holds_the_letters_calls_nothing():
+    frame = trials(**{"demo(x": np.linspace(0, 1, 24)})
+    made = fit("confidence ~ `demo(x` + (1 | participant)", frame, family="gaussian", engine="laplace")
+    assert "b_demo(x" in set(made.terms()["term"]) and not made.spec.formula.monotonic
 
 
 def test_no_trials_are_no_fit():
