@@ -21,6 +21,7 @@ from featurecompute.files import hash_file, read_json, whole
 SCHEMA = "featurecompute-run/1"
 
 _text, _whole, _real, _truth = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+_texts = pa.list_(pa.string())
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ IMAGES = Table(
         "image": _text,
         "path": _text,
         "sha256": _text,
-        "kind": _text,  # natural, generated
+        "kind": _text,  # natural, generated, synthesised
         "label": _text,
         "entropy": _real,  # bits a pixel of the grey levels
         "edge_density": _real,  # share of pixels on an edge
@@ -264,6 +265,90 @@ MATCHES = Table(
         "gap": _real,
     },
 )
+SYNTHESISED = Table(
+    "synthesised",
+    ("image",),
+    {
+        "image": _text,
+        "feature": _text,
+        "end": _text,  # max, min
+        "number": _whole,  # from 0, within feature and end
+        "method": _text,  # maco, fourier
+        "seed": _whole,
+        "steps": _whole,  # taken before it stopped
+        "stopped": _text,  # flat, steps; or why it failed
+        "failed": _truth,
+        "activation": _real,  # pooled, of the finished image
+        "natural": _real,  # the most (for min, the least) that any image of the set activates it
+    },
+)
+STIMULI = Table(
+    "stimuli",
+    ("stimulus",),
+    {
+        "stimulus": _text,
+        "feature": _text,  # null for practice
+        "pair": _text,  # null for practice
+        "experiment": _text,
+        "phase": _text,  # practice, main
+        "catch": _truth,
+        "batch": _whole,  # from 0; null for practice
+        "query_target": _text,  # ids of images, here and in the next three
+        "query_distractor": _text,
+        "references_max": _texts,
+        "references_min": _texts,
+        "reference_kind": _text,  # natural, mixed, synthetic
+        "activation_target": _real,  # pooled
+        "activation_distractor": _real,
+        "class_target": _text,  # null where images have none
+        "class_distractor": _text,
+        "entropy": _real,  # these three are means over the references
+        "edge_density": _real,
+        "compressed_bytes": _real,
+        "seed": _whole,
+        "version": _text,  # hash of all that it shows
+    },
+)
+TRIAL_LISTS = Table(
+    "trial_lists",
+    ("experiment", "participant", "trial"),
+    {
+        "participant": _text,  # a place in the design, to be taken by a person
+        "experiment": _text,
+        "trial": _whole,  # from 1
+        "phase": _text,
+        "catch": _truth,
+        "representation": _text,  # these five are null for practice
+        "layer": _text,
+        "depth": _real,
+        "feature": _text,
+        "pair": _text,
+        "stimulus": _text,
+        "version": _text,
+        "target_side": _text,  # left, right: where the query is that the references' maxima match
+    },
+)
+BALANCE = Table(
+    "balance",
+    ("experiment", "quantity"),
+    {
+        "experiment": _text,
+        "quantity": _text,
+        "groups": _whole,  # pairs, participants, ... over which the next three are taken
+        "least": _real,
+        "mean": _real,
+        "most": _real,
+    },
+)
+PICTURES = Table(
+    "pictures",
+    ("image",),
+    {
+        "image": _text,  # as stimuli.parquet names it
+        "file": _text,  # from the run's folder
+        "sha256": _text,
+    },
+)
 TABLES = {
     table.name: table
     for table in (
@@ -278,6 +363,11 @@ TABLES = {
         SELECTIVITY,
         ELEMENTS,
         MATCHES,
+        SYNTHESISED,
+        STIMULI,
+        TRIAL_LISTS,
+        BALANCE,
+        PICTURES,
     )
 }
 

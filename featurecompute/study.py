@@ -26,6 +26,7 @@ Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Above: TypeAlias = Annotated[float, Field(gt=0)]
 Pooling: TypeAlias = Literal["mean", "max"]
+Experiment: TypeAlias = Literal["natural", "semantic", "mixed"]
 
 
 def _rising(window: tuple[float, float]) -> tuple[float, float]:
@@ -176,6 +177,90 @@ class ContributionsTable(_Table):
     """Images of insertion and deletion curves; 0: none."""
 
 
+class VisualizeTable(_Table):
+    """``[visualize]``: images synthesised for each feature."""
+
+    method: Literal["maco", "fourier"] = "maco"
+    """MACO (magnitudes held at those of the user's images, phases optimised) or Fourier (both optimised)."""
+    images: Positive = 9
+    """Images of each feature at each end that is asked for, each from a seed of its own."""
+    size: Positive | None = None
+    """Pixels to a side of the canvas; none: twice the network's input."""
+    steps: Positive = 256
+    rate: Above | None = None
+    """Learning rate; none: 1 for MACO (NAdam), 0.05 for Fourier (Adam)."""
+    crops: Positive = 6
+    """Crops a step, resized to the network's input."""
+    crop: Window = (0.5, 0.6)
+    """Smallest and largest side of a crop as a share of the canvas."""
+    noise: Annotated[float, Field(ge=0)] = 0.05
+    """SD of the noise on each crop, in SDs of the network's normalised input."""
+    objective: Literal["dot_cosine", "dot"] = "dot_cosine"
+    """What is raised: the activation, or the activation times the squared cosine with the direction."""
+    diversity: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the mean similarity between a feature's own images; above 0 they are optimised together."""
+    tolerance: Annotated[float, Field(ge=0)] = 1e-3
+    """An image stops where its smoothed activation rose by less than this share over `patience` steps."""
+    patience: Positive = 64
+    batch: Positive = 32
+    """Images optimised at once; an image does not depend on those beside it."""
+    faulty: Literal["error", "skip"] = "skip"
+    """What becomes of an image whose optimisation fails: an error, or it is listed and the rest is used."""
+    seed: Seed = 1
+
+
+class StimuliTable(_Table):
+    """``[stimuli]``: what participants see; where the table is absent, none are made."""
+
+    experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)] = ("natural", "semantic", "mixed")
+    """natural: images of the set alone; semantic: a shared category cannot give the answer away; mixed: synthesised images
+    among the references."""
+    references_max: Positive = 9
+    """References that drive the feature most."""
+    references_min: Positive = 9
+    batches: Positive = 3
+    """Sets of references and queries of each feature; no image is in two of them."""
+    query: Window | None = None
+    """Shares of the order, from the most activating, that target queries are drawn from; distractors from the mirrored
+    shares at the other end. None: the images just inside the references."""
+    references_per_class: Positive = 3
+    """Experiment semantic: most references of one class at one end."""
+    references_synthetic: Positive = 3
+    """Experiment mixed: synthesised ones among `references_max`."""
+    references_synthetic_min: Count = 0
+    """The same among `references_min`; layers after a ReLU have no image that drives a unit below zero."""
+    catch: Count = 12
+    """Catch stimuli of each experiment: their queries are among the references."""
+    practice: Count = 5
+    """Practice stimuli of each experiment, of features that are not studied where there are any."""
+    practice_hard: Count = 1
+    """How many of them, the last, are harder."""
+    practice_query: Window = (0.05, 0.1)
+    """Shares of the order that the queries of harder practice are drawn from."""
+    view: Literal["whole", "crop"] = "whole"
+    """Whether natural images are shown whole, or cut to the receptive field where the feature is most active."""
+    picture: Literal["png", "jpeg"] = "png"
+    faulty: Literal["error", "skip"] = "error"
+    """What becomes of a feature that no stimulus can be made of: an error, or it is listed and left out."""
+    noise: Annotated[float, Field(ge=0)] = 1.0
+    """In-silico observers: SD of the decision noise, in SDs of the evidence over an experiment's main stimuli."""
+    seed: Seed = 1
+
+
+class Design(BaseModel):
+    """What trial lists need of ``[design]``, a table of the statistics half, which judges it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    assignment: Literal["within", "between"] = "within"
+    """Whether a participant sees both representations, or one."""
+    participants: dict[str, Count] = Field(default_factory=dict)
+    """Experiment to its number of participants; experiments without any have no trial lists."""
+    main: Positive = 27
+    catch: Count = 3
+    practice: Count = 5
+
+
 class Study(_Table):
     """The tables of a study file that are about networks, images and features."""
 
@@ -184,8 +269,9 @@ class Study(_Table):
     dictionary: DictionaryTable = DictionaryTable()
     features: FeaturesTable = FeaturesTable()
     contributions: ContributionsTable = ContributionsTable()
-    visualize: dict[str, Any] = Field(default_factory=dict)
-    stimuli: dict[str, Any] = Field(default_factory=dict)
+    visualize: VisualizeTable = VisualizeTable()
+    stimuli: StimuliTable | None = None
+    design: Design = Design()
     sources: dict[str, str] = Field(default_factory=dict)
     path: Path = Path()
     sha256: str = ""
@@ -198,12 +284,12 @@ class Study(_Table):
         """Return the study with this seed in place of every one but the images', or as it is for None."""
         if seed is None:
             return self
-        tables = ("network", "dictionary", "features", "contributions")
+        tables = [name for name in TABLES if name != "images" and getattr(self, name) is not None]
         return self.model_copy(update={name: getattr(self, name).model_copy(update={"seed": seed}) for name in tables})
 
     def settings(self) -> dict[str, Any]:
         """Return all settings that a run depends on, by table."""
-        return self.model_dump(mode="json", include=set(TABLES))
+        return self.model_dump(mode="json", include={*TABLES, "design"})
 
 
 TABLES: dict[str, type[BaseModel]] = {
@@ -212,6 +298,8 @@ TABLES: dict[str, type[BaseModel]] = {
     "dictionary": DictionaryTable,
     "features": FeaturesTable,
     "contributions": ContributionsTable,
+    "visualize": VisualizeTable,
+    "stimuli": StimuliTable,
 }
 
 
@@ -238,13 +326,13 @@ def read_study(path: str | Path) -> Study:
         raise StudyError(f"the study file {path} nests lists or tables too deeply.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StudyError(f"the study file {path} is not valid TOML: {error}.") from error
-    known = [*TABLES, "visualize", "stimuli", *STATISTICS_TABLES]
+    known = [*TABLES, *STATISTICS_TABLES]
     faults = [
         f"unknown table [{name}]{nearest(name, known)}; allowed are {', '.join(known)}."
         for name in content
         if name not in known
     ]
-    tables = {name: content[name] for name in (*TABLES, "visualize", "stimuli", "sources") if name in content}
+    tables = {name: content[name] for name in (*TABLES, "design", "sources") if name in content}
     try:
         study = Study.model_validate(tables | {"path": path, "sha256": hashlib.sha256(raw).hexdigest()})
     except ValidationError as error:

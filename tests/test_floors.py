@@ -47,15 +47,18 @@ FLOORS = {
         ("__init__",),
     ),
     "featurecompute": (
-        ("errors", "strokes", "measures", "sampling", "bases", "removal"),
+        ("errors", "strokes", "measures", "sampling", "bases", "removal", "crew"),
         ("files", "study", "hooks", "libraries", "decoding", "scenes", "extremes", "windows", "nmf", "sae", "terms"),
         ("manifest", "stages", "images", "features", "groundtruth", "weights", "tracing", "training", "recording"),
         ("activations", "adapters", "directions", "comparison", "replay"),
         ("cards", "pixelcache", "dictionary", "scan", "attributions", "curves"),
-        ("pixels", "dictionaries", "contributions", "folding", "huggingface", "rows"),
+        ("pixels", "dictionaries", "contributions", "folding", "huggingface", "rows", "receptive", "visualize"),
         ("models", "pairing", "decision", "truth", "thumbnails", "tables"),
+        ("stimuli", "observers", "pictures", "trial_lists"),
         ("job",),
+        ("showing",),
         ("pipeline", "charts"),
+        ("trial_page", "export"),
         ("inspection",),
         ("cli",),
         ("__init__",),
@@ -69,7 +72,8 @@ FLOOR = {
 # Rooms of featurecompute whose work needs no torch, so that a run can be read, and looked at, where there is none.
 WITHOUT_TORCH = {"errors", "files", "manifest", "stages", "study", "features", "groundtruth", "windows", "sampling"}
 WITHOUT_TORCH |= {"strokes", "scenes", "images", "decoding", "pixelcache", "pixels", "measures", "thumbnails"}
-WITHOUT_TORCH |= {"charts", "inspection", "__init__"}
+WITHOUT_TORCH |= {"charts", "inspection", "__init__", "crew"}
+WITHOUT_TORCH |= {"stimuli", "observers", "pictures", "trial_lists", "trial_page", "export"}
 
 # The rooms that may know a library, or one name of it; an empty set is for what no room may.
 # "import_module" is an import whose name is not written down, so that no table can check it.
@@ -99,7 +103,7 @@ ROOMS = {
         "captum": set(),
         "sklearn": set(),
         "overcomplete": set(),
-        "PIL": {"decoding", "measures", "thumbnails", "inspection"},
+        "PIL": {"decoding", "measures", "thumbnails", "inspection", "pictures"},
         "typer": {"cli"},
         "plotnine": {"charts"},
         "psychostats": set(),

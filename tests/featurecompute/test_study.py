@@ -62,14 +62,19 @@ def test_what_is_set_is_read(read):
     [contributions]
     methods = []
     [visualize]
-    anything = { at = "all" }
+    method = "fourier"
+    [stimuli]
+    experiments = ["natural"]
+    query = [0.01, 0.02]
     [sources]
     "features.neurons" = "assumed: ours"
     """
     study = read(b"\xef\xbb\xbf" + text.encode())
     assert study.network.layers == ("layer1", "layer2") and study.network.mean == (0.0, 0.5, 1.0)
     assert study.features.neurons == ("layer1:3",) and study.features.windows == ((0.05, 0.06),)
-    assert study.contributions.methods == () and study.visualize == {"anything": {"at": "all"}}
+    assert study.contributions.methods == () and study.visualize.method == "fourier"
+    assert study.stimuli.experiments == ("natural",) and study.stimuli.query == (0.01, 0.02)
+    assert read("").stimuli is None
     assert study.sources == {"features.neurons": "assumed: ours"}
     with pytest.raises(Exception, match="frozen"):
         study.features.seed = 2
