@@ -89,6 +89,8 @@ class Table:
         except (OSError, pa.ArrowException) as error:
             raise RunError(f"{path} cannot be read: {error}.") from error
         self.check(rows)
+        for name in (name for name, kind in self.columns.items() if kind == _texts):
+            rows[name] = pd.Series([None if cell is None else list(cell) for cell in rows[name]], dtype=object)
         return rows[list(self.columns)]
 
 

@@ -213,8 +213,8 @@ class StimuliTable(_Table):
     """``[stimuli]``: what participants see; where the table is absent, none are made."""
 
     experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)] = ("natural", "semantic", "mixed")
-    """natural: images of the set alone; semantic: a shared category cannot give the answer away; mixed: synthesised images
-    among the references."""
+    """natural: images of the set alone; semantic: a shared category cannot give the answer away; mixed: synthesised
+    images among the references."""
     references_max: Positive = 9
     """References that drive the feature most."""
     references_min: Positive = 9
@@ -288,8 +288,8 @@ class Study(_Table):
         return self.model_copy(update={name: getattr(self, name).model_copy(update={"seed": seed}) for name in tables})
 
     def settings(self) -> dict[str, Any]:
-        """Return all settings that a run depends on, by table."""
-        return self.model_dump(mode="json", include={*TABLES, "design"})
+        """Return all settings that a run depends on, by table; the design counts where there are stimuli."""
+        return self.model_dump(mode="json", include={*TABLES, *(() if self.stimuli is None else ("design",))})
 
 
 TABLES: dict[str, type[BaseModel]] = {

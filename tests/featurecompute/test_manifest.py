@@ -20,6 +20,7 @@ def filled(table, n=3, whole=2**60):
         "int64": lambda i: whole + i,
         "double": lambda i: (i + 1) / 3,
         "bool": lambda i: i % 2 == 0,
+        "list<item: string>": lambda i: [f"é{j}" for j in range(i)],
     }
     return pd.DataFrame({name: [cells[str(kind)](i) for i in range(n)] for name, kind in table.columns.items()})
 

@@ -150,13 +150,17 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, read):
 def test_a_seed_for_all_is_every_seed_but_the_images(read):
     study = read("[dictionary]\nseed = 3\n[images]\nseed = 4\n")
     assert study.reseeded(None) is study
+    study = read("[dictionary]\nseed = 3\n[images]\nseed = 4\n[stimuli]\n")
     after = study.reseeded(9).settings()
+    assert after.pop("design") == study.settings()["design"]
     assert {name: table["seed"] for name, table in after.items()} == {
         "network": 9,
         "images": 4,
         "dictionary": 9,
         "features": 9,
         "contributions": 9,
+        "visualize": 9,
+        "stimuli": 9,
     }
     before = study.settings()
     for table in (*before.values(), *after.values()):
@@ -181,7 +185,7 @@ def test_every_key_stands_in_the_documentation_with_its_default(table):
     assert found.keys() == TABLES[table].model_fields.keys()
     for key, field in TABLES[table].model_fields.items():
         if isinstance(field.default, tuple) and field.default:
-            assert found[key] == list(field.default)
+            assert found[key] == [str(value) for value in field.default]
         elif field.default not in ("", None, ()):
             assert found[key] == str(field.default).replace("True", "true").replace("False", "false"), key
         else:
