@@ -11,7 +11,7 @@ trials of every participant and of every feature at once.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count, cycle
+from itertools import count
 
 import numpy as np
 import pandas as pd
@@ -133,9 +133,11 @@ def _assign(
                 rows += [(person, pairs[card], basis) for card in hand]
     else:
         for couple, hand in enumerate(_hands(depths, design.main, -(-people // 2), random)):
-            for card, turn in zip(hand, cycle((0, 1)), strict=False):
+            # Of two cards of like depth one is local and one is not, so that neither basis is seen at greater depth.
+            turns = random.integers(2, size=len(hand))
+            for place, card in enumerate(sorted(hand, key=lambda card: depths[card])):
                 for person in (2 * couple, 2 * couple + 1)[: people - 2 * couple]:
-                    rows.append((person, pairs[card], REPRESENTATIONS[(turn + person) % 2]))
+                    rows.append((person, pairs[card], REPRESENTATIONS[(turns[place // 2] + place + person) % 2]))
     return pd.DataFrame(rows, columns=["person", "pair", "representation"]).sort_values("person", kind="stable")
 
 

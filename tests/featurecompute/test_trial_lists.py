@@ -126,7 +126,7 @@ def test_catch_trials_are_of_pairs_not_seen_elsewhere_and_lie_apart():
     assert np.mean(again) < 0.05
     thirds = catch.groupby("participant")["trial"].agg(lambda trials: [(t - 6) * 3 // 30 for t in sorted(trials)])
     assert thirds.map(lambda three: len(set(three)) > 1).all()
-    assert (thirds.map(tuple) == (0, 1, 2)).mean() > 0.7  # drawn freely, 0.22
+    assert (thirds.map(tuple) == (0, 1, 2)).mean() > 0.55  # drawn freely, 0.22
 
 
 def test_lists_depend_on_the_seed_and_not_on_other_experiments_or_rows():
