@@ -137,3 +137,29 @@ def logits_of(output: Any) -> Tensor:
     if not isinstance(found, torch.Tensor) or found.ndim != 2:
         raise NetworkError("the network gives no logits: its output must be images x classes.")
     return found
+
+
+def gather_input(module: nn.Module, name: str, images: Tensor) -> Tensor:
+    """Run images through the network and return what a layer is given (batch x features), its mean over positions.
+
+    Raises
+    ------
+    NetworkError
+        If the layer is not run, or is given no tensor.
+    """
+    found: list[Tensor] = []
+
+    def keep(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        found.extend(part for part in inputs[:1] if isinstance(part, Tensor))
+
+    handle = module.get_submodule(name).register_forward_pre_hook(keep)
+    try:
+        module(images)
+    finally:
+        handle.remove()
+    if not found:
+        raise NetworkError(f"layer '{name}' is given no tensor in a forward pass of the network.")
+    values = found[-1].float()
+    if values.ndim == 4:
+        return values.mean((2, 3))
+    return values.flatten(1, -2).mean(1) if values.ndim > 2 else values

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from featurecompute import manifest, training
-from featurecompute.activations import Key, name_of, scan_shard
+from featurecompute.activations import Key, Precision, name_of, scan_shard
 from featurecompute.bases import Basis, NeuronBasis
 from featurecompute.cards import Network, Preprocessing, describe_network
 from featurecompute.curves import selectivity
@@ -56,7 +56,6 @@ class Job:
         """Do all stages."""
         self._warn_of_skipped()
         self._warn_of_dead()
-        self._write_images()
         if self.study.contributions.target == "label":
             class_places(self.images, self.network)  # what they lack is said before the long stages
         _ = self.dictionaries, self.direction_scan  # in this order in every run, for the record
@@ -64,10 +63,10 @@ class Job:
         decision = self._decide()
         self._write_features(decision)
         if self.images.truth is not None:
-            inputs = self._inputs("elements", "contributions", "features", names=list(names))
+            inputs = self.inputs("elements", "contributions", "features", names=list(names))
             self.folder.stage("elements", inputs, self._match_elements)
         elif self.images.table["label"].notna().any():
-            inputs = self._inputs("classes", "contributions", "features", names=list(names))
+            inputs = self.inputs("classes", "contributions", "features", names=list(names))
             self.folder.stage("classes", inputs, self._select_classes)
 
     def refuse_changed(self, sha256: str) -> None:
@@ -137,7 +136,9 @@ class Job:
             progress=lambda done, every: folder.progress("images", done, every),
         )
 
-    def _write_images(self) -> None:
+    def write_images(self, more: pd.DataFrame) -> None:
+        """Write images.parquet: the image set, and rows of the images that were made beside it."""
+
         def work() -> list[Path]:
             block = 256
             starts = range(0, len(self.images.pixels), block)
@@ -147,11 +148,13 @@ class Job:
                 self.folder.progress("images", number + 1, len(starts))
             measured = pd.concat(parts, ignore_index=True)
             table = pd.concat([self.images.table.reset_index(drop=True), measured], axis=1)
-            return [manifest.IMAGES.write(self.folder.path, table)]
+            rows = pd.concat([table, more], ignore_index=True) if len(more) else table
+            return [manifest.IMAGES.write(self.folder.path, rows)]
 
-        self.folder.stage("images", self._inputs("images"), work)
+        made = more[["image", "sha256"]].to_numpy().tolist() if len(more) else []
+        self.folder.stage("images", self.inputs("images", made=made), work)
 
-    def _inputs(self, stage: str, *tables: str, **more: Any) -> dict[str, Any]:
+    def inputs(self, stage: str, *tables: str, **more: Any) -> dict[str, Any]:
         """Return what a stage's outputs depend on: network, images, the named tables of the study, and more."""
         return {
             "stage": stage,
@@ -167,17 +170,24 @@ class Job:
 
     # Scans
 
-    def _scan(self, stage: str, bases: Mapping[str, Sequence[Basis]], sample: float) -> Scan:
+    def scan(
+        self, stage: str, bases: Mapping[str, Sequence[Basis]], sample: float, *, precision: Precision | None = None
+    ) -> Scan:
+        """Return all images as bases see them; `precision` is that of ``[features]`` unless given."""
         features, pixels = self.study.features, self.images.pixels
-        network = optimised(self.network) if features.scan == "bf16" else self.network
-        inputs = self._inputs(
+        scan = precision or features.scan
+        network = optimised(self.network) if scan == "bf16" else self.network
+        # On disk every image's activation of every unit weighs more than all else, so only what is read again is kept.
+        again = features.rule == "correlation" or (features.rule == "image" and stage == "directions")
+        keep = bool(features.windows) or again or (self.study.stimuli is not None and scan == "fp32")
+        inputs = self.inputs(
             stage,
             bases={layer: [basis.sha256 for basis in found] for layer, found in bases.items()},
             sample=[sample, self.study.dictionary.seed],
-            **features.model_dump(mode="json", include={"pooling", "top", "scan", "batch", "shard", "rule", "windows"}),
+            scan=scan,
+            keep=keep,
+            **features.model_dump(mode="json", include={"pooling", "top", "batch", "shard"}),
         )
-        # On disk every image's activation of every unit weighs more than all else, so only what is read again is kept.
-        again = features.rule == "correlation" or (features.rule == "image" and stage == "directions")
 
         def shard(start: int, stop: int) -> dict[str, np.ndarray]:
             return scan_shard(
@@ -191,8 +201,8 @@ class Job:
                 batch=features.batch,
                 sample=sample,
                 seed=self.study.dictionary.seed,
-                precision=features.scan,
-                keep_pooled=bool(features.windows) or again,
+                precision=scan,
+                keep_pooled=keep,
                 device=self.device,
             )
 
@@ -205,7 +215,7 @@ class Job:
         bases = {layer.name: [NeuronBasis(layer.name, layer.channels)] for layer in self.network.layers}
         table = self.study.dictionary
         sampled = table.scope == "layer" and table.rows == "positions" and table.method != "file"
-        return self._scan("neurons", bases, table.samples / len(self.images.pixels) if sampled else 0.0)
+        return self.scan("neurons", bases, table.samples / len(self.images.pixels) if sampled else 0.0)
 
     @cached_property
     def neurons(self) -> list[Neuron]:
@@ -253,7 +263,7 @@ class Job:
             return list(paths.values())
 
         features = self.study.features.model_dump(mode="json", include={"neurons", "seed", "top", "pooling", "batch"})
-        folder.stage("dictionaries", self._inputs("dictionaries", "dictionary", features=features), work)
+        folder.stage("dictionaries", self.inputs("dictionaries", "dictionary", features=features), work)
         base = self.study.path.parent
         found = {}
         for key, path in paths.items():
@@ -299,7 +309,7 @@ class Job:
         bases: dict[str, list[Basis]] = {}
         for (layer, _), basis in self.dictionaries.items():
             bases.setdefault(layer, []).append(basis)
-        return self._scan("directions", bases, 0.0)
+        return self.scan("directions", bases, 0.0)
 
     # Features
 
@@ -331,7 +341,7 @@ class Job:
             return [path]
 
         hashes = [found.sha256 for found in self.dictionaries.values()]
-        self.folder.stage("pairing", self._inputs("pairing", "features", "dictionary", hashes=hashes), work)
+        self.folder.stage("pairing", self.inputs("pairing", "features", "dictionary", hashes=hashes), work)
         return {Neuron(layer, channel): Match(direction, share) for layer, channel, direction, share in read_json(path)}
 
     @cached_property
@@ -385,7 +395,7 @@ class Job:
             bases[layer].append(basis)
         return decide(
             self.folder,
-            self._inputs("contributions", "contributions", "features", "dictionary", names=list(self.names)),
+            self.inputs("contributions", "contributions", "features", "dictionary", names=list(self.names)),
             self.network,
             self.images,
             bases,
@@ -413,7 +423,7 @@ class Job:
                 write_thumbnails(path, extremes, self.images),
             ]
 
-        inputs = self._inputs("features", "features", "dictionary", "contributions", others=list(decision.others))
+        inputs = self.inputs("features", "features", "dictionary", "contributions", others=list(decision.others))
         self.folder.stage("features", inputs, work)
         shared = sum(manifest.PAIRS.read(self.folder.path)["shared"])
         if shared:

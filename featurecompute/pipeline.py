@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from featurecompute import manifest
@@ -20,6 +21,7 @@ from featurecompute.errors import InputError, RunError
 from featurecompute.files import hash_file, hash_json, read_json
 from featurecompute.job import Job
 from featurecompute.manifest import Run, load_run
+from featurecompute.showing import Showing, refuse_stimuli
 from featurecompute.stages import Folder, Progress, Say
 from featurecompute.study import Study
 
@@ -80,7 +82,10 @@ def compute_study(
                 raise
             complete.unlink()
     try:
+        refuse_stimuli(job)
         job.run()
+        made = pd.DataFrame() if study.stimuli is None else Showing(job, study.stimuli).run()
+        job.write_images(made)
     except InputError:
         folder.release()
         raise

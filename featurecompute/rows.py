@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from featurecompute.cards import Network
-from featurecompute.hooks import gather
+from featurecompute.hooks import gather, gather_input
 
 
 @torch.inference_mode()
@@ -45,6 +45,16 @@ def maps_of(
         part = images[start : start + batch]
         maps, logits = gather(network.module, layouts, network.normalise(np.asarray(pixels[part])))
         yield part, maps, logits
+
+
+@torch.inference_mode()
+def embed(network: Network, pixels: np.ndarray, batch: int) -> np.ndarray:
+    """Return what the network's head is given for images (n x height x width x 3, uint8): n x features, float32."""
+    parts = [
+        gather_input(network.module, network.head, network.normalise(pixels[start : start + batch])).cpu().numpy()
+        for start in range(0, len(pixels), batch)
+    ]
+    return np.concatenate(parts)
 
 
 def crop(pixels: np.ndarray, share: float, stride: float) -> np.ndarray:

@@ -1,0 +1,369 @@
+"""What participants see, stage by stage: synthesised images, stimuli, trial lists, pictures, and in-silico observers.
+
+In: a `Job` whose features are chosen.  Out: the files of the second half of a run.  Knows no command.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from safetensors import safe_open
+
+from featurecompute import manifest
+from featurecompute.activations import Key, name_of
+from featurecompute.bases import Basis, NeuronBasis
+from featurecompute.choices import refuse_few
+from featurecompute.errors import StudyError
+from featurecompute.features import distributed_id, local_id
+from featurecompute.files import hash_arrays, plain, read_arrays, whole, write_arrays, write_json
+from featurecompute.job import Job
+from featurecompute.measures import measure_images
+from featurecompute.observers import accuracies, low_level_vectors, observe, pixel_vectors
+from featurecompute.pictures import write_pictures
+from featurecompute.rows import embed
+from featurecompute.scan import Scan
+from featurecompute.spectrum import Spectrum, magnitude_spectrum
+from featurecompute.stages import read_shards
+from featurecompute.stimuli import Material, Member, images_of, make_stimuli, set_versions
+from featurecompute.study import StimuliTable, Study
+from featurecompute.trial_lists import make_lists, measure_balance, refuse_design
+from featurecompute.visualize import Wanted, canvas_size, synthesise
+
+SPACES = ("pixel", "low_level", "embedding")
+_SHARD = 32
+"""Synthesised images a shard: what is lost at most when a run is killed."""
+_BLOCK = 256  # images whose pixels are held at once
+
+
+def refuse_stimuli(job: Job) -> None:
+    """Refuse, before anything long is done, a study whose stimuli cannot be made.
+
+    Raises
+    ------
+    StudyError
+    """
+    study, table = job.study, job.study.stimuli
+    if table is None:
+        return
+    for experiment in table.experiments:
+        refuse_few(experiment, len(job.images.pixels), _classes(job), table)
+    if "mixed" in table.experiments:
+        for end in ("max", "min"):
+            count, places = _synthetic(table, end), getattr(table, f"references_{end}")
+            name = f"references_synthetic{'' if end == 'max' else '_min'}"
+            if count > places:
+                raise StudyError(
+                    f"[stimuli] {name} is {count}, but there are {places} references; ask for {places} at most."
+                )
+            if count * table.batches > study.visualize.images:
+                raise StudyError(
+                    f"[stimuli] shows {count} synthesised images in each of {table.batches} batches, but [visualize] "
+                    f"images is {study.visualize.images}; it must be {count * table.batches} or more."
+                )
+        signed = [layer.name for layer in job.network.layers if not layer.signed]
+        if table.references_synthetic_min and signed:
+            raise StudyError(
+                f"[stimuli] references_synthetic_min is {table.references_synthetic_min}, but nothing drives a unit of "
+                f"{signed[0]} below zero, since it follows a ReLU; it must be 0."
+            )
+    asked = [experiment for experiment, people in study.design.participants.items() if people]
+    if set(asked) & set(table.experiments) and isinstance(study.features.neurons, int):
+        _refuse_design(study, table)
+
+
+def _refuse_design(study: Study, table: StimuliTable) -> None:
+    neurons = study.features.neurons
+    assert isinstance(neurons, int)
+    refuse_design(neurons, table.practice, min(table.catch, neurons), study.design)
+
+
+def _synthetic(table: StimuliTable, end: str) -> int:
+    return table.references_synthetic if end == "max" else table.references_synthetic_min
+
+
+def _classes(job: Job) -> np.ndarray | None:
+    labels = job.images.table["label"]
+    return None if labels.isna().any() else labels.to_numpy(str)
+
+
+@dataclass
+class Showing:
+    """The stages that make what participants see; each part is made when it is first asked for."""
+
+    job: Job
+    table: StimuliTable
+
+    def run(self) -> pd.DataFrame:
+        """Do all stages.
+
+        Returns
+        -------
+        DataFrame
+            Rows of images.parquet for the images that were made here.
+        """
+        job = self.job
+        _ = self.activations  # what stages need is made before them, so that every run has its stages in one order
+        if "mixed" in self.table.experiments:
+            _ = self.synthesised
+        tables = ("features", "dictionary", "visualize", "stimuli", "design")
+        inputs = job.inputs("stimuli", *tables, names=list(self.places))
+        job.folder.stage("stimuli", inputs, self._make_stimuli)
+        job.folder.stage("pictures", {**inputs, "stage": "pictures"}, self._write_pictures)
+        job.folder.stage("observers", {**inputs, "stage": "observers"}, self._observe)
+        return self._rows_of_images()
+
+    # Features and their activations
+
+    @cached_property
+    def members(self) -> list[Member]:
+        """Both features of every pair."""
+        pairs = manifest.PAIRS.read(self.job.folder.path)
+        return [
+            Member(row[f"{representation}_feature"], row["pair"], representation)
+            for row in pairs.to_dict(orient="records")
+            for representation in ("local", "distributed")
+        ]
+
+    @cached_property
+    def spare(self) -> dict[Member, tuple[Key, int]]:
+        """Features that are not studied, for practice: as many of each basis as practice could need twice over."""
+        job, random = self.job, np.random.default_rng([self.table.seed, 1])
+        chosen, layers = set(job.names.values()), {neuron.layer for neuron in job.neurons}
+        found: dict[Member, tuple[Key, int]] = {}
+        for scan in (job.neuron_scan, job.direction_scan):
+            left = [
+                (key, int(index))
+                for key in scan.found
+                if key[0] in layers
+                for index in np.flatnonzero((scan.found[key].moments.sd > 0) & (scan.found[key].moments.maximum > 0))
+                if (key, int(index)) not in chosen
+            ]
+            for place in random.permutation(len(left))[: 2 * self.table.practice]:
+                key, index = left[place]
+                basis = self._basis(key)
+                name = (
+                    local_id(job.network.id, key[0], index)
+                    if basis.representation == "local"
+                    else distributed_id(job.network.id, key[0], basis.method, basis.sha256, index)
+                )
+                found[Member(name, "", basis.representation)] = (key, index)
+        return found
+
+    def _basis(self, key: Key) -> Basis:
+        layer = self.job.network.layer(key[0])
+        if key[1] == "neuron":
+            return NeuronBasis(layer.name, layer.channels)
+        return next(b for (name, _), b in self.job.dictionaries.items() if (name, name_of(b)) == key)
+
+    @cached_property
+    def places(self) -> dict[str, tuple[Key, int]]:
+        """Id of each feature that is shown, studied or spare, to its layer and basis, and its index."""
+        return self.job.names | {member.feature: place for member, place in self.spare.items()}
+
+    @cached_property
+    def material(self) -> Material:
+        """What stimuli are made of."""
+        ids = self.job.images.table["image"].to_numpy(str)
+        return Material(ids, _classes(self.job), self.activations, self._made())
+
+    @cached_property
+    def activations(self) -> Callable[[str], np.ndarray]:
+        """Gives a feature's activation in all images, in fp32, whatever the precision of the scan was."""
+        job, path = self.job, self.job.folder.path / "activations.safetensors"
+        names = list(self.places)
+        scans = {key: self._scan(key) for key, _ in self.places.values()}
+
+        def work() -> list[Path]:
+            columns = np.empty((len(names), len(job.images.pixels)), np.float32)
+            for key, scan in scans.items():
+                rows = [place for place, name in enumerate(names) if self.places[name][0] == key]
+                units = np.array([self.places[names[place]][1] for place in rows])
+                columns[rows] = np.concatenate(list(scan.pooled(key, units))).T
+            write_arrays(path, {"activations": columns})
+            return [path]
+
+        job.folder.stage("activations", job.inputs("activations", "features", "dictionary", names=names), work)
+        number = {name: place for place, name in enumerate(names)}
+
+        def read(feature: str) -> np.ndarray:
+            with safe_open(path, "numpy") as file:
+                return np.asarray(file.get_slice("activations")[number[feature]])
+
+        return read
+
+    def _scan(self, key: Key) -> Scan:
+        if self.job.study.features.scan != "fp32":
+            return self._exact
+        return self.job.neuron_scan if key[1] == "neuron" else self.job.direction_scan
+
+    @cached_property
+    def _exact(self) -> Scan:
+        bases: dict[str, list[Basis]] = {}
+        for key in dict.fromkeys(key for key, _ in self.places.values()):
+            bases.setdefault(key[0], []).append(self._basis(key))
+        return self.job.scan("exact", bases, 0.0, precision="fp32")
+
+    # Synthesised images
+
+    def _made(self) -> dict[tuple[str, str], list[str]]:
+        """Return each feature's synthesised images that did not fail; none, where no experiment shows any."""
+        if "mixed" not in self.table.experiments:
+            return {}
+        rows = self.synthesised
+        rows = rows[~rows["failed"].astype(bool)]
+        found: dict[tuple[str, str], list[str]] = {}
+        for row in rows.to_dict(orient="records"):
+            found.setdefault((row["feature"], row["end"]), []).append(row["image"])
+        return found
+
+    @cached_property
+    def synthesised(self) -> pd.DataFrame:
+        """Rows of synthesised.parquet."""
+        job, settings = self.job, self.job.study.visualize
+        ends: list[Literal["max", "min"]] = ["max", "min"] if self.table.references_synthetic_min else ["max"]
+        wanted = [
+            Wanted(name, self._basis(key), index, end, number)
+            for name, (key, index) in job.names.items()
+            for end in ends
+            for number in range(settings.images)
+        ]
+        pooling = job.study.features.pooling
+        inputs = job.inputs("synthesised", "visualize", pooling=pooling, names=list(job.names), ends=ends)
+        path = job.folder.path / "synthesised.safetensors"
+
+        def block(start: int, stop: int) -> dict[str, np.ndarray]:
+            found = synthesise(
+                job.network,
+                wanted[start:stop],
+                self._spectrum,
+                settings,
+                pooling=pooling,
+                batch=job.study.features.batch,
+                device=job.device,
+            )
+            text = json.dumps(plain(found.table.to_dict(orient="records")))
+            return {
+                "pixels": found.pixels,
+                "transparency": np.round(255 * found.transparency).astype(np.uint8),
+                "table": np.frombuffer(text.encode(), np.uint8).copy(),
+            }
+
+        def work() -> list[Path]:
+            parts = list(read_shards(job.folder.shards("synthesised", inputs, len(wanted), _SHARD, block)))
+            write_arrays(
+                path, {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "table"}
+            )
+            rows = pd.DataFrame([row for part in parts for row in json.loads(part["table"].tobytes())])
+            ends_of = {name: (self.activations(name).max(), self.activations(name).min()) for name in job.names}
+            rows["natural"] = [ends_of[f][end == "min"] for f, end in zip(rows["feature"], rows["end"], strict=True)]
+            return [path, manifest.SYNTHESISED.write(job.folder.path, rows)]
+
+        job.folder.stage("synthesised", inputs, work)
+        rows = manifest.SYNTHESISED.read(job.folder.path)
+        failed = rows[rows["failed"].astype(bool)]
+        if len(failed):
+            job.warnings.append(
+                f"{len(failed)} of {len(rows)} synthesised images failed, {failed['image'].iloc[0]} the first: "
+                f"{failed['stopped'].iloc[0]}; synthesised.parquet names all."
+            )
+        return rows
+
+    @cached_property
+    def _spectrum(self) -> Spectrum | None:
+        job, settings = self.job, self.job.study.visualize
+        size = canvas_size(job.network, settings)
+        return magnitude_spectrum(job.images.pixels, size, seed=settings.seed)
+
+    # Stimuli
+
+    def _make_stimuli(self) -> list[Path]:
+        job, path = self.job, self.job.folder.path
+        parts, left_out = [], []
+        for experiment in self.table.experiments:
+            rows, said = make_stimuli(experiment, self.members, list(self.spare), self.material, self.table)
+            parts.append(rows)
+            left_out += said
+        stimuli = pd.concat(parts, ignore_index=True)
+        images = images_of(stimuli)
+        blocks = list(self._blocks(images))
+        stimuli = set_versions(stimuli, dict(zip(images, map(hash_arrays, chain(*blocks)), strict=True)))
+        measures = pd.concat(map(measure_images, blocks)).set_index(pd.Index(images))
+        references = stimuli["references_max"] + stimuli["references_min"]
+        for name in measures:
+            stimuli[name] = [float(measures.loc[row, name].mean()) for row in references]
+        write_json(path / "left_out.json", left_out)
+        features = manifest.FEATURES.read(path)
+        lists = make_lists(stimuli, features, job.study.design, self.table.seed)
+        return [
+            path / "left_out.json",
+            manifest.STIMULI.write(path, stimuli),
+            manifest.TRIAL_LISTS.write(path, lists),
+            manifest.BALANCE.write(path, measure_balance(lists)),
+        ]
+
+    def _blocks(self, images: Sequence[str]) -> Iterator[np.ndarray]:
+        """Give the pixels of images of the set and synthesised ones, some at a time: all together may be too many."""
+        for start in range(0, len(images), _BLOCK):
+            yield np.stack([self._pixels(image) for image in images[start : start + _BLOCK]])
+
+    def _pixels(self, image: str) -> np.ndarray:
+        place = self._numbers.get(image)
+        return self._made_pixels[image] if place is None else np.asarray(self.job.images.pixels[place])
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {image: place for place, image in enumerate(self.job.images.table["image"])}
+
+    @cached_property
+    def _made_pixels(self) -> dict[str, np.ndarray]:
+        pixels = read_arrays(self.job.folder.path / "synthesised.safetensors")["pixels"]
+        return dict(zip(self.synthesised["image"], pixels, strict=True))
+
+    @cached_property
+    def images(self) -> list[str]:
+        """Ids of all images that stimuli show."""
+        return images_of(manifest.STIMULI.read(self.job.folder.path))
+
+    def _write_pictures(self) -> list[Path]:
+        shown = ((image, self._pixels(image)) for image in self.images)
+        return write_pictures(self.job.folder.path, shown, self.table.picture)
+
+    def _rows_of_images(self) -> pd.DataFrame:
+        made = [image for image in self.images if image not in self._numbers]
+        if not made:
+            return pd.DataFrame()
+        files = manifest.PICTURES.read(self.job.folder.path).set_index("image").loc[made]
+        rows = pd.DataFrame({"image": made, "path": files["file"].to_list(), "sha256": files["sha256"].to_list()})
+        measures = pd.concat(map(measure_images, self._blocks(made)), ignore_index=True)
+        return pd.concat([rows.assign(kind="synthesised", label=None), measures], axis=1)
+
+    # Observers
+
+    def _observe(self) -> list[Path]:
+        job, path = self.job, self.job.folder.path
+        stimuli, lists = manifest.STIMULI.read(path), manifest.TRIAL_LISTS.read(path)
+        network, ids = job.network, self.images
+        blocks = list(self._blocks(ids))
+        vectors = {
+            "pixel": np.concatenate([pixel_vectors(block) for block in blocks]),
+            "low_level": low_level_vectors(np.concatenate(blocks)),
+            "embedding": np.concatenate([embed(network, block, job.study.features.batch) for block in blocks]),
+        }
+        written, sure = [], []
+        for space in SPACES:
+            about: dict[str, Any] = {"space": space, "noise": self.table.noise}
+            sure.append(accuracies(stimuli, vectors, ids, **about))
+            trials = observe(lists, stimuli, vectors, ids, **about, seed=self.table.seed)
+            file = path / "observers" / f"{space}.parquet"
+            with whole(file) as part:
+                trials.to_parquet(part, index=False)
+            written.append(file)
+        return written
