@@ -351,6 +351,39 @@ PICTURES = Table(
         "sha256": _text,
     },
 )
+OBSERVED = Table(
+    "observed",
+    ("observer", "stimulus"),
+    {
+        "observer": _text,  # space that an in-silico observer compares images in: pixel, low_level, embedding
+        "stimulus": _text,
+        "experiment": _text,
+        "phase": _text,
+        "catch": _truth,
+        "feature": _text,
+        "pair": _text,
+        "representation": _text,
+        "layer": _text,
+        "depth": _real,
+        "d": _real,  # evidence for the target less that for the distractor
+        "noise_sd": _real,  # of the noise added to it
+        "probability": _real,  # of a correct answer
+    },
+)
+OBSERVERS = Table(
+    "observers",
+    ("observer", "experiment", "representation", "layer"),
+    {
+        "observer": _text,
+        "experiment": _text,
+        "representation": _text,
+        "layer": _text,
+        "depth": _real,
+        "probability": _real,  # of a correct answer: mean over main stimuli, their SD, and how many
+        "sd": _real,
+        "n": _whole,
+    },
+)
 TABLES = {
     table.name: table
     for table in (
@@ -370,6 +403,8 @@ TABLES = {
         TRIAL_LISTS,
         BALANCE,
         PICTURES,
+        OBSERVED,
+        OBSERVERS,
     )
 }
 

@@ -26,10 +26,11 @@ from featurecompute.features import distributed_id, local_id
 from featurecompute.files import hash_arrays, plain, read_arrays, whole, write_arrays, write_json
 from featurecompute.job import Job
 from featurecompute.measures import measure_images
-from featurecompute.observers import accuracies, low_level_vectors, observe, pixel_vectors
+from featurecompute.observers import accuracies, observe, summarise
 from featurecompute.pictures import write_pictures
 from featurecompute.rows import embed
 from featurecompute.scan import Scan
+from featurecompute.spaces import low_level_vectors, pixel_vectors
 from featurecompute.spectrum import Spectrum, magnitude_spectrum
 from featurecompute.stages import read_shards
 from featurecompute.stimuli import Material, Member, images_of, make_stimuli, set_versions
@@ -37,7 +38,6 @@ from featurecompute.study import StimuliTable, Study
 from featurecompute.trial_lists import make_lists, measure_balance, refuse_design
 from featurecompute.visualize import Wanted, canvas_size, synthesise
 
-SPACES = ("pixel", "low_level", "embedding")
 _SHARD = 32
 """Synthesised images a shard: what is lost at most when a run is killed."""
 _BLOCK = 256  # images whose pixels are held at once
@@ -357,13 +357,11 @@ class Showing:
             "low_level": low_level_vectors(np.concatenate(blocks)),
             "embedding": np.concatenate([embed(network, block, job.study.features.batch) for block in blocks]),
         }
-        written, sure = [], []
-        for space in SPACES:
-            about: dict[str, Any] = {"space": space, "noise": self.table.noise}
-            sure.append(accuracies(stimuli, vectors, ids, **about))
-            trials = observe(lists, stimuli, vectors, ids, **about, seed=self.table.seed)
-            file = path / "observers" / f"{space}.parquet"
-            with whole(file) as part:
+        observed = accuracies(stimuli, manifest.FEATURES.read(path), vectors, ids, noise=self.table.noise)
+        written = [manifest.OBSERVED.write(path, observed), manifest.OBSERVERS.write(path, summarise(observed))]
+        for space in vectors if len(lists) else ():
+            trials = observe(lists, stimuli, vectors, ids, space=space, noise=self.table.noise, seed=self.table.seed)
+            written.append(path / "observers" / f"{space}.parquet")
+            with whole(written[-1]) as part:
                 trials.to_parquet(part, index=False)
-            written.append(file)
         return written

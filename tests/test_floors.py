@@ -51,7 +51,7 @@ FLOORS = {
         ("files", "study", "hooks", "libraries", "decoding", "scenes", "extremes", "windows", "nmf", "sae", "terms"),
         ("manifest", "stages", "images", "features", "groundtruth", "weights", "tracing", "training", "recording"),
         ("activations", "adapters", "directions", "comparison", "replay"),
-        ("cards", "pixelcache", "dictionary", "scan", "attributions", "curves"),
+        ("cards", "pixelcache", "dictionary", "scan", "attributions", "curves", "spaces"),
         ("pixels", "dictionaries", "contributions", "folding", "huggingface", "rows", "receptive", "visualize"),
         ("models", "pairing", "decision", "truth", "thumbnails", "tables", "choices"),
         ("stimuli", "observers", "pictures", "trial_lists"),
@@ -73,7 +73,7 @@ FLOOR = {
 WITHOUT_TORCH = {"errors", "files", "manifest", "stages", "study", "features", "groundtruth", "windows", "sampling"}
 WITHOUT_TORCH |= {"strokes", "scenes", "images", "decoding", "pixelcache", "pixels", "measures", "thumbnails"}
 WITHOUT_TORCH |= {"charts", "inspection", "__init__", "crew"}
-WITHOUT_TORCH |= {"choices", "stimuli", "observers", "pictures", "trial_lists", "trial_page", "export"}
+WITHOUT_TORCH |= {"choices", "spaces", "stimuli", "observers", "pictures", "trial_lists", "trial_page", "export"}
 
 # The rooms that may know a library, or one name of it; an empty set is for what no room may.
 # "import_module" is an import whose name is not written down, so that no table can check it.
