@@ -68,12 +68,17 @@ class Table:
         """Write rows, checked; equal rows make equal bytes, and a column that they lack is null. Returns the path."""
         rows = rows.reindex(columns=[*self.columns, *rows.columns.difference(list(self.columns))])
         self.check(rows)
+        for name in self._lists():  # of a column without any list, pandas makes one of reals
+            rows[name] = rows[name].astype(object).where(rows[name].notna(), None)
         path = folder / f"{self.name}.parquet"
         held = pa.Table.from_pandas(rows, schema=self.schema(), preserve_index=False)
         with whole(path) as part:
             # Without the notes on pandas, which hold its version and how the rows were kept in memory.
             pq.write_table(held.replace_schema_metadata(), part)
         return path
+
+    def _lists(self) -> list[str]:
+        return [name for name, kind in self.columns.items() if kind == _texts]
 
     def read(self, folder: Path) -> pd.DataFrame:
         """Read rows, checked.
@@ -89,7 +94,7 @@ class Table:
         except (OSError, pa.ArrowException) as error:
             raise RunError(f"{path} cannot be read: {error}.") from error
         self.check(rows)
-        for name in (name for name, kind in self.columns.items() if kind == _texts):
+        for name in self._lists():
             rows[name] = pd.Series([None if cell is None else list(cell) for cell in rows[name]], dtype=object)
         return rows[list(self.columns)]
 
