@@ -39,7 +39,7 @@ from featurecompute.trial_lists import make_lists, measure_balance, refuse_desig
 from featurecompute.visualize import Wanted, canvas_size, synthesise
 
 _SHARD = 32
-"""Synthesised images a shard: what is lost at most when a run is killed."""
+"""Synthesised images a shard, about: what is lost at most when a run is killed."""
 _BLOCK = 256  # images whose pixels are held at once
 
 
@@ -238,6 +238,7 @@ class Showing:
         pooling = job.study.features.pooling
         inputs = job.inputs("synthesised", "visualize", pooling=pooling, names=list(job.names), ends=ends)
         path = job.folder.path / "synthesised.safetensors"
+        size = settings.images * max(1, _SHARD // settings.images)  # with diversity a feature's own are made together
 
         def block(start: int, stop: int) -> dict[str, np.ndarray]:
             found = synthesise(
@@ -257,7 +258,7 @@ class Showing:
             }
 
         def work() -> list[Path]:
-            parts = list(read_shards(job.folder.shards("synthesised", inputs, len(wanted), _SHARD, block)))
+            parts = list(read_shards(job.folder.shards("synthesised", inputs, len(wanted), size, block)))
             write_arrays(
                 path, {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "table"}
             )

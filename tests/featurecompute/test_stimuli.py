@@ -40,9 +40,8 @@ def material(read=activations, classes=CLASSES, failed=()):
     return Material(IMAGES, classes, read, made)
 
 
-def make(experiment="natural", spare=members("spare", 4), asked=None, **about):
-    rows, said = make_stimuli(experiment, members(), spare, material(**about), asked or table())
-    return rows, said
+def make(experiment="natural", asked=None, **about):
+    return make_stimuli(experiment, members(), members("spare", 4), material(**about), asked or table())
 
 
 def main_of(rows):
@@ -139,7 +138,7 @@ def test_practice_is_of_features_that_are_not_studied_and_grows_harder(experimen
 
 
 def test_practice_falls_back_on_studied_features():
-    rows, _ = make(spare=[])
+    rows, _ = make_stimuli("natural", members(), [], material(), table())
     assert (rows["phase"] == "practice").sum() == 5
 
 
