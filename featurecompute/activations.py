@@ -251,7 +251,10 @@ class Reader:
 
             return act
 
-        with self._numerics(), watch(self.network.module, {layer: action(layer) for layer in self.bases}):
+        with (
+            numerics(self.device, self.precision),
+            watch(self.network.module, {layer: action(layer) for layer in self.bases}),
+        ):
             self.network.module(values)
         for layer in self.bases:
             if layer not in run:
@@ -266,24 +269,6 @@ class Reader:
         values = largest.float() if self.pooling == "max" else maps.mean(1, dtype=torch.float32)
         return values, where.int()
 
-    @contextlib.contextmanager
-    def _numerics(self) -> Iterator[None]:
-        """Compute as `precision` says: fp32 without TF32's shorter products, by algorithms that repeat themselves."""
-        if self.device.type == "cpu":
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-                yield
-            return
-        matmul = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-        try:
-            with (
-                torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-                torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
-            ):
-                yield
-        finally:
-            torch.set_float32_matmul_precision(matmul)
-
     def samples(self) -> dict[str, np.ndarray]:
         """Return the rows that were drawn, their images and positions."""
         arrays: dict[str, np.ndarray] = {}
@@ -294,6 +279,25 @@ class Reader:
                 arrays[f"{layer}||row_images"] = images.astype(np.int64)
                 arrays[f"{layer}||row_positions"] = positions.astype(np.int32)
         return arrays
+
+
+@contextlib.contextmanager
+def numerics(device: torch.device, precision: Precision = "fp32") -> Iterator[None]:
+    """Compute as `precision` says: fp32 without TF32's shorter products, by algorithms that repeat themselves."""
+    if device.type == "cpu":
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            yield
+        return
+    matmul = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with (
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
 
 
 def device_of(module: nn.Module) -> torch.device:

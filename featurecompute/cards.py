@@ -186,11 +186,18 @@ class Network:
         images = torch.from_numpy(np.array(pixels)).to(device).permute(0, 3, 1, 2)
         order = torch.channels_last if self.channels_last else torch.contiguous_format
         values = images.to(torch.float32).contiguous(memory_format=order).div_(255)
-        mean, sd = (torch.tensor(each, device=device)[:, None, None] for each in self._colour())
+        mean, sd = self._colour(device)
         return values.sub_(mean).div_(sd)
 
-    def _colour(self) -> tuple[Triple, Triple]:
-        return self.preprocessing.mean, self.preprocessing.sd
+    def standardise(self, images: Tensor) -> Tensor:
+        """Return images (batch x 3 x size x size, 0 to 1) as `normalise` gives them, differentiably."""
+        order = torch.channels_last if self.channels_last else torch.contiguous_format
+        mean, sd = self._colour(images.device)
+        return ((images - mean) / sd).contiguous(memory_format=order)
+
+    def _colour(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        mean, sd = self.preprocessing.mean, self.preprocessing.sd
+        return torch.tensor(mean, device=device)[:, None, None], torch.tensor(sd, device=device)[:, None, None]
 
     def card(self) -> dict[str, Any]:
         """Return what ``run.json`` says of the network."""

@@ -71,6 +71,31 @@ def _hook(name: str, action: Callable[[Tensor], Tensor | None]) -> Callable[[nn.
     return call
 
 
+class _Reached(Exception):
+    """Ends a forward pass at the layer that was asked for."""
+
+
+def reach(module: nn.Module, layer: str, images: Tensor) -> Tensor:
+    """Run images through the network as far as a layer and return its output as it gave it; nothing after it is run.
+
+    Raises
+    ------
+    NetworkError
+        If there is no such layer, it gives no tensor, or it is not run.
+    """
+    found: list[Tensor] = []
+
+    def stop(output: Tensor) -> None:
+        found.append(output)
+        raise _Reached
+
+    with watch(module, {layer: stop}), contextlib.suppress(_Reached):
+        module(images)
+    if not found:
+        raise NetworkError(f"layer '{layer}' is not run when images go through the network.")
+    return found[0]
+
+
 def to_map(output: Tensor, layout: Layout, *, copy: bool = True) -> Tensor:
     """Return a layer's output as batch x channels x positions, in one piece of memory.
 
