@@ -75,11 +75,17 @@ def compute(
     as_json: Annotated[bool, typer.Option("--json", help="Print run.json.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No talk on stderr.")] = False,
 ) -> None:
-    """Compute features, pairs and contributions of a study."""
+    """Compute features, pairs and contributions of a study.
+
+    Started alike by torchrun (--no-python) or as the tasks of a SLURM array, several processes share the run.
+    """
     _require_torch()
+    from featurecompute.crew import Crew
     from featurecompute.pipeline import compute_study
     from featurecompute.study import read_study
 
+    crew = Crew.from_environment(os.environ)
+    quiet = quiet or not crew.lead
     with _progress(quiet) as progress:
         run = compute_study(
             read_study(study).reseeded(seed),
@@ -87,9 +93,12 @@ def compute(
             device=device,
             resume=resume,
             command=["featurecompute", *sys.argv[1:]],
+            crew=crew,
             say=lambda line: _say(line, quiet),
             progress=progress,
         )
+    if not crew.lead:
+        return
     if as_json:
         print(json.dumps(run.record, indent=2, ensure_ascii=False))
         return

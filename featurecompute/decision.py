@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,17 +111,15 @@ def decide(
     every = {(layer, name_of(basis)): basis for layer, found in bases.items() for basis in found}
     ids = {name: place for place, name in enumerate(names)}
 
-    def work() -> list[Path]:
-        targets, sd = _targets(network, images, chosen, table)
-        about = {"logit_sd": sd, "contribution_images": count}
-        write_json(folder.path / "contributions.json", about)
+    @cache
+    def targets() -> tuple[np.ndarray, float]:
+        return _targets(network, images, chosen, table)
 
-        def block(start: int, stop: int) -> dict[str, np.ndarray]:
-            return _measure(
-                network, images, chosen, start, stop, every, names, scales, targets, sd, table, pooling, scope
-            )
+    def block(start: int, stop: int) -> dict[str, np.ndarray]:
+        return _measure(network, images, chosen, start, stop, every, names, scales, *targets(), table, pooling, scope)
 
-        paths = folder.shards("contributions", inputs, count, BLOCK, block)
+    def gather(paths: Sequence[Path]) -> list[Path]:
+        write_json(folder.path / "contributions.json", {"logit_sd": targets()[1], "contribution_images": count})
         rows, drawn = _gather(list(read_shards(paths)), network, list(every.items()), images, chosen)
         rows["order"] = rows["feature"].map(ids).fillna(len(ids))
         rows = rows.sort_values(["order", "feature", "method", "selection", "image"], kind="stable").drop(
@@ -131,7 +130,7 @@ def decide(
         written += _write_curves(folder.path, drawn, network)
         return [*written, folder.path / "contributions.json"]
 
-    folder.stage("contributions", inputs, work)
+    folder.sharded("contributions", inputs, count, BLOCK, block, gather)
     found = manifest.CONTRIBUTIONS.read(folder.path)
     return Decision(_others(found, names, network, every), found)
 

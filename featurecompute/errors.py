@@ -42,6 +42,10 @@ class RunError(InputError):
     """A features run that is missing, damaged, or belongs to other input."""
 
 
+class CrewError(RunError):
+    """Another process of the same run has failed or is lost; what was finished is kept."""
+
+
 def nearest(name: str, known: Iterable[str], n: int = 1) -> str:
     """Return `` (did you mean 'x'?)`` for the `n` known names closest to `name`, or nothing."""
     matches = difflib.get_close_matches(name, list(known), n=n, cutoff=0.4 if n > 1 else 0.6)

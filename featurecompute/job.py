@@ -128,12 +128,17 @@ class Job:
     @cached_property
     def images(self) -> Images:
         folder = self.folder
-        return prepare_images(
-            self.study.images,
-            self.study.path.parent,
-            self.network.preprocessing,
-            say=folder.say,
-            progress=lambda done, every: folder.progress("images", done, every),
+        preprocessing = self.network.preprocessing
+        # Decoded once, by one process, on a file system that may know no locks.
+        return folder.first(
+            "pixels",
+            lambda: prepare_images(
+                self.study.images,
+                self.study.path.parent,
+                preprocessing,
+                say=folder.say,
+                progress=lambda done, every: folder.progress("images", done, every),
+            ),
         )
 
     def write_images(self, more: pd.DataFrame) -> None:
@@ -206,9 +211,9 @@ class Job:
                 device=self.device,
             )
 
-        self.folder.stage(stage, inputs, lambda: self.folder.shards(stage, inputs, len(pixels), features.shard, shard))
-        outputs = self.folder.stages[-1]["outputs"]
-        return reduce_shards([ShardFile(self.folder.path / output["path"]) for output in outputs])
+        return reduce_shards(
+            [ShardFile(path) for path in self.folder.sharded(stage, inputs, len(pixels), features.shard, shard)]
+        )
 
     @cached_property
     def neuron_scan(self) -> Scan:

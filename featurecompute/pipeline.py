@@ -17,6 +17,7 @@ import torch
 
 from featurecompute import manifest
 from featurecompute.activations import refuse_windows
+from featurecompute.crew import Crew
 from featurecompute.errors import InputError, RunError
 from featurecompute.files import hash_file, hash_json, read_json
 from featurecompute.job import Job
@@ -35,6 +36,7 @@ def compute_study(
     device: str = "auto",
     resume: bool = False,
     command: Sequence[str] = (),
+    crew: Crew | None = None,
     say: Say = lambda line: None,
     progress: Progress = lambda stage, done, every: None,
 ) -> Run:
@@ -52,6 +54,8 @@ def compute_study(
         Go on with an unfinished run of the same study, or mend a damaged one.
     command
         What the user typed, for the record.
+    crew
+        Which process of the run this is, where several share it; each is called alike, and process 0 talks.
     say, progress
         Take talk, and how far a stage is.
 
@@ -65,54 +69,66 @@ def compute_study(
         If anything the user gave cannot be used; nothing half-written is left.
     """
     refuse_windows(study.features.scan, study.features.windows)
+    crew = crew or Crew()
     where = _choose_device(device)
     versions = _versions()
     key = hash_json({"settings": study.settings(), "files": _named_files(study), "versions": versions, "device": where})
-    folder = Folder(Path(out), say, progress)
-    folder.claim(key, resume=resume)
-    job = Job(study, folder, torch.device(where))
-    complete = folder.path / "run.json"
-    if complete.is_file():
-        record = read_json(complete)
-        job.refuse_changed(record["images"]["sha256"])
-        try:
-            return load_run(folder.path)
-        except RunError:
-            if not resume:
-                raise
-            complete.unlink()
-    try:
+    folder = Folder(Path(out), say, progress, crew) if crew.lead else Folder(Path(out), _hush, _hush, crew)
+
+    def job_in(folder: Folder) -> Job:
+        return Job(study, folder, _place(where, crew))
+
+    if folder.look(key) and (folder.path / "run.json").is_file():
+        kept = _answer(job_in(folder), resume)
+        if kept is not None:
+            return kept
+    with folder.working(key, resume=resume, threads=torch.get_num_threads()):
+        if crew.lead:
+            (folder.path / "run.json").unlink(missing_ok=True)
+        job = job_in(folder)
         refuse_stimuli(job)
         job.run()
-        made = pd.DataFrame() if study.stimuli is None else Showing(job, study.stimuli).run()
-        job.write_images(made)
-    except InputError:
-        folder.release()
-        raise
-    folder.seal(
-        {
-            "schema": manifest.SCHEMA,
-            "run_id": key[:16],
-            "command": list(command),
-            "seed": study.network.seed,
-            "versions": versions,
-            "study": {"path": str(study.path), "sha256": study.sha256},
-            "device": _describe_device(where, study.features.scan),
-            "network": {**job.network.card(), **job.about_network()},
-            "images": {
-                "count": len(job.images.pixels),
-                "sha256": job.images.sha256,
-                "decoder": job.images.decoder,
-                "decoder_version": job.images.decoder_version,
-                "skipped": [{"path": path, "reason": reason} for path, reason in job.images.skipped],
-            },
-            "dictionaries": [found.record() for found in job.dictionaries.values()],
-            "settings": study.settings(),
-            "sources": study.sources,
-            "warnings": job.warnings,
-        }
-    )
+        job.write_images(pd.DataFrame() if study.stimuli is None else Showing(job, study.stimuli).run())
+        folder.seal(
+            {
+                "schema": manifest.SCHEMA,
+                "run_id": key[:16],
+                "command": list(command),
+                "seed": study.network.seed,
+                "versions": versions,
+                "study": {"path": str(study.path), "sha256": study.sha256},
+                "device": _describe_device(job.device, study.features.scan),
+                "network": {**job.network.card(), **job.about_network()},
+                "images": {
+                    "count": len(job.images.pixels),
+                    "sha256": job.images.sha256,
+                    "decoder": job.images.decoder,
+                    "decoder_version": job.images.decoder_version,
+                    "skipped": [{"path": path, "reason": reason} for path, reason in job.images.skipped],
+                },
+                "dictionaries": [found.record() for found in job.dictionaries.values()],
+                "settings": study.settings(),
+                "sources": study.sources,
+                "warnings": job.warnings,
+            }
+        )
     return load_run(folder.path, verify=False)
+
+
+def _answer(job: Job, resume: bool) -> Run | None:
+    """Return the complete run in a job's folder, or None if it is damaged and to be mended."""
+    path = job.folder.path
+    job.refuse_changed(read_json(path / "run.json")["images"]["sha256"])
+    try:
+        return load_run(path)
+    except RunError:
+        if not resume:
+            raise
+        return None
+
+
+def _hush(*_: object) -> None:
+    """Say nothing."""
 
 
 def _choose_device(device: str) -> str:
@@ -124,9 +140,16 @@ def _choose_device(device: str) -> str:
     return "cuda" if there and device != "cpu" else "cpu"
 
 
-def _describe_device(kind: str, scan: str) -> dict[str, Any]:
-    name = torch.cuda.get_device_name() if kind == "cuda" else platform.processor() or platform.machine()
-    return {"kind": kind, "name": name, "dtype": scan, "threads": torch.get_num_threads()}
+def _place(kind: str, crew: Crew) -> torch.device:
+    """Return the device that this process computes on: of several GPUs, its own."""
+    count = torch.cuda.device_count() if kind == "cuda" else 0
+    return torch.device(kind, crew.local % count) if count > 1 else torch.device(kind)
+
+
+def _describe_device(device: torch.device, scan: str) -> dict[str, Any]:
+    cuda = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine()
+    return {"kind": device.type, "name": name, "dtype": scan, "threads": torch.get_num_threads()}
 
 
 def _versions() -> dict[str, str]:

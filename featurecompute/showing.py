@@ -23,7 +23,7 @@ from featurecompute.bases import Basis, NeuronBasis
 from featurecompute.choices import refuse_few
 from featurecompute.errors import StudyError
 from featurecompute.features import distributed_id, local_id
-from featurecompute.files import hash_arrays, plain, read_arrays, whole, write_arrays, write_json
+from featurecompute.files import hash_arrays, plain, read_arrays, read_json, whole, write_arrays, write_json
 from featurecompute.job import Job
 from featurecompute.measures import measure_images
 from featurecompute.observers import accuracies, observe, summarise
@@ -116,6 +116,7 @@ class Showing:
         tables = ("features", "dictionary", "visualize", "stimuli", "design")
         inputs = job.inputs("stimuli", *tables, names=list(self.places))
         job.folder.stage("stimuli", inputs, self._make_stimuli)
+        job.warnings += read_json(job.folder.path / "left_out.json")
         job.folder.stage("pictures", {**inputs, "stage": "pictures"}, self._write_pictures)
         job.folder.stage("observers", {**inputs, "stage": "observers"}, self._observe)
         return self._rows_of_images()
@@ -257,17 +258,18 @@ class Showing:
                 "table": np.frombuffer(text.encode(), np.uint8).copy(),
             }
 
-        def work() -> list[Path]:
-            parts = list(read_shards(job.folder.shards("synthesised", inputs, len(wanted), size, block)))
+        ends_of = {name: (self.activations(name).max(), self.activations(name).min()) for name in job.names}
+
+        def gather(shards: Sequence[Path]) -> list[Path]:
+            parts = list(read_shards(shards))
             write_arrays(
                 path, {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "table"}
             )
             rows = pd.DataFrame([row for part in parts for row in json.loads(part["table"].tobytes())])
-            ends_of = {name: (self.activations(name).max(), self.activations(name).min()) for name in job.names}
             rows["natural"] = [ends_of[f][end == "min"] for f, end in zip(rows["feature"], rows["end"], strict=True)]
             return [path, manifest.SYNTHESISED.write(job.folder.path, rows)]
 
-        job.folder.stage("synthesised", inputs, work)
+        job.folder.sharded("synthesised", inputs, len(wanted), size, block, gather)
         rows = manifest.SYNTHESISED.read(job.folder.path)
         failed = rows[rows["failed"].astype(bool)]
         if len(failed):
@@ -298,8 +300,8 @@ class Showing:
         stimuli = set_versions(stimuli, dict(zip(images, map(hash_arrays, chain(*blocks)), strict=True)))
         measures = pd.concat(map(measure_images, blocks)).set_index(pd.Index(images))
         references = stimuli["references_max"] + stimuli["references_min"]
-        for name in measures:
-            stimuli[name] = [float(measures.loc[row, name].mean()) for row in references]
+        for name, measured in measures.items():
+            stimuli[str(name)] = [float(measured.loc[row].mean()) for row in references]
         write_json(path / "left_out.json", left_out)
         features = manifest.FEATURES.read(path)
         lists = make_lists(stimuli, features, job.study.design, self.table.seed)
@@ -362,7 +364,8 @@ class Showing:
         written = [manifest.OBSERVED.write(path, observed), manifest.OBSERVERS.write(path, summarise(observed))]
         for space in vectors if len(lists) else ():
             trials = observe(lists, stimuli, vectors, ids, space=space, noise=self.table.noise, seed=self.table.seed)
-            written.append(path / "observers" / f"{space}.parquet")
-            with whole(written[-1]) as part:
+            file = path / "observers" / f"{space}.parquet"
+            with whole(file) as part:
                 trials.to_parquet(part, index=False)
+            written.append(file)
         return written

@@ -237,7 +237,7 @@ def test_what_passes_no_poison_on_is_named() -> None:
 
 
 def test_scenes_network_and_nothing_left_behind() -> None:
-    """The embedded study's network, whose deepest fields are larger than its images; few passes, no hook, no flag stays."""
+    """The embedded study's network, whose deepest fields are larger than its images; no hook and no flag stays."""
     module = SceneNetwork()
     net = describe(module, *module.layers, side=64)
     flags, passes = torch.backends.cudnn.enabled, []
