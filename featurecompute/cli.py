@@ -15,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 import typer.core
@@ -30,7 +30,8 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _say("\ninterrupted; what was finished is kept, and --resume goes on with it.")
+            goes_on = "what was finished is kept, and --resume goes on with it"
+            _say(f"\ninterrupted; {goes_on if ctx.invoked_subcommand == 'compute' else 'nothing was written'}.")
             exec("")  # had it gone through an exec, Python would end by the signal; executing source text resets that
             raise typer.Exit(130) from None
 
@@ -57,7 +58,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Compute and inspect."""
+    """Compute, inspect, and hand on to an experiment."""
 
 
 @app.command()
@@ -122,6 +123,48 @@ def inspect(
     page = write_inspection(load_run(run), out or run / "inspect.html")
     _say("open it in a browser; it needs no network.", quiet)
     print(page)
+
+
+@app.command()
+def preview(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that 'featurecompute compute' wrote.")],
+    experiment: Annotated[
+        str | None, typer.Option("--experiment", help="natural, semantic or mixed; default the first.")
+    ] = None,
+    participant: Annotated[
+        str | None, typer.Option("--participant", help="A participant of the trial lists; default the first.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The page; default RUN/preview.html.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No talk on stderr.")] = False,
+) -> None:
+    """Write one participant's session as an HTML page to click through."""
+    from featurecompute.manifest import load_run
+    from featurecompute.trial_page import write_trial_page
+
+    page = write_trial_page(load_run(run), out or run / "preview.html", experiment=experiment, participant=participant)
+    _say("open it in a browser; it needs no network.", quiet)
+    print(page)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that 'featurecompute compute' wrote.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.", show_default=False)],
+    layout: Annotated[str, typer.Option("--layout", help="tables or zimmermann2023.")] = "tables",
+    picture: Annotated[
+        str | None, typer.Option("--picture", help="png or jpeg; default as in the run.", show_default=False)
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No talk on stderr.")] = False,
+) -> None:
+    """Write the stimuli and trial lists for an experiment."""
+    from featurecompute.export import export_run
+    from featurecompute.manifest import load_run
+
+    folder = export_run(load_run(run), out, layout=cast(Any, layout), picture=cast(Any, picture))
+    _say("README.md there says what each file holds.", quiet)
+    print(folder)
 
 
 def _require_torch() -> None:

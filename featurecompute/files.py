@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -45,6 +46,37 @@ def whole(path: Path) -> Iterator[Path]:
         raise RunError(f"{path} cannot be written: {error.strerror or error}.") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give a folder to write in; it takes its own name when the block ends well, and vanishes when it does not.
+
+    Parameters
+    ----------
+    path
+        The name, which must be free or an empty folder's.
+
+    Raises
+    ------
+    RunError
+        If the place, or a file in the folder, cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.part-", dir=path.parent))
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}.") from error
+    try:
+        yield part
+        part.chmod(0o755)
+        part.replace(path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}.") from error
+    except RunError as error:  # of a file within, which is told by the name that it was to have
+        raise RunError(str(error).replace(str(part), str(path))) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def hash_file(path: Path) -> str:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,25 +42,26 @@ def needs_program() -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def browser(
-    needs_program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., Page]]:
-    """Give a function that opens an HTML file in headless Chromium, so many pixels wide, and tells what happened."""
+def chromium(needs_program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Give a driver of headless Chromium; it downloads to the folder that its ``downloads`` names."""
     binary, driver = needs_program("chromium"), needs_program("chromedriver")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
+    from chromium import open_chromium
 
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    flags = "headless no-sandbox disable-gpu no-first-run disable-background-networking disable-component-update"
-    for flag in [*flags.split(), "disable-sync", f"user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chromium = webdriver.Chrome(options=options, service=Service(driver))
+    folder = tmp_path_factory.mktemp("chromium")
+    opened = open_chromium(binary, driver, folder)
+    opened.downloads = folder
+    yield opened
+    opened.quit()
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: Any) -> Callable[..., Page]:
+    """Give a function that opens an HTML file in headless Chromium, so many pixels wide, and tells what happened."""
 
     def look(path: Path, width: int = 1000) -> Page:
-        screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-        chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        from chromium import resize
+
+        resize(chromium, width, 800)
         chromium.get("about:blank")
         chromium.get_log("browser")
         chromium.get_log("performance")
@@ -81,5 +83,4 @@ def browser(
             text=chromium.execute_script("return document.body.innerText"),
         )
 
-    yield look
-    chromium.quit()
+    return look

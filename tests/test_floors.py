@@ -56,7 +56,7 @@ FLOORS = {
         ("cards", "pixelcache", "dictionary", "scan", "attributions", "curves", "spaces"),
         ("pixels", "dictionaries", "contributions", "folding", "huggingface", "rows", "receptive", "visualize"),
         ("models", "pairing", "decision", "truth", "thumbnails", "tables", "choices"),
-        ("stimuli", "observers", "pictures", "trial_lists"),
+        ("stimuli", "observers", "pictures", "trial_lists", "sessions", "tasks"),
         ("job",),
         ("showing",),
         ("pipeline", "charts"),
@@ -75,7 +75,18 @@ FLOOR = {
 WITHOUT_TORCH = {"errors", "files", "manifest", "stages", "study", "features", "groundtruth", "windows", "sampling"}
 WITHOUT_TORCH |= {"strokes", "scenes", "images", "decoding", "pixelcache", "pixels", "measures", "thumbnails"}
 WITHOUT_TORCH |= {"charts", "inspection", "__init__", "crew"}
-WITHOUT_TORCH |= {"choices", "spaces", "stimuli", "observers", "pictures", "trial_lists", "trial_page", "export"}
+WITHOUT_TORCH |= {
+    "choices",
+    "spaces",
+    "stimuli",
+    "observers",
+    "pictures",
+    "trial_lists",
+    "sessions",
+    "tasks",
+    "trial_page",
+    "export",
+}
 
 # The rooms that may know a library, or one name of it; an empty set is for what no room may.
 # "import_module" is an import whose name is not written down, so that no table can check it.

@@ -20,6 +20,7 @@ from featurecompute.files import (
     read_arrays,
     read_json,
     whole,
+    whole_folder,
     write_arrays,
     write_json,
 )
@@ -54,6 +55,38 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
     with pytest.raises(RunError, match="folder cannot be written"):
         write_json(tmp_path / "folder", 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_is_there_when_the_block_has_ended(tmp_path, there):
+    path = tmp_path / "new" / "folder"
+    if there:
+        path.mkdir(parents=True)
+    with whole_folder(path) as part:
+        (part / "x").write_text("a")
+        assert not (path / "x").exists() and part.parent == path.parent
+    assert (path / "x").read_text() == "a" and path.stat().st_mode & 0o777 == 0o755
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_a_failure_leaves_no_folder(tmp_path, failure):
+    with pytest.raises(failure), whole_folder(tmp_path / "new") as part:
+        (part / "below").mkdir()
+        (part / "below" / "x").write_text("half")
+        raise failure
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path):
+    (tmp_path / "held").mkdir()
+    (tmp_path / "held" / "x").write_text("before")
+    (tmp_path / "file").write_text("before")
+    for name in ("held", "file", "file/below"):
+        with pytest.raises(RunError, match=f"{name} cannot be written"), whole_folder(tmp_path / name) as part:
+            (part / "x").write_text("after")
+    assert (tmp_path / "held" / "x").read_text() == (tmp_path / "file").read_text() == "before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "held"]
 
 
 def test_a_hash_is_sha256_of_the_bytes(tmp_path):
