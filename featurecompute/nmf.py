@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from featurecompute.errors import DictionaryError
+from featurecompute.sweeps import fused, prepare, sweep_atoms, sweep_codes
 
 Progress: TypeAlias = Callable[[int, int], None]
 
@@ -190,7 +191,9 @@ class _Descent:
 
     def __init__(self, rows: Tensor, penalty: float, signed: bool) -> None:
         self.rows, self.penalty, self.signed = rows, penalty, signed
-        self.energy = math.fsum(float(block.double().square().sum()) for block in torch.split(rows, BLOCK_CPU * 4))
+        # Fetched together: on a device each number by itself would wait for all before it.
+        parts = [block.double().square().sum() for block in torch.split(rows, BLOCK_CPU * 4)]
+        self.energy = math.fsum(torch.stack(parts).tolist())
         self.trace: list[float] = []
         self.iterations = 0
 
@@ -226,13 +229,14 @@ class _Descent:
         self.cross = self.rows.new_zeros(rank, width, dtype=torch.float64)
         self.gram = self.rows.new_zeros(rank, rank, dtype=torch.float64)
         self.total = self.rows.new_zeros((), dtype=torch.float64)
-        pull, inward, shift = _prepare(self.atoms, self.penalty)
+        pull, inward, shift = prepare(self.atoms, self.penalty)
         start = 0
         for block in torch.split(self.rows, block_rows(self.rows)):
-            # A copy costs little beside its sweeps, which it makes contiguous.
-            codes = self.codes[:, start : start + len(block)].contiguous()
-            _sweep(codes, torch.addmm(shift, inward, block.T), pull, sweeps)
-            self.codes[:, start : start + len(block)] = codes
+            part = self.codes[:, start : start + len(block)]
+            # A copy costs little beside its sweeps, which it makes contiguous; kernels need none.
+            codes = part if fused(part) else part.contiguous()
+            sweep_codes(codes, torch.addmm(shift, inward, block.T), pull, sweeps)
+            part.copy_(codes)
             self.cross += codes @ block
             self.gram += codes @ codes.T
             if self.penalty:
@@ -246,20 +250,8 @@ class _Descent:
         atom without codes stays as it is, and one that would vanish too, so that none is lost for good.
         """
         cross, gram = self.cross.to(self.atoms), self.gram.to(self.atoms)
-        inner = gram.clone().fill_diagonal_(0)
         free = self.penalty == 0
-        used = (gram.diagonal() > 0).tolist()
-        for _ in range(sweeps):
-            for k, atom in enumerate(self.atoms):
-                if not used[k]:
-                    continue
-                best = torch.addmv(cross[k], self.atoms.T, inner[k], alpha=-1)
-                if not self.signed:
-                    best.clamp_min_(0)
-                if free:
-                    best /= gram[k, k]
-                norm = best.norm()
-                atom.copy_(torch.where(norm > 0, best if free else best / norm, atom))
+        sweep_atoms(self.atoms, cross, gram, sweeps, signed=self.signed, free=free)
         if free:
             # Without a penalty the norm is free, and following it is faster; the codes take it over.
             norms = self.atoms.norm(dim=1)
@@ -319,35 +311,6 @@ def block_rows(rows: Tensor) -> int:
     return BLOCK_CPU if rows.device.type == "cpu" else BLOCK_GPU
 
 
-def _prepare(atoms: Tensor, penalty: float) -> tuple[list[Tensor | None], Tensor, Tensor]:
-    """Return what a sweep needs: each atom's pull on the others, and the map from rows to targets with its shift.
-
-    A column's minimum is max(0, (⟨a, d_k⟩ − penalty − Σ_j≠k B_kj z_j) / B_kk), B = DD'; all is divided by B_kk here. A
-    zero atom has no minimum: its pull is None and its codes are left alone.
-    """
-    gram = atoms @ atoms.T
-    diagonal = gram.diagonal().clone()
-    alive = (diagonal > 0).tolist()
-    safe = torch.where(diagonal > 0, diagonal, 1)
-    pull = (-gram / safe[:, None]).fill_diagonal_(0)
-    return (
-        [row if keep else None for row, keep in zip(pull, alive, strict=True)],
-        atoms / safe[:, None],
-        (-penalty / safe)[:, None],
-    )
-
-
-def _sweep(codes: Tensor, target: Tensor, pull: list[Tensor | None], sweeps: int) -> None:
-    """Update codes (rank x n) in place, a column of the factorisation after another."""
-    across, buffer = codes.T, torch.empty_like(codes[0])
-    columns, targets = codes.unbind(), target.unbind()
-    for _ in range(sweeps):
-        for column, aim, row in zip(columns, targets, pull, strict=True):
-            if row is not None:
-                torch.addmv(aim, across, row, out=buffer)
-                torch.clamp_min(buffer, 0, out=column)
-
-
 @torch.no_grad()
 def encode_nmf(rows: Tensor, atoms: Tensor, penalty: float = 0.0) -> Tensor:
     """Return the codes of rows: argmin over z >= 0 of ½‖a − zD‖² + penalty · Σz, for each row a alone.
@@ -371,7 +334,7 @@ def encode_nmf(rows: Tensor, atoms: Tensor, penalty: float = 0.0) -> Tensor:
         Codes (n x k), on the rows' device and of their type.
     """
     atoms = atoms.to(rows)
-    pull, inward, shift = _prepare(atoms, penalty)
+    pull, inward, shift = prepare(atoms, penalty)
     codes = rows.new_empty(len(rows), len(atoms))
     start = 0
     for block in torch.split(rows, block_rows(rows)):
@@ -380,7 +343,7 @@ def encode_nmf(rows: Tensor, atoms: Tensor, penalty: float = 0.0) -> Tensor:
     return codes
 
 
-def _encode_block(target: Tensor, block: Tensor, pull: list[Tensor | None]) -> Tensor:
+def _encode_block(target: Tensor, block: Tensor, pull: Tensor) -> Tensor:
     """Return the codes (n x k) of one block of rows, given their targets (k x n).
 
     Sweeps find soon which codes are zero, and long only how large the others are, where atoms are nearly dependent. So
@@ -388,14 +351,14 @@ def _encode_block(target: Tensor, block: Tensor, pull: list[Tensor | None]) -> T
     """
     done = torch.zeros_like(target)
     codes, waiting, norms = torch.zeros_like(target), torch.arange(len(block), device=block.device), block.norm(dim=1)
-    system = _system(pull, target)
+    system = torch.eye(len(pull)).to(pull) - pull
     made = 0
     while made < ENCODE_SWEEPS and len(waiting):
         # Few sweeps between looks at first, when most rows end, then more; the same for every row, whoever else waits.
         step = max(4, made // 2)
-        _sweep(codes, target, pull, step - 1)
+        sweep_codes(codes, target, pull, step - 1)
         before = codes.clone()
-        _sweep(codes, target, pull, 1)
+        sweep_codes(codes, target, pull, 1)
         made += step
         moved = (codes - before).abs_().amax(0)
         going = moved > ENCODE_TOLERANCE * torch.maximum(norms, codes.amax(0))
@@ -410,12 +373,6 @@ def _encode_block(target: Tensor, block: Tensor, pull: list[Tensor | None]) -> T
         waiting, norms = waiting[going], norms[going]
         codes, target = codes[:, going].contiguous(), target[:, going].contiguous()
     return done.T
-
-
-def _system(pull: list[Tensor | None], target: Tensor) -> Tensor:
-    """Return the matrix M (k x k) of the stationary point, M z = target: ones, less the pulls; zero atoms alone."""
-    eye = torch.eye(len(pull), dtype=target.dtype, device=target.device)
-    return torch.stack([unit if row is None else unit - row for unit, row in zip(eye, pull, strict=True)])
 
 
 def _solve(codes: Tensor, target: Tensor, system: Tensor, norms: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,11 +47,11 @@ FLOORS = {
         ("__init__",),
     ),
     "featurecompute": (
-        ("errors", "strokes", "measures", "sampling", "bases", "removal", "optimiser"),
-        ("files", "study", "hooks", "libraries", "decoding", "scenes", "extremes", "windows", "nmf", "sae", "terms"),
+        ("errors", "strokes", "measures", "sampling", "bases", "removal", "optimiser", "kernels"),
+        ("files", "study", "hooks", "libraries", "decoding", "scenes", "extremes", "windows", "sweeps", "sae", "terms"),
         ("crew", "spectrum"),
         ("manifest", "stages", "images", "features", "groundtruth", "weights", "tracing", "training", "recording"),
-        ("canvas",),
+        ("canvas", "nmf"),
         ("activations", "adapters", "directions", "comparison", "replay"),
         ("cards", "pixelcache", "dictionary", "scan", "attributions", "curves", "spaces"),
         ("pixels", "dictionaries", "contributions", "folding", "huggingface", "rows", "receptive", "visualize"),
@@ -113,6 +113,7 @@ ROOMS = {
         "torchvision": {"libraries", "models"},
         "timm": {"models"},
         "transformers": {"huggingface"},
+        "triton": {"kernels"},
         "captum": set(),
         "sklearn": set(),
         "overcomplete": set(),
@@ -197,7 +198,7 @@ import {", ".join(sorted(modules))}
     assert done.returncode == 0, done.stderr
 
 
-LIBRARIES = {"torchvision", "timm", "transformers", "captum", "sklearn", "overcomplete"}
+LIBRARIES = {"torchvision", "timm", "transformers", "captum", "sklearn", "overcomplete", "triton", "torchcodec"}
 
 
 def test_a_run_and_a_study_are_read_where_there_is_no_torch():
