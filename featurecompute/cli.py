@@ -105,6 +105,10 @@ def compute(
         return
     for warning in run.record["warnings"]:
         _say(f"Warning: {warning}", quiet)
+    balance = run.table("balance") if (run.path / "balance.parquet").is_file() else None
+    if balance is not None and len(balance):
+        _say("Balance of the trial lists:", quiet)
+        _say(balance.to_string(index=False, float_format=lambda value: f"{value:.4g}"), quiet)
     print(run.path)
 
 

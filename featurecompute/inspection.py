@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,9 +17,9 @@ import pandas as pd
 from PIL import Image
 
 from featurecompute.charts import chart_contributions, chart_curves, chart_matches, chart_norm_matched, to_svg
-from featurecompute.files import whole
+from featurecompute.files import read_arrays, whole
 from featurecompute.manifest import Run
-from featurecompute.thumbnails import SHOWN, read_thumbnails
+from featurecompute.thumbnails import SHOWN, read_thumbnails, shrink
 
 
 def write_inspection(run: Run, path: Path) -> Path:
@@ -62,6 +63,7 @@ def _content(run: Run) -> dict[str, Any]:
     strips = _strips(shown, read_thumbnails(run.path, images["image"]))
     known = (run.path / "elements.parquet").is_file()
     elements = run.table("elements").set_index("feature") if known else pd.DataFrame()
+    heat, made = _heat(run), _synthesised(run)
     selective = _selectivity(run) if (run.path / "selectivity.parquet").is_file() else {}
 
     def card(feature: str) -> dict[str, Any]:
@@ -74,6 +76,8 @@ def _content(run: Run) -> dict[str, Any]:
             "index": int(row["index"]),
             "top": strips[feature, "top"],
             "bottom": strips[feature, "bottom"],
+            "heat": heat.get(feature),
+            "synthesised": made.get(feature),
             "subtract": _number(row["contribution_subtract"]),
             "reconstruct": _number(row["contribution_reconstruct"]),
             "mean": _number(row["mean"]),
@@ -107,6 +111,8 @@ def _content(run: Run) -> dict[str, Any]:
         "known": known,
         "selective": bool(selective),
         "figures": _figures(run, features, known),
+        "balance": _rows(run, "balance"),
+        "observers": _observers(run),
         "dictionaries": [
             {
                 **found,
@@ -117,6 +123,51 @@ def _content(run: Run) -> dict[str, Any]:
             for found in record["dictionaries"]
         ],
         "shown": SHOWN,
+    }
+
+
+def _optional(run: Run, name: str) -> pd.DataFrame:
+    return run.table(name) if (run.path / f"{name}.parquet").is_file() else pd.DataFrame()
+
+
+def _rows(run: Run, name: str) -> list[dict[str, Any]]:
+    rows = _optional(run, name)
+    for column in rows.select_dtypes("float"):
+        rows[column] = rows[column].map(lambda value: f"{value:.3g}")
+    return cast(list[dict[str, Any]], rows.to_dict(orient="records"))
+
+
+def _observers(run: Run) -> list[dict[str, Any]]:
+    """Return each observer's mean probability of a correct answer, by experiment and representation."""
+    rows = _optional(run, "observed")
+    if rows.empty:
+        return []
+    rows = rows[(rows["phase"] == "main") & ~rows["catch"]]
+    means = rows.groupby(["experiment", "observer", "representation"], sort=False)["probability"].mean().reset_index()
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in means.to_dict(orient="records"):
+        key = (row["experiment"], row["observer"])
+        cells = found.setdefault(key, {"experiment": key[0], "observer": key[1]})
+        cells[str(row["representation"])] = f"{row['probability']:.3f}"
+    return list(found.values())
+
+
+def _heat(run: Run) -> dict[str, str]:
+    """Return strips of where each feature is active in its most activating images."""
+    path = run.path / "heat_maps.safetensors"
+    return {name: _strip(images) for name, images in read_arrays(path).items()} if path.is_file() else {}
+
+
+def _synthesised(run: Run) -> dict[str, str]:
+    """Return a strip of each feature's synthesised images that did not fail, those that drive it up."""
+    rows = _optional(run, "synthesised")
+    if rows.empty:
+        return {}
+    pixels = read_arrays(run.path / "synthesised.safetensors")["pixels"]
+    wanted = (rows["end"] == "max") & ~rows["failed"] & (rows["number"] < SHOWN)
+    return {
+        str(feature): _strip([shrink(pixels[place]) for place in part.index])
+        for feature, part in rows[wanted].groupby("feature", sort=False)
     }
 
 
@@ -135,11 +186,18 @@ def _strips(shown: pd.DataFrame, small: dict[str, np.ndarray]) -> dict[tuple[str
     strips: dict[tuple[str, str], str] = {}
     for key, rows in shown.sort_values("rank").groupby(["feature", "side"], sort=False):
         feature, side = map(str, cast(tuple[str, str], key))
-        parts = [np.pad(small[image], ((0, 0), (0, 2), (0, 0)), constant_values=255) for image in rows["image"]]
-        buffer = io.BytesIO()
-        Image.fromarray(np.concatenate(parts, axis=1)).save(buffer, format="JPEG", quality=88)
-        strips[feature, side] = _url(buffer.getvalue(), "image/jpeg")
+        strips[feature, side] = _strip([small[image] for image in rows["image"]])
     return strips
+
+
+def _strip(images: Sequence[np.ndarray] | np.ndarray) -> str:
+    """Return images side by side, as many places as are shown at most, as a data URL."""
+    side = images[0].shape[0]
+    parts = [np.pad(image, ((0, 0), (0, 2), (0, 0)), constant_values=255) for image in images]
+    parts += [np.full((side, side + 2, 3), 255, np.uint8)] * (SHOWN - len(parts))
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(parts, axis=1)).save(buffer, format="JPEG", quality=88)
+    return _url(buffer.getvalue(), "image/jpeg")
 
 
 def _figures(run: Run, features: pd.DataFrame, known: bool) -> list[dict[str, str]]:

@@ -141,7 +141,7 @@ IMAGES = Table(
         "image": _text,
         "path": _text,
         "sha256": _text,
-        "kind": _text,  # natural, generated, synthesised
+        "kind": _text,  # natural, generated, synthesised, crop
         "label": _text,
         "entropy": _real,  # bits a pixel of the grey levels
         "edge_density": _real,  # share of pixels on an edge

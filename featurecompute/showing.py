@@ -6,7 +6,7 @@ In: a `Job` whose features are chosen.  Out: the files of the second half of a r
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -28,6 +28,7 @@ from featurecompute.job import Job
 from featurecompute.measures import measure_images
 from featurecompute.observers import accuracies, observe, summarise
 from featurecompute.pictures import write_pictures
+from featurecompute.receptive import ReceptiveField, heat_map, overlay, receptive_field, unit_maps
 from featurecompute.rows import embed
 from featurecompute.scan import Scan
 from featurecompute.spaces import low_level_vectors, pixel_vectors
@@ -35,12 +36,13 @@ from featurecompute.spectrum import Spectrum, magnitude_spectrum
 from featurecompute.stages import read_shards
 from featurecompute.stimuli import Material, Member, images_of, make_stimuli, set_versions
 from featurecompute.study import StimuliTable, Study
+from featurecompute.thumbnails import SHOWN, shrink
 from featurecompute.trial_lists import make_lists, measure_balance, refuse_design
+from featurecompute.views import Views, crop_id
 from featurecompute.visualize import Wanted, canvas_size, synthesise
 
 _SHARD = 32
 """Synthesised images a shard, about: what is lost at most when a run is killed."""
-_BLOCK = 256  # images whose pixels are held at once
 
 
 def refuse_stimuli(job: Job) -> None:
@@ -119,6 +121,7 @@ class Showing:
         job.warnings += read_json(job.folder.path / "left_out.json")
         job.folder.stage("pictures", {**inputs, "stage": "pictures"}, self._write_pictures)
         job.folder.stage("observers", {**inputs, "stage": "observers"}, self._observe)
+        job.folder.stage("heat_maps", job.inputs("heat_maps", "features", names=list(job.names)), self._map_heat)
         return self._rows_of_images()
 
     # Features and their activations
@@ -295,8 +298,11 @@ class Showing:
             parts.append(rows)
             left_out += said
         stimuli = pd.concat(parts, ignore_index=True)
+        if self.table.view == "crop":
+            stimuli = self._crop(stimuli)
+        stimuli = stimuli.drop(columns="shows")
         images = images_of(stimuli)
-        blocks = list(self._blocks(images))
+        blocks = list(self.views.blocks(images))
         stimuli = set_versions(stimuli, dict(zip(images, map(hash_arrays, chain(*blocks)), strict=True)))
         measures = pd.concat(map(measure_images, blocks)).set_index(pd.Index(images))
         references = stimuli["references_max"] + stimuli["references_min"]
@@ -312,23 +318,41 @@ class Showing:
             manifest.BALANCE.write(path, measure_balance(lists)),
         ]
 
-    def _blocks(self, images: Sequence[str]) -> Iterator[np.ndarray]:
-        """Give the pixels of images of the set and synthesised ones, some at a time: all together may be too many."""
-        for start in range(0, len(images), _BLOCK):
-            yield np.stack([self._pixels(image) for image in images[start : start + _BLOCK]])
-
-    def _pixels(self, image: str) -> np.ndarray:
-        place = self._numbers.get(image)
-        return self._made_pixels[image] if place is None else np.asarray(self.job.images.pixels[place])
+    def _crop(self, stimuli: pd.DataFrame) -> pd.DataFrame:
+        """Return stimuli whose images of the set are cut to the receptive field where their feature is most active."""
+        job, made = self.job, self.views.made
+        crops: dict[tuple[str, str], str] = {}
+        for feature, rows in stimuli.groupby("shows", sort=False):
+            (layer, name), index = self.places[str(feature)]
+            images = [image for image in images_of(rows) if image not in made]
+            pixels = np.stack([self.views.pixels(image) for image in images])
+            maps = unit_maps(job.network, self._basis((layer, name)), index, pixels, batch=job.study.features.batch)
+            for image, position in zip(images, maps.argmax(1), strict=True):
+                crops[str(feature), image] = crop_id(image, self.fields[layer].box_of(int(position)))
+        found = stimuli.copy()
+        for column in ("query_target", "query_distractor"):
+            found[column] = [crops.get(pair, pair[1]) for pair in zip(stimuli["shows"], stimuli[column], strict=True)]
+        for column in ("references_max", "references_min"):
+            found[column] = [
+                [crops.get((feature, image), image) for image in images]
+                for feature, images in zip(stimuli["shows"], stimuli[column], strict=True)
+            ]
+        return found
 
     @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {image: place for place, image in enumerate(self.job.images.table["image"])}
+    def fields(self) -> dict[str, ReceptiveField]:
+        """Each layer to its receptive fields."""
+        layers = dict.fromkeys(key[0] for key, _ in self.places.values())
+        return {layer: receptive_field(self.job.network, layer) for layer in layers}
 
     @cached_property
-    def _made_pixels(self) -> dict[str, np.ndarray]:
-        pixels = read_arrays(self.job.folder.path / "synthesised.safetensors")["pixels"]
-        return dict(zip(self.synthesised["image"], pixels, strict=True))
+    def views(self) -> Views:
+        """Pixels of all that may be shown."""
+        made: dict[str, np.ndarray] = {}
+        if "mixed" in self.table.experiments:
+            pixels = read_arrays(self.job.folder.path / "synthesised.safetensors")["pixels"]
+            made = dict(zip(self.synthesised["image"], pixels, strict=True))
+        return Views(self.job.images, made)
 
     @cached_property
     def images(self) -> list[str]:
@@ -336,17 +360,18 @@ class Showing:
         return images_of(manifest.STIMULI.read(self.job.folder.path))
 
     def _write_pictures(self) -> list[Path]:
-        shown = ((image, self._pixels(image)) for image in self.images)
+        shown = ((image, self.views.pixels(image)) for image in self.images)
         return write_pictures(self.job.folder.path, shown, self.table.picture)
 
     def _rows_of_images(self) -> pd.DataFrame:
-        made = [image for image in self.images if image not in self._numbers]
-        if not made:
+        new = [image for image in self.images if image not in self.views.numbers]
+        if not new:
             return pd.DataFrame()
-        files = manifest.PICTURES.read(self.job.folder.path).set_index("image").loc[made]
-        rows = pd.DataFrame({"image": made, "path": files["file"].to_list(), "sha256": files["sha256"].to_list()})
-        measures = pd.concat(map(measure_images, self._blocks(made)), ignore_index=True)
-        return pd.concat([rows.assign(kind="synthesised", label=None), measures], axis=1)
+        files = manifest.PICTURES.read(self.job.folder.path).set_index("image").loc[new]
+        rows = pd.DataFrame({"image": new, "path": files["file"].to_list(), "sha256": files["sha256"].to_list()})
+        rows["kind"] = ["synthesised" if image in self.views.made else "crop" for image in new]
+        measures = pd.concat(map(measure_images, self.views.blocks(new)), ignore_index=True)
+        return pd.concat([rows.assign(label=None), measures], axis=1)
 
     # Observers
 
@@ -354,7 +379,7 @@ class Showing:
         job, path = self.job, self.job.folder.path
         stimuli, lists = manifest.STIMULI.read(path), manifest.TRIAL_LISTS.read(path)
         network, ids = job.network, self.images
-        blocks = list(self._blocks(ids))
+        blocks = list(self.views.blocks(ids))
         vectors = {
             "pixel": np.concatenate([pixel_vectors(block) for block in blocks]),
             "low_level": low_level_vectors(np.concatenate(blocks)),
@@ -369,3 +394,24 @@ class Showing:
                 trials.to_parquet(part, index=False)
             written.append(file)
         return written
+
+    def _map_heat(self) -> list[Path]:
+        """Write where each studied feature is active in its most activating images, small, for the run's page."""
+        job, path = self.job, self.job.folder.path
+        extremes = manifest.EXTREMES.read(path)
+        top = extremes[(extremes["side"] == "top") & (extremes["rank"] <= SHOWN)]
+        arrays: dict[str, np.ndarray] = {}
+        for name, ((layer, basis), index) in job.names.items():
+            images = top[top["feature"] == name].sort_values("rank")["image"]
+            pixels = np.stack([self.views.pixels(image) for image in images])
+            maps = unit_maps(job.network, self._basis((layer, basis)), index, pixels, batch=job.study.features.batch)
+            field = self.fields[layer]
+            arrays[name] = np.stack(
+                [
+                    shrink(overlay(image, heat_map(row, field, len(image))))
+                    for image, row in zip(pixels, maps, strict=True)
+                ]
+            )
+        file = path / "heat_maps.safetensors"
+        write_arrays(file, arrays)
+        return [file]

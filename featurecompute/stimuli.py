@@ -85,8 +85,8 @@ def make_stimuli(
     Returns
     -------
     tuple
-        Rows of stimuli.parquet, but for the measures of their images and their version, and a sentence for each pair
-        that is left out.
+        Rows of stimuli.parquet, but for the measures of their images and their version, with a column ``shows``: the
+        feature, of practice too; and a sentence for each pair that is left out.
 
     Raises
     ------
@@ -139,6 +139,7 @@ def _row(
     row: dict[str, object] = {
         "stimulus": f"{experiment}/{member.pair}/{member.representation}/{batch}",
         "feature": member.feature,
+        "shows": member.feature,
         "pair": member.pair,
         "experiment": experiment,
         "phase": "main",

@@ -34,16 +34,17 @@ def write_thumbnails(folder: Path, extremes: pd.DataFrame, images: Images) -> Pa
     """
     names = set(extremes.loc[(extremes["rank"] <= SHOWN), "image"])
     numbers = np.flatnonzero(images.table["image"].isin(names).to_numpy())
-    side = min(SIDE, images.pixels.shape[1])
-    pixels = np.empty((len(numbers), side, side, 3), np.uint8)
-    for place, number in enumerate(numbers):
-        whole = np.asarray(images.pixels[number])
-        if side < len(whole):
-            whole = np.asarray(Image.fromarray(whole).resize((side, side), Image.Resampling.LANCZOS))
-        pixels[place] = whole
+    pixels = np.stack([shrink(np.asarray(images.pixels[number])) for number in numbers])
     path = folder / "thumbnails.safetensors"
     write_arrays(path, {"numbers": numbers, "pixels": pixels})
     return path
+
+
+def shrink(image: np.ndarray) -> np.ndarray:
+    """Return an image (side x side x 3, uint8) with `SIDE` pixels to a side, or as it is if it has no more."""
+    if len(image) <= SIDE:
+        return image
+    return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS))
 
 
 def read_thumbnails(folder: Path, ids: pd.Series) -> dict[str, np.ndarray]:

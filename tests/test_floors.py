@@ -55,7 +55,7 @@ FLOORS = {
         ("activations", "adapters", "directions", "comparison", "replay"),
         ("cards", "pixelcache", "dictionary", "scan", "attributions", "curves", "spaces"),
         ("pixels", "dictionaries", "contributions", "folding", "huggingface", "rows", "receptive", "visualize"),
-        ("models", "pairing", "decision", "truth", "thumbnails", "tables", "choices"),
+        ("models", "pairing", "decision", "truth", "thumbnails", "tables", "choices", "views"),
         ("stimuli", "observers", "pictures", "trial_lists", "sessions", "tasks"),
         ("job",),
         ("showing",),
