@@ -168,7 +168,11 @@ class Seat:
                 self._clear()
         except OSError as error:
             raise RunError(f"{self.folder} cannot be written: {error.strerror}.") from error
-        self.taken = True
+        except RunError:
+            self._unlock()
+            raise
+        self.taken, self._word["failed"] = True, ""
+        self._ended.clear()
         self._write()
         threading.Thread(target=self._beat, daemon=True).start()
         if lead:
@@ -248,8 +252,12 @@ class Seat:
                 (self.folder / f"{self._crew.rank}.json").unlink(missing_ok=True)
         if alone:
             shutil.rmtree(self.folder, ignore_errors=True)
+        self._unlock()
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
+        self._lock = None
 
     def _see_off(self, seconds: float) -> bool:
         """Wait until the others have left; return whether all have."""
@@ -274,6 +282,8 @@ class Seat:
         """Say what this process is about to do; `missing` gives how many shards of it a process still has to do."""
         with self._guard:
             self._word["doing"], self._missing = doing, missing
+            if self.taken:
+                self._write()  # if it is lost there, this is what the others know
 
     def tell(self, name: str, value: Any = True) -> None:
         """Say something to whoever waits for it: a JSON value by name."""
@@ -386,6 +396,8 @@ class Seat:
                     continue
                 if rank not in self._heard or word != self._heard[rank][0]:
                     self._heard[rank] = (word, now)
+            if self.taken and self._word["met"] != self._marks():
+                self._write()  # whoever has just come waits for this
 
     def _read(self, rank: int) -> Word | None:
         try:
@@ -398,9 +410,12 @@ class Seat:
         with self._guard:
             if self._ended.is_set() or not self.folder.is_dir():
                 return
-            self._word["met"] = {str(rank): word["mark"] for rank, (word, _) in self._heard.items()}
+            self._word["met"] = self._marks()
             self._word["time"] = time.time()
             write_json(self.folder / f"{self._crew.rank}.json", self._word)
+
+    def _marks(self) -> dict[str, str]:
+        return {str(rank): word["mark"] for rank, (word, _) in self._heard.items()}
 
     def _beat(self) -> None:
         while not self._ended.wait(self._crew.patience / 12):

@@ -14,6 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import tiny  # noqa: E402
+from tiny import contents  # noqa: E402
 
 from featurecompute import manifest, training  # noqa: E402
 from featurecompute.errors import InputError, RunError, StudyError  # noqa: E402
@@ -46,17 +47,6 @@ def maps_of(values):
     with torch.no_grad(), watch(network, {name: lambda o, n=name: maps.__setitem__(n, o.clone()) for name in LAYERS}):
         logits = network(values)
     return maps, logits
-
-
-def contents(path):
-    """Return the bytes of everything that must be the same in every run of a study: all but seconds and the command."""
-    kept = {}
-    for file in sorted(path.rglob("*")):
-        name = file.relative_to(path).as_posix()
-        if file.is_file() and name not in ("timings.json", "run.json") and not file.name.startswith("."):
-            kept[name] = file.read_bytes()
-    record = read_json(path / "run.json")
-    return kept | {"run.json": {key: value for key, value in record.items() if key != "command"}}
 
 
 def test_the_images_of_a_neuron_are_those_of_brute_force(folder, made):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
-from featurecompute.errors import RunError
+from featurecompute.crew import Crew
+from featurecompute.errors import CrewError, InputError, RunError
 from featurecompute.files import hash_file, hash_json, read_json, write_json
 from featurecompute.stages import Folder, read_shards
 
@@ -16,7 +20,23 @@ def folder(tmp_path):
     said = []
     found = Folder(tmp_path / "run", said.append, lambda *part: said.append(part))
     found.said = said
-    return found
+    yield found
+    found.seat.leave()
+
+
+def together(folder, world, work):
+    """Do work in a folder as each process of a crew would, in threads; return what each gave or raised, in order."""
+
+    def one(rank):
+        found = Folder(folder.path, folder.say, folder.progress, Crew(rank, world, patience=5, arrival=5))
+        try:
+            with found.working("key", resume=True):
+                return work(found)
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor(world) as pool:
+        return list(pool.map(one, range(world)))
 
 
 def again(folder):
@@ -172,3 +192,109 @@ def test_shards_are_kept_and_whole_ones_are_not_done_again(folder):
 
 def test_nothing_makes_no_shard(folder):
     assert folder.shards("scan", {}, 0, 4, lambda first, last: {}) == []
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_processes_do_their_shards_and_the_first_all_else(folder, world):
+    done = []
+
+    def run(found):
+        rank = found.crew.rank
+
+        def shard(first, last):
+            done.append((rank, first))
+            return {"x": np.arange(first, last)}
+
+        def gather(paths):
+            done.append((rank, "gather"))
+            write_json(found.path / "sum.json", sum(int(shard["x"].sum()) for shard in read_shards(paths)))
+            return [found.path / "sum.json"]
+
+        def single():
+            done.append((rank, "single"))
+            write_json(found.path / "single.json", 1)
+            return [found.path / "single.json"]
+
+        found.stage("single", {}, single)
+        parts = found.sharded("parts", {"a": 1}, 14, 4, shard)
+        (total,) = found.sharded("sum", {"a": 1}, 14, 4, shard, gather)
+        found.seal({"schema": "x"})
+        return [path.name for path in parts], read_json(total), found.stages
+
+    answers = together(folder, world, run)
+    assert answers == [answers[0]] * world and answers[0][:2] == ([f"{n:05d}.safetensors" for n in range(4)], 91)
+    wanted = [(n % world, 4 * n) for n in range(4)] * 2 + [(0, "gather"), (0, "single")]
+    assert sorted(done, key=str) == sorted(wanted, key=str)
+    assert not (folder.path / "processes").exists()
+    assert read_json(folder.path / "run.json")["stages"] == answers[0][2]
+
+    done.clear()  # a finished stage is kept by all, however many they are now
+    assert together(folder, 2, run) == [answers[0]] * 2 and done == []
+
+
+def test_what_is_done_first_is_done_in_the_first_process_before_the_others(folder):
+    order = []
+
+    def run(found):
+        def work():
+            time.sleep(0.05)
+            order.append(found.crew.rank)
+            return found.crew.rank
+
+        return found.first("thing", work)
+
+    assert together(folder, 3, run) == [0, 1, 2]
+    assert order[0] == 0 and sorted(order) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_a_fault_in_one_process_ends_all_with_its_reason(folder, rank):
+    def run(found):
+        def shard(first, last):
+            if found.crew.rank == rank:
+                raise InputError("the images are upside down.")
+            return {"x": np.arange(first, last)}
+
+        found.seat.meet("all are here", lambda: None)
+        found.shards("scan", {}, 30, 2, shard)
+
+    answers = together(folder, 3, run)
+    assert type(answers[rank]) is InputError
+    for other in {0, 1, 2} - {rank}:
+        assert isinstance(answers[other], CrewError)
+        assert f"process {rank} of 3 (" in str(answers[other])
+        assert "failed at 'scan': the images are upside down." in str(answers[other])
+    claim = folder.path / "claim.json"
+    # Only what the user gave is a reason to give the folder up.
+    assert (read_json(claim)["key"] if claim.is_file() else None) == ("key" if rank else None)
+
+
+def test_processes_that_are_not_alike_are_refused(folder):
+    def claim(key, rank, threads):
+        found = Folder(folder.path, folder.say, folder.progress, Crew(rank, 2, patience=5, arrival=5))
+        try:
+            with found.working(key, resume=True, threads=threads):
+                found.shards("scan", {}, 4, 1, lambda first, last: {"x": np.zeros(1)})
+        except RunError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(claim, ["key", "key"], [0, 1], [1, 4])
+    assert first.endswith(second) or second in first
+    assert "process 1 of 2 computes with 4 threads and process 0 with 1" in second
+    folder.claim("key", resume=True)
+    assert "holds a run of other settings" in claim("other", 1, 1)
+
+
+def test_a_second_run_is_refused_while_the_first_is_at_work(folder):
+    with folder.working("key", resume=True):
+        for resume in (False, True):
+            with (
+                pytest.raises(
+                    RunError, match=r"is being computed by another process \(.*two runs cannot share a folder"
+                ),
+                again(folder).working("key", resume=resume),
+            ):
+                raise AssertionError
+    with again(folder).working("key", resume=True):
+        pass

@@ -5,6 +5,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from featurecompute.files import read_json
+
 NETWORK = """
 import torch
 from torch import nn
@@ -92,3 +94,14 @@ def read_pixels(folder):
     pixels = np.stack([np.asarray(Image.open(path)) for path in paths])
     values = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
     return values, [path.relative_to(folder / "images").as_posix() for path in paths]
+
+
+def contents(path):
+    """Return the bytes of everything that must be the same in every run of a study: all but seconds and the command."""
+    kept = {}
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path).as_posix()
+        if file.is_file() and name not in ("timings.json", "run.json") and not file.name.startswith("."):
+            kept[name] = file.read_bytes()
+    record = read_json(path / "run.json")
+    return kept | {"run.json": {key: value for key, value in record.items() if key != "command"}}
