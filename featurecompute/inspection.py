@@ -143,7 +143,9 @@ def _observers(run: Run) -> list[dict[str, Any]]:
     if rows.empty:
         return []
     rows = rows[(rows["phase"] == "main") & ~rows["catch"]]
+    order = {experiment: place for place, experiment in enumerate(dict.fromkeys(rows["experiment"]))}
     means = rows.groupby(["experiment", "observer", "representation"], sort=False)["probability"].mean().reset_index()
+    means = means.sort_values("experiment", key=lambda names: names.map(order), kind="stable")
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in means.to_dict(orient="records"):
         key = (row["experiment"], row["observer"])
