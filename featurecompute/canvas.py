@@ -32,8 +32,8 @@ class Canvas(Protocol):
     def size(self) -> int:
         """Pixels to a side."""
 
-    def start(self, generator: torch.Generator) -> Tensor:
-        """Return the numbers that a picture begins from, drawn on the CPU."""
+    def start(self, generator: torch.Generator, attempt: int) -> Tensor:
+        """Return the numbers that a picture begins from, drawn on the CPU; attempts count from 1."""
 
     def render(self, values: Tensor) -> Tensor:
         """Return pictures (images x 3 x size x size, 0 to 1) of numbers (images x ...)."""
@@ -44,8 +44,8 @@ class Maco:
 
     Where Horama 0.3.0 standardises the picture and squeezes it through a sigmoid, which changes the magnitudes again,
     values beyond black and white are cut off here, and nothing else is done to them; phases begin uniform on the circle
-    rather than normal. The lowest frequency of each axis of colour is the images' mean colour. NAdam with rate 1 is the
-    paper's and Horama's.
+    rather than normal. The mean colour has no phase: it may be anything between those that lie as far from the images'
+    mean colour, to either side of each axis, as their own do on average. NAdam with rate 1 is the paper's and Horama's.
 
     Parameters
     ----------
@@ -64,10 +64,11 @@ class Maco:
             torch.from_numpy(each).to(device) for each in (spectrum.magnitudes, spectrum.axes)
         )
         self.mean = torch.from_numpy(spectrum.mean).to(device)[:, None, None]
+        self.level = self.magnitudes[:, 0, 0] / spectrum.size  # of a picture's mean, by the orthonormal transform
         self.magnitudes = self.magnitudes.clone()
-        self.magnitudes[:, 0, 0] = 0  # the mean colour stands beside it
+        self.magnitudes[:, 0, 0] = 0
 
-    def start(self, generator: torch.Generator) -> Tensor:
+    def start(self, generator: torch.Generator, attempt: int = 1) -> Tensor:
         """Return phases (3 x size x size // 2 + 1), uniform on the circle."""
         return (torch.rand(3, self.size, self.size // 2 + 1, generator=generator) * 2 - 1) * math.pi
 
@@ -75,7 +76,8 @@ class Maco:
         """Return pictures of phases; before values beyond 0 and 1 are cut off, their magnitudes are those given."""
         spectrum = torch.polar(self.magnitudes.expand_as(values), self._paired(values))
         flat = torch.fft.irfft2(spectrum, s=(self.size, self.size), norm="ortho")
-        return (recolour(flat, self.axes) + self.mean).clamp(0, 1)
+        level = self.level * values[..., 0, 0].cos()
+        return (recolour(flat + level[..., None, None], self.axes) + self.mean).clamp(0, 1)
 
     def _paired(self, phases: Tensor) -> Tensor:
         """Return phases such that frequencies that are each other's mirror have opposite ones.
@@ -116,9 +118,10 @@ class Fourier:
         colours = torch.tensor(_COLOURS)
         self.axes = (colours / colours.norm(dim=0).max()).to(device)
 
-    def start(self, generator: torch.Generator) -> Tensor:
-        """Return coefficients (3 x size x size // 2 + 1 x 2: real, imaginary)."""
-        return torch.randn(3, self.size, self.size // 2 + 1, 2, generator=generator) * 0.01
+    def start(self, generator: torch.Generator, attempt: int = 1) -> Tensor:
+        """Return coefficients (3 x size x size // 2 + 1 x 2: real, imaginary). The first attempt is all but grey, which
+        leaves many a unit silent; those that follow have that many times its contrast."""
+        return torch.randn(3, self.size, self.size // 2 + 1, 2, generator=generator) * (0.01 * attempt)
 
     def render(self, values: Tensor) -> Tensor:
         """Return pictures of coefficients."""

@@ -143,10 +143,25 @@ def synthesise(
     _check(network, wanted, spectrum, table)
     if device is not None:
         network.module.to(device)
+    # Whoever calls may have turned gradients off, and what is made in inference mode can have none.
+    with torch.inference_mode(False), torch.enable_grad():
+        made = _climb(network, wanted, spectrum, table, together, progress)
+    return _gather(network, made, table, pooling, batch)
+
+
+def _climb(
+    network: Network,
+    wanted: Sequence[Wanted],
+    spectrum: Spectrum | None,
+    table: VisualizeTable,
+    together: int | None,
+    progress: Callable[[int, int], None],
+) -> list[_Image]:
+    """Return the images, in the order in which they were asked for, when all have ended."""
     place = device_of(network.module)
     canvas: Canvas = Fourier(canvas_size(network, table), place)
     if table.method == "maco":
-        assert spectrum is not None  # checked above
+        assert spectrum is not None  # it was checked
         canvas = Maco(spectrum, place)
     together = together or (1 if place.type == "cpu" else table.batch)
     made: dict[int, _Image] = {}
@@ -155,7 +170,7 @@ def synthesise(
         for image in _Climb(network, network.layer(layer), canvas, table, together).run(_groups(images, table)):
             made[image.place] = image
             progress(len(made), len(wanted))
-    return _gather(network, [made[n] for n in range(len(wanted))], table, pooling, batch)
+    return [made[n] for n in range(len(wanted))]
 
 
 def _check(network: Network, wanted: Sequence[Wanted], spectrum: Spectrum | None, table: VisualizeTable) -> None:
@@ -242,7 +257,7 @@ class _Climb:
         self.group = table.images if table.diversity else 1
         self.lanes = max(1, together // self.group)
         count = self.lanes * self.group
-        start = canvas.start(torch.Generator().manual_seed(0))
+        start = canvas.start(torch.Generator().manual_seed(0), 1)
         rate = canvas.rate if table.rate is None else table.rate
         self.optimiser = Optimiser(torch.zeros(count, *start.shape, device=self.device), rate, canvas.nesterov)
         self.seen = torch.zeros(count, 1, canvas.size, canvas.size, device=self.device)
@@ -261,8 +276,7 @@ class _Climb:
                     self._enter(lane * self.group, waiting.popleft())
             if not any(self.images):
                 return
-            # Whoever calls may have turned gradients off.
-            with torch.inference_mode(False), torch.enable_grad(), numerics(self.device):
+            with numerics(self.device):
                 self._step()
             for lane in range(self.lanes):
                 yield from self._leave(range(lane * self.group, (lane + 1) * self.group))
@@ -284,7 +298,7 @@ class _Climb:
     def _start(self, number: int, image: _Image) -> None:
         image.starts += 1
         self.seen[number] = 0
-        self.optimiser.place(number, self.canvas.start(image.draws).to(self.device))
+        self.optimiser.place(number, self.canvas.start(image.draws, image.starts).to(self.device))
 
     def _step(self) -> None:
         """Take a step with every image that can."""

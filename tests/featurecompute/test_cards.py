@@ -238,6 +238,11 @@ def test_images_are_normalised_as_torchvision_does() -> None:
     wanted = ((pixels.astype(np.float32) / 255 - mean) / sd).transpose(0, 3, 1, 2)
     assert found.dtype == torch.float32 and found.is_contiguous()
     np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-6, atol=1e-6)
+    values = torch.from_numpy(pixels.astype(np.float32) / 255).permute(0, 3, 1, 2).requires_grad_()
+    again = network.standardise(values)
+    torch.testing.assert_close(again, found)
+    (gradient,) = torch.autograd.grad(again.sum(), values)
+    np.testing.assert_allclose(gradient[1, :, 5, 7].numpy(), 1 / sd, rtol=1e-6)
     with pytest.raises(NetworkError, match="must be uint8"):
         network.normalise(pixels.astype(np.float32))
 

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from featurecompute.errors import NetworkError  # noqa: E402
-from featurecompute.hooks import from_map, gather, logits_of, to_map, watch  # noqa: E402
+from featurecompute.hooks import from_map, gather, logits_of, reach, to_map, watch  # noqa: E402
 
 
 class InPlace(nn.Module):
@@ -154,6 +154,22 @@ def test_gathered_maps_are_what_the_layer_gave_before_anything_was_done_in_place
     maps, logits = gather(network, {"conv": "bchw", "head": "bc"}, images)
     assert torch.equal(maps["conv"], network.conv(images).flatten(2)) and bool((maps["conv"] < 0).any())
     assert torch.equal(logits, network(images)) and torch.equal(maps["head"][:, :, 0], logits)
+    assert hooks_of(network) == []
+
+
+def test_what_comes_after_a_reached_layer_is_not_run(images):
+    network = InPlace()
+    expected = network.conv(images)
+    own = network.head.register_forward_hook(lambda *_: pytest.fail("it was run"))
+    assert torch.equal(reach(network, "conv", images), expected)
+    own.remove()
+    assert hooks_of(network) == []
+    assert torch.equal(reach(WithPair(), "pair", images), images * 2)
+    network.idle = nn.Linear(1, 1)
+    with pytest.raises(NetworkError, match=r"layer 'idle' is not run when images go through"):
+        reach(network, "idle", images)
+    with pytest.raises(NetworkError, match=r"no layer 'cnv' .did you mean 'conv'"):
+        reach(network, "cnv", images)
     assert hooks_of(network) == []
 
 
