@@ -132,8 +132,7 @@ def _edges(network: Network, layer: str, axis: int, side: int) -> tuple[np.ndarr
         raise NetworkError(
             f"the receptive fields of layer '{layer}' cannot be found: no pixel that is NaN makes an output of it NaN."
         )
-    hit |= ~hit.any(0)  # a token that no pixel reaches is nowhere, and so has no smaller box
-    return hit.argmax(0), side - hit[::-1].argmax(0)
+    return hit.argmax(0), side - hit[::-1].argmax(0)  # the whole for a token that no pixel reaches
 
 
 def _rule(network: Network, layer: str, axis: int, side: int, grid: tuple[int, int]) -> Rule | None:

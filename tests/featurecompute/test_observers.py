@@ -181,10 +181,13 @@ def test_a_tie_is_a_fair_coin() -> None:
 
 def test_an_image_at_the_mean_is_like_no_other() -> None:
     """It has no direction, so it is no evidence; nor is what a dimension without spread rounds to."""
-    vectors = np.array([[1.0, 0, 0.1], [-1, 0, 0.1], [0, 0, 0.1], [0, 1, 0.1], [0, -1, 0.1]])
-    stimuli = table(one("a", "c", ["a"], []), one("c", "d", ["a"], ["b"]))
-    found = weigh(stimuli, {"x": vectors}, list("abcde"), space="x", noise=0)
-    assert found.d.tolist() == [1, 0]
+    vectors = np.random.default_rng(3).normal(size=(10, 5))
+    vectors[9] = vectors[:9].mean(0)
+    vectors[:, 0] = 0.1
+    ids = list("abcdefghij")
+    assert vectors.mean(0)[0] != 0.1 and (vectors.mean(0) != vectors[9]).any()
+    found = weigh(table(one("a", "b", ["j"], []), one("a", "j", ["a"], [])), {"x": vectors}, ids, space="x", noise=0)
+    np.testing.assert_allclose(found.d, [0, 1])
 
 
 # Noise and answers
@@ -340,7 +343,8 @@ def test_faults_are_one_sentence() -> None:
     said(ImageError, "stimulus 's1' shows image 'y'", pd.concat([good, table(*[one("a", "b", ["c"], ["y"])] * 2)[1:]]))
     said(RunError, "stimulus 's0' has no references", table(one("a", "b", [], [])))
     said(RunError, "experiment 'natural' has no main stimulus", table(one("a", "b", ["c"], [], catch=True)))
-    said(ImageError, "same vector in space 'pixel'", given={"pixel": np.full((4, 3), 0.1)})
+    named = [*ids, *"efghij"]
+    said(ImageError, "same vector in space 'pixel'", given={"pixel": np.full((10, 3), 0.1)}, names=named)
     said(ImageError, r"shape \(4, 3\) for 3 images", names=list("abc"))
     said(ImageError, "image 'a' has more than one vector", names=list("abca"))
     said(ImageError, "no vectors of space 'sound'; there are those of pixel", space="sound")
