@@ -5,6 +5,7 @@ In: a torch module and its preprocessing.  Out: a `Network`, ready to be hooked.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias
@@ -167,23 +168,25 @@ class Network:
             f"network '{self.id}' is not looked into at '{name}'{nearest(name, names)}; it is at {', '.join(names)}."
         )
 
-    def normalise(self, pixels: np.ndarray) -> Tensor:
+    def normalise(self, pixels: np.ndarray | Tensor) -> Tensor:
         """Return images ready for the network, on its device.
 
         Parameters
         ----------
         pixels
-            Prepared images (batch x size x size x 3), uint8.
+            Prepared images (batch x size x size x 3), uint8; a tensor may be on the device already.
 
         Returns
         -------
         Tensor
             batch x 3 x size x size, float32: (value / 255 - mean) / sd.
         """
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
-            raise NetworkError(f"images are {pixels.dtype} {pixels.shape}; they must be uint8, batch x H x W x 3.")
+        kind, shape = str(pixels.dtype).removeprefix("torch."), tuple(pixels.shape)
+        if kind != "uint8" or len(shape) != 4 or shape[3] != 3:
+            raise NetworkError(f"images are {kind} {shape}; they must be uint8, batch x H x W x 3.")
         device = next((parameter.device for parameter in self.module.parameters()), torch.device("cpu"))
-        images = torch.from_numpy(np.array(pixels)).to(device).permute(0, 3, 1, 2)
+        given = pixels if isinstance(pixels, Tensor) else torch.from_numpy(np.array(pixels))
+        images = given.to(device).permute(0, 3, 1, 2)
         order = torch.channels_last if self.channels_last else torch.contiguous_format
         values = images.to(torch.float32).contiguous(memory_format=order).div_(255)
         mean, sd = self._colour(device)
@@ -196,8 +199,7 @@ class Network:
         return ((images - mean) / sd).contiguous(memory_format=order)
 
     def _colour(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        mean, sd = self.preprocessing.mean, self.preprocessing.sd
-        return torch.tensor(mean, device=device)[:, None, None], torch.tensor(sd, device=device)[:, None, None]
+        return _constant(self.preprocessing.mean, device), _constant(self.preprocessing.sd, device)
 
     def card(self) -> dict[str, Any]:
         """Return what ``run.json`` says of the network."""
@@ -209,6 +211,13 @@ class Network:
             "preprocessing": asdict(self.preprocessing),
             "layers": [{key: getattr(layer, key) for key in kept} for layer in self.layers],
         }
+
+
+@functools.lru_cache(maxsize=64)
+def _constant(values: Triple, device: torch.device) -> Tensor:
+    """Return a number a channel; kept, since putting it on a device waits for all work there."""
+    with torch.inference_mode(False):  # gradients go through it elsewhere
+        return torch.tensor(values, device=device)[:, None, None]
 
 
 def describe_network(

@@ -274,9 +274,8 @@ def rescore(
     layers = {key[0] for key in wanted}
     kept = {layer: found for layer, found in bases.items() if layer in layers}
     reader = Reader(network, kept, scan.pooling, batch, "fp32", device)
-    for begin in range(0, len(union), batch):
-        images = union[begin : begin + batch]
-        for key, (scores, positions) in reader.read(pixels, images).items():
+    for images, block in reader.read_blocks(pixels, union, batch):
+        for key, (scores, positions) in block.items():
             for side in sides.get(key, ()):
                 side.take(images, scores.cpu().numpy(), positions.cpu().numpy())
     exact = {key: _exact(scan.found[key], both, scan.top) for key, both in sides.items()}

@@ -47,11 +47,11 @@ FLOORS = {
         ("__init__",),
     ),
     "featurecompute": (
-        ("errors", "strokes", "measures", "sampling", "bases", "removal", "optimiser", "kernels"),
+        ("errors", "strokes", "measures", "sampling", "bases", "removal", "optimiser", "kernels", "uploading"),
         ("files", "study", "hooks", "libraries", "decoding", "scenes", "extremes", "windows", "sweeps", "sae", "terms"),
         ("crew", "spectrum"),
         ("manifest", "stages", "images", "features", "groundtruth", "weights", "tracing", "training", "recording"),
-        ("canvas", "nmf"),
+        ("canvas", "nmf", "compilation"),
         ("activations", "adapters", "directions", "comparison", "replay"),
         ("cards", "pixelcache", "dictionary", "scan", "attributions", "curves", "spaces"),
         ("pixels", "dictionaries", "contributions", "folding", "huggingface", "rows", "receptive", "visualize"),

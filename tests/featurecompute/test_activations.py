@@ -1,6 +1,8 @@
 """The pass over images beside running each image and sorting; what it must refuse, and what it must leave behind."""
 
+import gc
 import hashlib
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from featurecompute import activations  # noqa: E402
+from featurecompute import activations, compilation  # noqa: E402
 from featurecompute.activations import NeuronBasis, name_of, scan_shard  # noqa: E402
 from featurecompute.errors import InputError, NetworkError, RunError  # noqa: E402
 from featurecompute.files import hash_arrays, write_arrays  # noqa: E402
@@ -67,7 +69,7 @@ class Network:
 
     def normalise(self, pixels):
         device = next(self.module.parameters()).device
-        return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return torch.as_tensor(pixels).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @dataclass(frozen=True)
@@ -368,6 +370,77 @@ def test_candidates_that_may_miss_an_image_are_called_uncertain(network, bases, 
         wrong = (again.found[key].top.scores < found.top.scores - 1e-6).any(0)
         assert not (again.found[key].certain & wrong).any()
     assert not all(found.certain.all() for found in again.found.values())
+
+
+def scan_compiled(network, bases, pixels, **options):
+    warned = []
+    options = {"top": 4, "batch": 16, "precision": "bf16", "sample": 0.5, "keep_pooled": True} | options
+    arrays = [
+        scan_shard(network, bases, pixels, 0, 40, compiled=compiled, warn=warned.append, **options)
+        for compiled in (False, True)
+    ]
+    return *arrays, warned
+
+
+@pytest.mark.parametrize("options", [{"pooling": "mean"}, {"pooling": "max", "sample": 0.0}], ids=["mean", "max"])
+def test_a_compiled_network_gives_the_same_scan(network, bases, pixels, monkeypatch, options):
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(compilation, "BACKEND", backend)
+    torch._dynamo.reset()
+    plain, compiled, warned = scan_compiled(network, bases, pixels, **options)
+    assert (len(graphs), warned) == (1, [])  # hooks do not break the graph, and a second batch needs no other
+    assert list(plain) == list(compiled)
+    for name, values in plain.items():
+        np.testing.assert_array_equal(values, compiled[name], err_msg=name)
+
+
+def test_a_network_that_cannot_be_compiled_is_run_as_it_is_and_it_is_said_once(network, bases, pixels, monkeypatch):
+    def fail(graph, inputs):
+        raise RuntimeError("no compiler here.")
+
+    def err(graph, inputs):
+        return lambda *given: [found * 2 for found in graph.forward(*given)]
+
+    for backend, reason in ((fail, "no compiler here"), (err, r"\(its results would differ\)")):
+        monkeypatch.setattr(compilation, "BACKEND", backend)
+        activations._COMPILED.clear()
+        torch._dynamo.reset()
+        plain, compiled, (warned,) = scan_compiled(network, bases, pixels)
+        assert re.search(reason, warned)
+        for name, values in plain.items():
+            np.testing.assert_array_equal(values, compiled[name], err_msg=name)
+        assert scan_compiled(network, bases, pixels)[2] == []
+
+
+def test_what_was_compiled_goes_with_the_network(bases, pixels, monkeypatch):
+    monkeypatch.setattr(compilation, "BACKEND", "eager")
+    activations._COMPILED.clear()
+    network = Network(Small().eval().requires_grad_(False))
+    scan_compiled(network, bases, pixels)
+    assert len(activations._COMPILED) == 1
+    assert not network.module.first._forward_hooks
+    del network
+    gc.collect()
+    assert len(activations._COMPILED) == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_network_compiled_on_a_device_finds_the_same_images(network, bases, pixels):
+    scans = []
+    for options in ({"device": "cpu"}, {"device": "cuda", "compiled": True}):
+        scan = reduce_shards(
+            [scan_shard(network, bases, pixels, 0, N, top=4, batch=16, precision="bf16", warn=pytest.fail, **options)]
+        )
+        scans.append(rescore(network, bases, pixels, scan, batch=16, device="cpu"))
+    for key, found in scans[0].found.items():
+        for end in ENDS:
+            np.testing.assert_array_equal(getattr(found, end).images, getattr(scans[1].found[key], end).images)
 
 
 @pytest.mark.gpu
