@@ -1,4 +1,4 @@
-"""The second half of the job on a real network: what its files say of each other, and the same bytes however it went."""
+"""The second half of the job on a real network: what its files say of each other; the same bytes however it went."""
 
 import numpy as np
 import pandas as pd
