@@ -31,6 +31,20 @@ def test_features_and_pairs_join_by_one_column_each():
     assert {"local_feature", "distributed_feature"} <= set(manifest.PAIRS.columns)
 
 
+def test_a_trial_list_has_the_columns_of_a_trial_before_it_is_answered():
+    asked = set(manifest.TRIAL_LISTS.columns) - {"version", "target_side"}
+    answered = {"response", "correct", "rt", "confidence", "block"}
+    assert asked | answered == set(columns.COLUMNS)
+    assert set(manifest.STIMULI.columns) & set(columns.COLUMNS) == {
+        "stimulus",
+        "feature",
+        "pair",
+        "experiment",
+        "phase",
+        "catch",
+    }
+
+
 def features_table():
     """Return two features as a run describes them, the distributed one in the earlier layer of the two by name."""
     rows = pd.DataFrame(
