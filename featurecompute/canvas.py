@@ -45,7 +45,12 @@ class Maco:
     Where Horama 0.3.0 standardises the picture and squeezes it through a sigmoid, which changes the magnitudes again,
     values beyond black and white are cut off here, and nothing else is done to them; phases begin uniform on the circle
     rather than normal. The mean colour has no phase: it may be anything between those that lie as far from the images'
-    mean colour, to either side of each axis, as their own do on average. NAdam with rate 1 is the paper's and Horama's.
+    mean colour, to either side of each axis, as their own do on average.
+
+    NAdam is the paper's, its rate ours. The paper's and Horama's is 1, but of phases that are divided by their SD in
+    every step: as they spread, steps shrink. Phases are left as they are here, so that they keep to the magnitudes'
+    meaning, and steps of a radian never settle: on the network of scenes the finished pictures of eight units drove
+    them 0.70 to 1.77 times as far as the best of 2,000 images with rate 1, and 1.03 to 2.48 times with 0.1.
 
     Parameters
     ----------
@@ -56,7 +61,7 @@ class Maco:
     """
 
     nesterov: ClassVar[bool] = True
-    rate: ClassVar[float] = 1.0
+    rate: ClassVar[float] = 0.1
 
     def __init__(self, spectrum: Spectrum, device: torch.device) -> None:
         self.size = spectrum.size

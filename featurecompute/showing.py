@@ -379,11 +379,11 @@ class Showing:
         job, path = self.job, self.job.folder.path
         stimuli, lists = manifest.STIMULI.read(path), manifest.TRIAL_LISTS.read(path)
         network, ids = job.network, self.images
-        blocks = list(self.views.blocks(ids))
+        pixels = np.concatenate(list(self.views.blocks(ids)))
         vectors = {
-            "pixel": np.concatenate([pixel_vectors(block) for block in blocks]),
-            "low_level": low_level_vectors(np.concatenate(blocks)),
-            "embedding": np.concatenate([embed(network, block, job.study.features.batch) for block in blocks]),
+            "pixel": pixel_vectors(pixels),
+            "low_level": low_level_vectors(pixels),
+            "embedding": embed(network, pixels, job.study.features.batch),
         }
         observed = accuracies(stimuli, manifest.FEATURES.read(path), vectors, ids, noise=self.table.noise)
         written = [manifest.OBSERVED.write(path, observed), manifest.OBSERVERS.write(path, summarise(observed))]

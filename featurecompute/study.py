@@ -185,20 +185,21 @@ class VisualizeTable(_Table):
     images: Positive = 9
     """Images of each feature at each end that is asked for, each from a seed of its own."""
     size: Positive | None = None
-    """Pixels to a side of the canvas; none: twice the network's input."""
+    """Pixels to a side of the canvas; none: the network's input, so that what is shown is what was optimised."""
     steps: Positive = 256
     rate: Above | None = None
-    """Learning rate; none: 1 for MACO (NAdam), 0.05 for Fourier (Adam)."""
+    """Learning rate; none: 0.1 for MACO (NAdam, radians), 0.05 for Fourier (Adam)."""
     crops: Positive = 6
     """Crops a step, resized to the network's input."""
-    crop: Window = (0.5, 0.6)
+    crop: Window = (0.9, 1.0)
     """Smallest and largest side of a crop as a share of the canvas."""
     noise: Annotated[float, Field(ge=0)] = 0.05
     """SD of the noise on each crop, in SDs of the network's normalised input."""
     objective: Literal["dot_cosine", "dot"] = "dot_cosine"
     """What is raised: the activation, or the activation times the squared cosine with the direction."""
     diversity: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the mean similarity between a feature's own images; above 0 they are optimised together."""
+    """Weight of the mean similarity between a feature's own images, in units of their activation; above 0 they are
+    optimised together."""
     tolerance: Annotated[float, Field(ge=0)] = 1e-3
     """An image stops where its smoothed activation rose by less than this share over `patience` steps."""
     patience: Positive = 64
