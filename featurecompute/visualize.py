@@ -80,8 +80,8 @@ def synthesise(
     pooling, batch
         Of the pass over natural images, ``[features]``: finished images are read as those are.
     together
-        Images optimised at once; None: the table's ``batch`` on an accelerator, and one on a CPU, where more at once
-        take as long and need more memory. Rounding may depend on it, but on no other image.
+        Images optimised at once; None: the table's ``batch`` on an accelerator, and on a CPU as many as make `_PIXELS`
+        pixels of crops, one of the usual size. Rounding may depend on it, but on no other image.
     progress
         Called with (images done, all).
     device
@@ -129,7 +129,9 @@ def _climb(
     if table.method == "maco":
         assert spectrum is not None  # it was checked
         canvas = Maco(spectrum, place)
-    together = together or (1 if place.type == "cpu" else table.batch)
+    if together is None:
+        together = table.batch if place.type != "cpu" else _PIXELS // (table.crops * network.preprocessing.size**2)
+        together = max(1, min(together, table.batch))
     made: dict[int, Image] = {}
     for layer in dict.fromkeys(each.basis.layer for each in wanted):
         images = [Image(n, each, table.seed) for n, each in enumerate(wanted) if each.basis.layer == layer]
