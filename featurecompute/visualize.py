@@ -25,6 +25,10 @@ from featurecompute.study import VisualizeTable
 __all__ = ["STARTS", "Synthesised", "Wanted", "canvas_size", "synthesise"]
 
 
+_PIXELS = 2**17
+"""CPU: pixels of crops a step. Fewer leave the cores waiting for calls, more take as long and need more memory."""
+
+
 @dataclass(frozen=True, eq=False)
 class Synthesised:
     """Synthesised images, in the order in which they were asked for.
