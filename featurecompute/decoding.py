@@ -23,6 +23,8 @@ RECIPE = 1
 MOST_PIXELS = 89_478_485
 """An image of more pixels is taken for a decompression bomb; it is the number that Pillow warns at."""
 
+_UNEQUAL = 100  # sides in a proportion above this are left to `prepare`, which may refuse them
+
 # EXIF 2.32, tag 0x0112: what undoes each orientation.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -114,19 +116,43 @@ def prepare(content: bytes | np.ndarray, preparation: Preparation) -> np.ndarray
         If it is no image, is truncated, or has too many pixels.
     """
     image = _from_array(content) if isinstance(content, np.ndarray) else _decode(content)
-    width, height = image.size
-    short, long = min(width, height), max(width, height)
-    scaled = int(preparation.resize * long / short)
-    if preparation.resize * scaled > MOST_PIXELS:
-        raise FaultyError(f"its sides, {width} x {height} pixels, are too unequal to be resized")
-    if short != preparation.resize:
-        shape = (preparation.resize, scaled) if width <= height else (scaled, preparation.resize)
+    shape = scaled_size(*image.size, preparation)
+    if min(image.size) != preparation.resize:
         image = image.resize(shape, _FILTERS[preparation.interpolation])
     left = round((image.width - preparation.size) / 2)
     top = round((image.height - preparation.size) / 2)
     if image.size != (preparation.size, preparation.size):
         image = image.crop((left, top, left + preparation.size, top + preparation.size))
     return np.asarray(image)
+
+
+def scaled_size(width: int, height: int, preparation: Preparation) -> tuple[int, int]:
+    """Return width and height after resizing.
+
+    Raises
+    ------
+    FaultyError
+        If that has too many pixels.
+    """
+    scaled = int(preparation.resize * max(width, height) / min(width, height))
+    if preparation.resize * scaled > MOST_PIXELS:
+        raise FaultyError(f"its sides, {width} x {height} pixels, are too unequal to be resized")
+    return (preparation.resize, scaled) if width <= height else (scaled, preparation.resize)
+
+
+def is_plain_jpeg(content: bytes) -> bool:
+    """Tell, by header and last bytes, whether this is a whole JPEG, grey or of three colours, and not too large."""
+    if not content.startswith(b"\xff\xd8\xff") or not content.endswith(b"\xff\xd9"):
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content)) as image:
+                usual = image.format == "JPEG" and image.mode in {"L", "RGB"} and 0 not in image.size
+                sides = max(image.size) / min(image.size) if usual else 0
+                return usual and image.width * image.height <= MOST_PIXELS and sides < _UNEQUAL
+    except Exception:  # whatever a header makes Pillow raise: it will say so when it decodes
+        return False
 
 
 def _from_array(values: np.ndarray) -> Image.Image:

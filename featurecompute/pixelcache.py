@@ -74,6 +74,7 @@ class _Job:
     recipe: Recipe
     file: str
     offset: int  # of the block's first byte in the file
+    on_device: bool
 
 
 def digest(content: bytes | np.ndarray) -> str:
@@ -98,21 +99,39 @@ def _decode_block(job: _Job) -> dict[str, Any]:
     size = job.recipe.size
     rows = np.zeros((len(job.entries), size, size, 3), dtype=np.uint8)
     faults: list[tuple[int, str]] = []
+    readable: dict[int, bytes | np.ndarray] = {}
     for i, (content, reason) in enumerate(_reader(job.kind).read_all(job.entries)):
         if content is None:
             faults.append((i, reason))
             continue
         if digest(content) != job.hashes[i]:
             raise ImageError(f"{job.entries[i].path} was changed while the images were read; start again.")
+        if job.on_device:
+            readable[i] = content
+            continue
         try:
             rows[i] = prepare(content, job.recipe)
         except FaultyError as error:
             faults.append((i, str(error)))
+    for i, image in zip(readable, _prepare_on_device(list(readable.values()), job.recipe), strict=True):
+        if isinstance(image, str):
+            faults.append((i, image))
+        else:
+            rows[i] = image
+    faults.sort()
     # A plain write: with a full disk it is an error, where writing to a memory map would end the process.
     with Path(job.file).open("r+b") as file:
         file.seek(job.offset)
         file.write(content := rows.tobytes())
     return {"block": job.number, "crc32": zlib.crc32(content), "faults": faults}
+
+
+def _prepare_on_device(contents: Sequence[bytes | np.ndarray], recipe: Recipe) -> list[np.ndarray | str]:
+    if not contents:
+        return []
+    from featurecompute import nvjpeg  # it needs torch, and this room does without
+
+    return nvjpeg.prepare_all(contents, recipe, nvjpeg.decode_jpegs)
 
 
 def _follow_parent() -> None:
@@ -160,6 +179,7 @@ def keep(
     decoder: str,
     *,
     skip: bool,
+    on_device: bool = False,
     workers: int | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] = lambda done, all_: None,
@@ -176,6 +196,8 @@ def keep(
         What is done, and by which versions.
     skip
         Leave faulty images out; else a set with any is returned with `Kept.faults`, and its pixels are not there.
+    on_device
+        Whether JPEGs are decoded by `nvjpeg`, which takes one process; else by `decoding`.
     workers
         Processes; by default one for each core where it is worth it.
 
@@ -198,7 +220,18 @@ def keep(
             if found is not None:
                 return found
             part.mkdir(exist_ok=True)
-            records = _fill(part, shape, kind, entries, hashes, recipe, workers=workers, say=say, progress=progress)
+            records = _fill(
+                part,
+                shape,
+                kind,
+                entries,
+                hashes,
+                recipe,
+                on_device=on_device,
+                workers=1 if on_device else workers,
+                say=say,
+                progress=progress,
+            )
             faults = [
                 (BLOCK * number + i, reason) for number, record in records.items() for i, reason in record["faults"]
             ]
@@ -247,6 +280,7 @@ def _fill(
     hashes: Sequence[str],
     recipe: Recipe,
     *,
+    on_device: bool,
     workers: int | None,
     say: Callable[[str], None],
     progress: Callable[[int, int], None],
@@ -269,6 +303,7 @@ def _fill(
             recipe,
             str(file),
             header + row * start,
+            on_device,
         )
         for number, start in enumerate(starts)
         if number not in records

@@ -115,9 +115,10 @@ def prepare_images(
         say(f"{source.root}: {source.ignored:,} other or hidden files are passed over.")
     folder = cache_folder(table, base)
     hashes = _hash_all(source, folder, say)
-    version = decoder_version()
+    on_device = table.decoder == "nvjpeg"
+    name, version = _device_decoder() if on_device else (DECODER, decoder_version())
     skip = table.faulty == "skip"
-    decoder = f"{DECODER} {version} / {RECIPE}"
+    decoder = f"{name} {version} / {RECIPE}"
     kept = keep(
         folder,
         source.kind,
@@ -126,6 +127,7 @@ def prepare_images(
         recipe,
         decoder,
         skip=skip,
+        on_device=on_device,
         workers=workers,
         say=say,
         progress=progress,
@@ -133,7 +135,15 @@ def prepare_images(
     skipped = tuple((source.entries[place].path, reason) for place, reason in kept.faults)
     if skipped and (not skip or len(skipped) == len(source.entries)):
         raise ImageError(_complaint(skipped, len(source.entries), skip))
-    return _images(source, hashes, kept, recipe, skipped, version)
+    return _images(source, hashes, kept, recipe, skipped, (name, version))
+
+
+def _device_decoder() -> tuple[str, str]:
+    """Return the name and version of what decodes on a device, after a look at whether it can."""
+    from featurecompute import nvjpeg  # it needs torch, and this room does without
+
+    nvjpeg.check_device()
+    return nvjpeg.DECODER, nvjpeg.decoder_version()
 
 
 def _images(
@@ -142,7 +152,7 @@ def _images(
     kept: Kept,
     recipe: Recipe,
     skipped: tuple[tuple[str, str], ...],
-    version: str,
+    decoder: tuple[str, str],
 ) -> Images:
     faulty = {place for place, _ in kept.faults}
     rows = [
@@ -155,8 +165,7 @@ def _images(
         np.load(kept.pixels, mmap_mode="r"),
         hash_json([[[image, sha] for image, _, sha, _, _ in rows], vars(recipe)]),
         skipped,
-        DECODER,
-        version,
+        *decoder,
     )
 
 

@@ -95,6 +95,8 @@ class ImagesTable(_Table):
     seed: Seed = 1
     faulty: Literal["error", "skip"] = "error"
     """What becomes of an image that cannot be decoded: an error, or it is listed in run.json and left out."""
+    decoder: Literal["pillow", "nvjpeg"] = "pillow"
+    """What decodes JPEGs: Pillow, or a CUDA device by nvJPEG (package torchcodec), whose pixels differ a little."""
     cache: str = ""
     """Folder of decoded pixels; empty: featurecompute in the user's cache folder."""
 
