@@ -208,16 +208,16 @@ class Climb:
     def _alike(self, rows: Tensor, scales: Tensor) -> Tensor:
         """Return the sum over images of score times mean cosine with the group's others (lucid's ``diversity``, which
         does not weigh by the score): of the Gram matrices of activations over crops and positions."""
+        alive = torch.tensor([self._alive(n) is not None for n in range(len(scales))], device=self.device)
+        alive &= scales.isfinite()
+        # Masked before anything is multiplied: zero times what is no number is none, in gradients too.
+        rows, scales = torch.where(alive[:, None, None], rows, 0), torch.where(alive, scales, 0)
         grams = (rows.mT @ rows).flatten(1)
         grams = grams / (grams.square().sum(1, keepdim=True) + 1e-24).sqrt()
-        grams = grams.reshape(self.lanes, self.group, -1)
-        alive = torch.tensor([self._alive(n) is not None for n in range(len(scales))], device=self.device)
-        alive = alive.reshape(self.lanes, self.group)
-        pairs = alive[:, :, None] & alive[:, None] & ~torch.eye(self.group, dtype=torch.bool, device=self.device)
-        # Not a product, since an image that failed may hold no numbers.
-        cosines = torch.where(pairs, grams @ grams.mT, 0)
+        grams, scales, alive = (each.reshape(self.lanes, self.group, -1) for each in (grams, scales, alive))
+        pairs = (alive & alive.mT) & ~torch.eye(self.group, dtype=torch.bool, device=self.device)
         others = pairs.sum(2).clamp_min(1)
-        return (torch.where(alive, scales.reshape(alive.shape), 0) * cosines.sum(2) / others).sum()
+        return (scales[..., 0] * torch.where(pairs, grams @ grams.mT, 0).sum(2) / others).sum()
 
     def _boxes(self, image: Image | None) -> list[Box]:
         """Return the boxes of a step: sides uniform between the bounds, places uniform where they fit."""
