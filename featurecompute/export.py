@@ -20,7 +20,8 @@ from featurecompute.errors import InputError, RunError
 from featurecompute.files import hash_file, read_json, whole_folder, write_json
 from featurecompute.manifest import IMAGES, PICTURES, STIMULI, TRIAL_LISTS, Run
 from featurecompute.pictures import SUFFIX, Kind, find_pictures
-from featurecompute.sessions import QUERIES, REFERENCES, list_images, read_sessions
+from featurecompute.sessions import REFERENCES, read_sessions
+from featurecompute.stimuli import images_of
 from featurecompute.tasks import write_tasks
 
 Layout: TypeAlias = Literal["tables", "zimmermann2023"]
@@ -89,9 +90,11 @@ def _write_tables(run: Run, part: Path, sessions: pd.DataFrame, picture: Kind | 
     stimuli, images = run.table("stimuli"), run.table("images")
     rows = []
     (part / "pictures").mkdir()
-    for image, found in find_pictures(run, list_images(stimuli)).items():
-        content = found.read(picture)
-        file = f"pictures/{Path(found.file).stem}{SUFFIX[picture or found.kind]}"
+    # Numbered by their hashes: in the run a target's number is below its distractor's, which would tell them apart.
+    found = sorted(find_pictures(run, images_of(stimuli)).items(), key=lambda pair: (pair[1].sha256, pair[0]))
+    for number, (image, one) in enumerate(found):
+        content = one.read(picture)
+        file = f"pictures/{number:06}{SUFFIX[picture or one.kind]}"
         (part / file).write_bytes(content)
         rows.append({"image": image, "file": file, "sha256": hashlib.sha256(content).hexdigest()})
     pictures = pd.DataFrame(rows)
@@ -111,7 +114,7 @@ def _write_tables(run: Run, part: Path, sessions: pd.DataFrame, picture: Kind | 
 def _write_zimmermann2023(run: Run, part: Path, sessions: pd.DataFrame, picture: Kind | None) -> None:
     stimuli = run.table("stimuli")
     practice = stimuli[stimuli["phase"] == "practice"]
-    pictures = find_pictures(run, list_images(pd.concat([sessions, practice])[[*QUERIES, *REFERENCES]]))
+    pictures = find_pictures(run, images_of(pd.concat([sessions, practice])))
 
     # A picture is shown to many; it is read and converted once.
     @functools.cache

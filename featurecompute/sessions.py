@@ -58,16 +58,6 @@ def read_sessions(run: Run) -> pd.DataFrame:
     return trials.drop(columns="version_made").iloc[order].reset_index(drop=True)
 
 
-def list_images(rows: pd.DataFrame) -> list[str]:
-    """Return the ids of all images that stimuli, or trials, show, in order of their code points."""
-    found: set[str] = set()
-    for name in QUERIES:
-        found.update(rows[name])
-    for name in REFERENCES:
-        found.update(*rows[name])
-    return sorted(found)
-
-
 def _read(run: Run, name: str, reason: str) -> pd.DataFrame:
     """Return a table that a run has only if its study asked for it."""
     there = (run.path / f"{name}.parquet").is_file()

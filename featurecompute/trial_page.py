@@ -18,7 +18,8 @@ from featurecompute.errors import RunError, nearest
 from featurecompute.files import plain, whole
 from featurecompute.manifest import Run
 from featurecompute.pictures import find_pictures
-from featurecompute.sessions import REFERENCES, list_images, read_sessions
+from featurecompute.sessions import REFERENCES, read_sessions
+from featurecompute.stimuli import images_of
 
 _KEPT = ["trial", "phase", "catch", "representation", "layer", "depth", "feature", "pair", "stimulus", "target_side"]
 
@@ -50,7 +51,7 @@ def write_trial_page(run: Run, path: Path, *, experiment: str | None = None, par
     sessions = read_sessions(run)
     trials = _choose(sessions, "experiment", experiment)
     trials = _choose(trials, "participant", participant)
-    pictures = find_pictures(run, list_images(trials))
+    pictures = find_pictures(run, sorted(images_of(trials)))
     places = {image: place for place, image in enumerate(pictures)}
     first = trials.iloc[0]
     session = {

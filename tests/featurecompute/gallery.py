@@ -46,7 +46,7 @@ def wait_for(chromium: webdriver.Chrome, condition: str) -> None:
         press_on(driver)
         return bool(driver.execute_script(condition))
 
-    WebDriverWait(chromium, 10, poll_frequency=0.02).until(there)
+    WebDriverWait(chromium, 60, poll_frequency=0.02).until(there)
 
 
 def write_screens(run: Run, folder: Path, *, width: int = 1280, height: int = 800, skip: int = 0) -> list[Path]:

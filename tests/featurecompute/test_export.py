@@ -19,7 +19,8 @@ from featurecompute.errors import InputError
 from featurecompute.export import export_run
 from featurecompute.files import hash_file
 from featurecompute.manifest import IMAGES, PICTURES, STIMULI, TRIAL_LISTS
-from featurecompute.sessions import list_images, read_sessions
+from featurecompute.sessions import read_sessions
+from featurecompute.stimuli import images_of
 from featurecompute.tasks import read_tasks
 
 
@@ -51,16 +52,31 @@ def contents(folder):
 def test_tables_are_those_of_the_run(run, tables):
     for table in (STIMULI, TRIAL_LISTS):
         assert (tables / f"{table.name}.parquet").read_bytes() == (run.path / f"{table.name}.parquet").read_bytes()
-    used = list_images(run.table("stimuli"))
-    assert PICTURES.read(tables).equals(run.table("pictures"))
+    used = images_of(run.table("stimuli"))
+    held = PICTURES.read(tables)
+    assert held[["image", "sha256"]].sort_values("image").to_numpy().tolist() == (
+        run.table("pictures")[["image", "sha256"]].sort_values("image").to_numpy().tolist()
+    )
+    assert [hash_file(tables / file) for file in held["file"]] == list(held["sha256"])
     images = run.table("images")
     assert IMAGES.read(tables).equals(images[images["image"].isin(used)].reset_index(drop=True))
     assert "set/unused.png" in set(images["image"])
     assert set(contents(tables)) == {
         *("README.md", "export.json", "trials.csv", "images.parquet"),
         *("stimuli.parquet", "trial_lists.parquet", "pictures.parquet"),
-        *run.table("pictures")["file"],
+        *(f"pictures/{number:06}.png" for number in range(len(used))),
     }
+
+
+def test_a_number_does_not_tell_which_query_is_right(run, tables):
+    # In the run, the target's number is always the lower one: pictures are numbered as they first appear.
+    stimuli = run.table("stimuli").query("not `catch`")
+    lower = {}
+    for folder in (run.path, tables):
+        numbers = PICTURES.read(folder).set_index("image")["file"]
+        target, distractor = (numbers[stimuli[f"query_{name}"]].to_numpy() for name in ("target", "distractor"))
+        lower[folder] = (target < distractor).mean()
+    assert lower[run.path] in (0, 1) and 0.3 < lower[tables] < 0.7
 
 
 def test_the_csv_names_the_pictures_of_every_trial(run, tables):
@@ -70,7 +86,7 @@ def test_the_csv_names_the_pictures_of_every_trial(run, tables):
     assert rows[["participant", "trial", "stimulus", "target_side"]].equals(
         sessions[["participant", "trial", "stimulus", "target_side"]]
     )
-    pictures = run.table("pictures").set_index("image")["file"]
+    pictures = PICTURES.read(tables).set_index("image")["file"]
     for row, session in zip(rows.itertuples(), sessions.itertuples(), strict=True):
         assert getattr(row, session.target_side) == pictures[session.query_target]
         assert {row.left, row.right} == {pictures[session.query_target], pictures[session.query_distractor]}
@@ -100,7 +116,8 @@ def test_pictures_are_converted(tmp_path, made, kind, suffix):
     out = export_run(run, tmp_path / "out", picture=kind)
     held = PICTURES.read(out)
     assert {path.suffix for path in (out / "pictures").iterdir()} == {suffix}
-    for old, new in zip(run.table("pictures").itertuples(), held.itertuples(), strict=True):
+    both = run.table("pictures").sort_values("image"), held.sort_values("image")
+    for old, new in zip(*(table.itertuples() for table in both), strict=True):
         assert hash_file(out / new.file) == new.sha256 and old.image == new.image
         with Image.open(run.path / old.file) as before, Image.open(out / new.file) as after:
             difference = np.abs(np.asarray(before, int) - np.asarray(after, int))

@@ -5,7 +5,7 @@ from stimulus_tables import write_stimulus_run
 
 from featurecompute.errors import RunError
 from featurecompute.manifest import STIMULI, TRIAL_LISTS
-from featurecompute.sessions import list_images, read_sessions
+from featurecompute.sessions import read_sessions
 
 
 @pytest.fixture
@@ -38,16 +38,6 @@ def test_a_shuffled_table_makes_the_same_sessions_but_for_the_order_of_participa
         assert one.reset_index(drop=True).equals(other.reset_index(drop=True))
     # Together, not scattered.
     assert (after["participant"] != after["participant"].shift()).sum() == after["participant"].nunique()
-
-
-def test_images_are_listed_once(run):
-    stimuli = run.table("stimuli")
-    found = list_images(stimuli)
-    assert found == sorted(set(run.table("pictures")["image"]))
-    assert list_images(stimuli.iloc[:1]) == sorted(
-        {stimuli["query_target"][0], stimuli["query_distractor"][0]}
-        | {*stimuli["references_max"][0], *stimuli["references_min"][0]}
-    )
 
 
 @pytest.mark.parametrize("table", [STIMULI, TRIAL_LISTS], ids=lambda table: table.name)
