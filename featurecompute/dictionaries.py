@@ -6,7 +6,7 @@ image.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,8 +22,18 @@ from featurecompute.errors import DictionaryError
 from featurecompute.nmf import factorise, unit
 from featurecompute.sae import train_sae
 from featurecompute.study import DictionaryTable
+from featurecompute.tiled import Part, Tiles, factorise_tiles, survey
 
-__all__ = ["Dictionary", "Stats", "compare_atoms", "fit_dictionary", "load_dictionary", "match_atoms"]
+__all__ = [
+    "Dictionary",
+    "Stats",
+    "compare_atoms",
+    "fit_dictionary",
+    "fit_tiled",
+    "load_dictionary",
+    "match_atoms",
+    "refuse_tiles",
+]
 
 Progress: TypeAlias = Callable[[int, int], None]
 
@@ -68,18 +78,11 @@ def fit_dictionary(
     """
     rows = _checked(rows, layer)
     seed = table.seed if seed is None else seed
-    method, rectify, notes = table.method, False, []
-    if method == "nmf" and (signed or bool((rows < 0).any())):
-        if table.signed == "error":
-            raise DictionaryError(
-                f"layer '{layer}' has negative activations, which NMF cannot have; set [dictionary] signed to 'relu' "
-                "(only the positive part is read) or 'semi_nmf' (atoms may be signed), choose method sae or pca, or a "
-                "layer after its ReLU."
-            )
-        rectify, method = table.signed == "relu", "nmf" if table.signed == "relu" else "semi_nmf"
-        if rectify:
-            share = float(rows.clamp_max(0).double().square().sum() / rows.double().square().sum())
-            notes.append(f"negative activations of layer '{layer}' are left out: {share:.1%} of its energy.")
+    method, rectify = _method(table, layer, signed or bool((rows < 0).any()))
+    notes = []
+    if rectify:
+        share = float(rows.clamp_max(0).double().square().sum() / rows.double().square().sum())
+        notes.append(_left_out(layer, share))
     read = _checked(rows.clamp_min(0), layer) if rectify else rows
     fitted, held = _split(len(rows), seed)
     learn = read[fitted.to(rows.device)]
@@ -92,9 +95,104 @@ def fit_dictionary(
     ]
     # The same rows give the same components whatever the seed.
     stability = 1.0 if method == "pca" and table.stability_seeds else stability_of(found.atoms, others)
-    stats, used = _measure(found, rows, fitted, held)
-    notes += more + _notes(found, table, rows, used)
+    stats, used = _measure(found, [[rows[places.to(rows.device)]] for places in (fitted, held)])
+    notes += more + _notes(found, table, used)
     return replace(found, stats=replace(stats, stability=stability), warnings=tuple(notes))
+
+
+def refuse_tiles(table: DictionaryTable) -> None:
+    """Refuse tiles where all rows are needed at once.
+
+    Raises
+    ------
+    DictionaryError
+        If a tile is asked for, and not NMF of a layer's positions.
+    """
+    if table.tile and (table.method not in {"nmf", "semi_nmf"} or (table.scope, table.rows) != ("layer", "positions")):
+        raise DictionaryError(
+            f"[dictionary] tile is {table.tile}, but rows are read tile by tile only with method 'nmf' or 'semi_nmf', "
+            "scope 'layer' and rows 'positions'; set tile to 0."
+        )
+
+
+def fit_tiled(
+    tiles: Tiles,
+    table: DictionaryTable,
+    layer: str,
+    *,
+    signed: bool = False,
+    seed: int | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Dictionary:
+    """Learn a layer's dictionary by NMF as `fit_dictionary` does, from rows that need not fit in memory.
+
+    Parameters
+    ----------
+    tiles
+        Activations (n_i x channels), float32, which are gone through many times.
+    table, layer, signed, seed, progress
+        As of `fit_dictionary`.
+    folder
+        Where the codes of all rows lie meanwhile.
+
+    Raises
+    ------
+    DictionaryError
+        If rows, settings or the layer do not allow it.
+    """
+    refuse_tiles(table)
+    found_rows = survey(tiles)
+    _refuse_useless(layer, found_rows.finite, found_rows.busy > 0, found_rows.alike)
+    seed = table.seed if seed is None else seed
+    method, rectify = _method(table, layer, signed or found_rows.below > 0)
+    notes = [_left_out(layer, found_rows.below / found_rows.energy)] if rectify else []
+    places = _split(found_rows.count, seed)
+    fitted, held = (torch.zeros(found_rows.count, dtype=torch.bool).index_fill_(0, part, True) for part in places)
+    learn = Part(tiles, fitted, rectify)
+    busy = survey(learn)
+    if rectify:
+        _refuse_useless(layer, True, busy.busy > 0, busy.alike)
+    _refuse_few(layer, busy.count, busy.busy, table.rank)
+    factors = [
+        factorise_tiles(
+            learn,
+            table.rank,
+            sparsity=table.sparsity,
+            signed=method == "semi_nmf",
+            seed=seed + i,
+            folder=folder,
+            progress=_share(progress, i, 1 + table.stability_seeds),
+        )
+        for i in range(1 + table.stability_seeds)
+    ]
+    parameters = {"penalty": factors[0].penalty} | ({"rectify": True} if rectify else {})
+    found = Dictionary(layer, method, factors[0].atoms, parameters=parameters, seed=seed, scope=table.scope)
+    stats, used = _measure(found, [Part(tiles, fitted), Part(tiles, held)])
+    notes += _unsettled(layer, factors[0].converged) + _notes(found, table, used)
+    stability = stability_of(found.atoms, [other.atoms for other in factors[1:]])
+    return replace(found, stats=replace(stats, stability=stability), warnings=tuple(notes))
+
+
+def _method(table: DictionaryTable, layer: str, signed: bool) -> tuple[str, bool]:
+    """Return how to learn from a layer, `signed` if it has negative activations; and whether these are left out."""
+    if table.method != "nmf" or not signed:
+        return table.method, False
+    if table.signed == "error":
+        raise DictionaryError(
+            f"layer '{layer}' has negative activations, which NMF cannot have; set [dictionary] signed to 'relu' "
+            "(only the positive part is read) or 'semi_nmf' (atoms may be signed), choose method sae or pca, or a "
+            "layer after its ReLU."
+        )
+    return ("nmf", True) if table.signed == "relu" else ("semi_nmf", False)
+
+
+def _left_out(layer: str, share: float) -> str:
+    return f"negative activations of layer '{layer}' are left out: {share:.1%} of its energy."
+
+
+def _unsettled(layer: str, converged: bool) -> list[str]:
+    return [] if converged else [f"NMF of layer '{layer}' had not converged when it was stopped."]
 
 
 def _checked(rows: Tensor, layer: str) -> Tensor:
@@ -104,15 +202,27 @@ def _checked(rows: Tensor, layer: str) -> Tensor:
             f"layer '{layer}' gives rows of the shape {tuple(rows.shape)}; it must be rows x channels."
         )
     rows = rows.detach().to(torch.float32)
-    if not bool(torch.isfinite(rows).all()):
+    _refuse_useless(layer, bool(torch.isfinite(rows).all()), bool(rows.any()), bool((rows == rows[:1]).all()))
+    return rows
+
+
+def _refuse_useless(layer: str, finite: bool, busy: bool, alike: bool) -> None:
+    """Refuse rows that nothing can be learned from."""
+    if not finite:
         raise DictionaryError(f"layer '{layer}' has activations that are not finite; a dictionary cannot be learned.")
-    if not bool(rows.any()):
+    if not busy:
         raise DictionaryError(
             f"every activation of layer '{layer}' is zero or left out; a dictionary cannot be learned."
         )
-    if bool((rows == rows[:1]).all()):
+    if alike:
         raise DictionaryError(f"every row of layer '{layer}' is the same; a dictionary cannot be learned.")
-    return rows
+
+
+def _refuse_few(layer: str, count: int, busy: int, rank: int) -> None:
+    if rank > busy:
+        raise DictionaryError(
+            f"layer '{layer}' gives {count} rows to learn from, {busy} of them not zero: too few for rank {rank}."
+        )
 
 
 def _split(count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -139,17 +249,13 @@ def _learn(
     if method in {"file", "object"}:
         return _foreign(rows, table, method, layer, base)
     rank = table.rank
-    busy = int((rows != 0).any(1).sum())
-    if rank > busy:
-        raise DictionaryError(
-            f"layer '{layer}' gives {len(rows)} rows to learn from, {busy} of them not zero: too few for rank {rank}."
-        )
+    _refuse_few(layer, len(rows), int((rows != 0).any(1).sum()), rank)
     if method in {"nmf", "semi_nmf"}:
         factors = factorise(
             rows, rank, sparsity=table.sparsity, signed=method == "semi_nmf", seed=seed, progress=progress
         )
-        notes = [] if factors.converged else [f"NMF of layer '{layer}' had not converged when it was stopped."]
-        return Dictionary(layer, method, factors.atoms, parameters={"penalty": factors.penalty}, seed=seed), notes
+        found = Dictionary(layer, method, factors.atoms, parameters={"penalty": factors.penalty}, seed=seed)
+        return found, _unsettled(layer, factors.converged)
     if method == "sae":
         model = train_sae(rows, rank, table.active, table.steps, seed=seed, progress=progress)
         state = {"encoder": model.encoder, "bias": model.bias}
@@ -198,35 +304,40 @@ def _beside(encode: Callable[[Tensor], Tensor], rows: Tensor, layer: str) -> lis
     ]
 
 
-def _measure(found: Dictionary, rows: Tensor, fitted: Tensor, held: Tensor) -> tuple[Stats, int]:
-    """Return a dictionary's stats, without stability, and the number of atoms in use."""
-    used = torch.zeros(found.size, dtype=torch.bool, device=rows.device)
-    zeros = 0.0
+def _measure(found: Dictionary, parts: Sequence[Tiles]) -> tuple[Stats, int]:
+    """Return a dictionary's stats, without stability, and the number of atoms in use.
+
+    Parts are the rows learned from and those kept apart.
+    """
+    used = torch.zeros(found.size, dtype=torch.bool, device=found.atoms.device)
+    zeros, count = 0.0, 0
     shares = []
-    for places in (fitted, held):
-        part = rows[places.to(rows.device)]
-        mean = part.mean(0, dtype=torch.float64)
+    for part in parts:
+        sums, rows = torch.zeros(found.atoms.shape[1], dtype=torch.float64, device=found.atoms.device), 0
+        for tile in part:
+            sums, rows = sums + tile.sum(0, dtype=torch.float64), rows + len(tile)
+        mean = sums / rows
         left = energy = variance = 0.0
-        for block in torch.split(part, _BLOCK):
+        for block in (block for tile in part for block in torch.split(tile, _BLOCK)):
             codes = found.encode(block)
             used |= (codes != 0).any(0)
             zeros += float((codes == 0).double().mean(1).sum())
             left += float((block - found.decode(codes)).double().square().sum())
             energy += float(block.double().square().sum())
             variance += float((block.double() - mean).square().sum())
+        count += rows
         shares.append(
             (1 - left / variance if variance else float("nan"), 1 - left / energy if energy else float("nan"))
         )
     (fit_variance, fit_energy), (held_variance, held_energy) = shares
-    count = len(fitted) + len(held)
     alive = int(used.sum())
     return Stats(held_variance, fit_variance, held_energy, fit_energy, zeros / count, found.size - alive, None), alive
 
 
-def _notes(found: Dictionary, table: DictionaryTable, rows: Tensor, used: int) -> list[str]:
+def _notes(found: Dictionary, table: DictionaryTable, used: int) -> list[str]:
     """Say what a reader of the dictionary should know."""
     notes = []
-    channels = rows.shape[1]
+    channels = found.atoms.shape[1]
     if found.coding == "nonnegative" and found.size > channels and table.sparsity == 0:
         notes.append(
             f"rank {found.size} exceeds the {channels} channels of layer '{found.layer}' without a penalty on the "

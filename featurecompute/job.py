@@ -23,7 +23,7 @@ from featurecompute.bases import Basis, NeuronBasis
 from featurecompute.cards import Network, Preprocessing, describe_network
 from featurecompute.curves import selectivity
 from featurecompute.decision import Decision, class_places, decide
-from featurecompute.dictionaries import fit_dictionary, load_dictionary
+from featurecompute.dictionaries import fit_dictionary, fit_tiled, load_dictionary
 from featurecompute.dictionary import Dictionary
 from featurecompute.errors import RunError
 from featurecompute.features import Match, Neuron, choose_neurons, distributed_id, local_id, scales_of
@@ -34,7 +34,7 @@ from featurecompute.models import open_network
 from featurecompute.pairing import pair_neurons
 from featurecompute.pixels import Images, prepare_images
 from featurecompute.rows import draw_rows
-from featurecompute.scan import Scan, ShardFile, reduce_shards, rescore
+from featurecompute.scan import RowTiles, Scan, ShardFile, reduce_shards, rescore
 from featurecompute.stages import Folder
 from featurecompute.study import Study
 from featurecompute.tables import classes_of, extreme_rows, feature_rows, pair_rows
@@ -278,10 +278,11 @@ class Job:
         return found
 
     def _learn(self, key: tuple[str, int | None]) -> Dictionary:
-        layer = self.network.layer(key[0])
-        return fit_dictionary(
-            self._rows(*key), self.study.dictionary, layer.name, signed=layer.signed, base=self.study.path.parent
-        )
+        layer, table = self.network.layer(key[0]), self.study.dictionary
+        if table.tile:
+            tiles = RowTiles(self.neuron_scan, layer.name, table.tile, self.device)
+            return fit_tiled(tiles, table, layer.name, signed=layer.signed, folder=self.folder.path)
+        return fit_dictionary(self._rows(*key), table, layer.name, signed=layer.signed, base=self.study.path.parent)
 
     def _rows(self, layer: str, channel: int | None) -> torch.Tensor:
         table = self.study.dictionary

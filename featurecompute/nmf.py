@@ -13,7 +13,7 @@ reading.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -136,29 +136,43 @@ def factorise(
     if not float(norms.max()) > 0:
         raise DictionaryError("every row of activations is zero: there is nothing to factorise.")
     generator = torch.Generator().manual_seed(seed)
-    count = len(rows)
-    few = max(int(settings.warm * count), 20 * rank)
-    warm = settings.warm > 0 and 2 * few < count
+    few = warm_rows(len(rows), rank, settings)
+    warm = few < len(rows)
+    first = rows
     if warm:
-        picked = torch.randperm(count, generator=generator)[:few].sort().values
-        first = _Descent(rows[picked.to(rows.device)], penalty, signed)
-    else:
-        first = _Descent(rows, penalty, signed)
+        first = rows[torch.randperm(len(rows), generator=generator)[:few].sort().values.to(rows.device)]
     if start is None:
-        pool = torch.randperm(len(first.rows), generator=generator)[: 10 * rank + 500]
-        start = first_atoms(first.rows[pool.to(rows.device)], rank, generator)
-    first.begin(start)
+        start = draw_atoms(first, rank, generator)
     if warm:
-        # The few rows only have to show the way: full precision comes with all of them.
-        first.run(_WARM_ITERATIONS, replace(settings, tolerance=_WARM_TOLERANCE), None)
-        last = _Descent(rows, penalty, signed)
-        last.begin(first.atoms)
-    else:
-        last = first
+        start = warm_atoms(first, start, penalty, signed, settings)
+    last = Descent(rows, penalty, signed)
+    last.begin(start)
     converged = last.run(settings.iterations, settings, progress)
-    error = math.sqrt(max(last.squared_error(), 0.0) / last.energy)
     codes = last.codes.T.contiguous()
-    return Factors(last.atoms, codes, penalty, tuple(last.trace), error, last.iterations, converged)
+    return Factors(last.atoms, codes, penalty, tuple(last.trace), last.relative_error(), last.iterations, converged)
+
+
+def warm_rows(count: int, rank: int, settings: Settings) -> int:
+    """Return how many rows the first descent is made on; all of them if there is none."""
+    few = max(int(settings.warm * count), 20 * rank)
+    return few if settings.warm > 0 and 2 * few < count else count
+
+
+def warm_atoms(rows: Tensor, start: Tensor, penalty: float, signed: bool, settings: Settings) -> Tensor:
+    """Return the atoms that a first descent on few rows ends with.
+
+    It only has to show the way: full precision comes with all rows.
+    """
+    first = Descent(rows, penalty, signed)
+    first.begin(start)
+    first.run(_WARM_ITERATIONS, replace(settings, tolerance=_WARM_TOLERANCE), None)
+    return first.atoms
+
+
+def draw_atoms(rows: Tensor, rank: int, generator: torch.Generator) -> Tensor:
+    """Return first atoms (rank x d), drawn by `first_atoms` from a sample of the rows."""
+    pool = torch.randperm(len(rows), generator=generator)[: 10 * rank + 500]
+    return first_atoms(rows[pool.to(rows.device)], rank, generator)
 
 
 def first_atoms(rows: Tensor, rank: int, generator: torch.Generator) -> Tensor:
@@ -186,14 +200,28 @@ def first_atoms(rows: Tensor, rank: int, generator: torch.Generator) -> Tensor:
     return unit(torch.stack(chosen))
 
 
-class _Descent:
-    """Atoms and codes on their way down: one object, so that a caller may stop between iterations."""
+class Descent:
+    """Atoms and codes on their way down: one object, so that a caller may stop between iterations.
+
+    Parameters
+    ----------
+    rows
+        Activations (n x d).
+    penalty, signed
+        As of `factorise`.
+    """
+
+    rows: Tensor
+    codes: Tensor
 
     def __init__(self, rows: Tensor, penalty: float, signed: bool) -> None:
-        self.rows, self.penalty, self.signed = rows, penalty, signed
         # Fetched together: on a device each number by itself would wait for all before it.
         parts = [block.double().square().sum() for block in torch.split(rows, BLOCK_CPU * 4)]
-        self.energy = math.fsum(torch.stack(parts).tolist())
+        self._set(penalty, signed, len(rows), math.fsum(torch.stack(parts).tolist()))
+        self.rows = rows
+
+    def _set(self, penalty: float, signed: bool, count: int, energy: float) -> None:
+        self.penalty, self.signed, self.count, self.energy = penalty, signed, count, energy
         self.trace: list[float] = []
         self.iterations = 0
 
@@ -201,6 +229,21 @@ class _Descent:
         """Take first atoms; codes begin at zero and are swept more often the first time."""
         self.atoms = unit(atoms.to(self.rows, copy=True))
         self.codes = self.rows.new_zeros(len(atoms), len(self.rows))
+
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give blocks of rows (b x d) with their codes (rank x b), which may be changed before the next is taken."""
+        start = 0
+        for block in torch.split(self.rows, block_rows(self.rows)):
+            part = self.codes[:, start : start + len(block)]
+            # A copy costs little beside its sweeps, which it makes contiguous; kernels need none.
+            codes = part if fused(part) else part.contiguous()
+            yield block, codes
+            part.copy_(codes)
+            start += len(block)
+
+    def scale(self, factors: Tensor) -> None:
+        """Multiply each atom's codes by its factor (rank)."""
+        self.codes *= factors[:, None]
 
     def run(self, iterations: int, settings: Settings, progress: Progress | None) -> bool:
         """Descend; return whether the tolerance was met."""
@@ -226,22 +269,16 @@ class _Descent:
     def _codes(self, sweeps: int) -> None:
         """Update the codes block by block; gather Z'A, Z'Z and ΣZ, summed over blocks in fp64."""
         rank, width = self.atoms.shape
-        self.cross = self.rows.new_zeros(rank, width, dtype=torch.float64)
-        self.gram = self.rows.new_zeros(rank, rank, dtype=torch.float64)
-        self.total = self.rows.new_zeros((), dtype=torch.float64)
+        self.cross = self.atoms.new_zeros(rank, width, dtype=torch.float64)
+        self.gram = self.atoms.new_zeros(rank, rank, dtype=torch.float64)
+        self.total = self.atoms.new_zeros((), dtype=torch.float64)
         pull, inward, shift = prepare(self.atoms, self.penalty)
-        start = 0
-        for block in torch.split(self.rows, block_rows(self.rows)):
-            part = self.codes[:, start : start + len(block)]
-            # A copy costs little beside its sweeps, which it makes contiguous; kernels need none.
-            codes = part if fused(part) else part.contiguous()
+        for block, codes in self.blocks():
             sweep_codes(codes, torch.addmm(shift, inward, block.T), pull, sweeps)
-            part.copy_(codes)
             self.cross += codes @ block
             self.gram += codes @ codes.T
             if self.penalty:
                 self.total += codes.sum(dtype=torch.float64)
-            start += len(block)
 
     def _atoms(self, sweeps: int) -> None:
         """Update the atoms, each to the best unit vector given the others.
@@ -256,7 +293,7 @@ class _Descent:
             # Without a penalty the norm is free, and following it is faster; the codes take it over.
             norms = self.atoms.norm(dim=1)
             self.atoms /= norms[:, None]
-            self.codes *= norms[:, None]
+            self.scale(norms)
             self.cross *= norms[:, None]
             self.gram *= norms[:, None] * norms
 
@@ -264,6 +301,10 @@ class _Descent:
         """Return ‖A − Z D‖² = ‖A‖² − 2⟨Z'A, D⟩ + ⟨Z'Z, DD'⟩, scalars in fp64: in fp32 the difference is noise."""
         atoms = self.atoms.double()
         return self.energy - 2 * float((self.cross * atoms).sum()) + float((self.gram * (atoms @ atoms.T)).sum())
+
+    def relative_error(self) -> float:
+        """Return ‖A − Z D‖ / ‖A‖."""
+        return math.sqrt(max(self.squared_error(), 0.0) / self.energy)
 
     def objective(self) -> float:
         """Return ½‖A − Z D‖² + penalty · ΣZ."""
@@ -275,24 +316,21 @@ class _Descent:
         Their codes are zero, so the objective stays as it is. Each direction is taken out of the rows that wait before
         the next is chosen. A direction that would not pay its penalty is not taken: such an atom stays dead.
         """
-        errors = torch.cat(
-            [
-                (block - codes.T @ self.atoms).square().sum(1)
-                for block, codes in zip(
-                    torch.split(self.rows, block_rows(self.rows)),
-                    torch.split(self.codes, block_rows(self.rows), dim=1),
-                    strict=True,
-                )
-            ]
-        )
-        worst = errors.topk(min(8 * len(dead), len(errors))).indices
-        rest = self.rows[worst] - self.codes[:, worst].T @ self.atoms
+        wanted = min(8 * len(dead), self.count)
+        errors, rows, columns = self.atoms.new_empty(0), self.atoms[:0], self.atoms[:, :0]
+        for block, codes in self.blocks():
+            errors = torch.cat([errors, (block - codes.T @ self.atoms).square().sum(1)])
+            worst = errors.topk(min(wanted, len(errors)))
+            errors = worst.values
+            rows = torch.cat([rows, block])[worst.indices]
+            columns = torch.cat([columns, codes], dim=1)[:, worst.indices]
+        rest = rows - columns.T @ self.atoms
         found = False
         for k in dead.tolist():
             gains = rest if self.signed else rest.clamp_min(0)
             norms = gains.norm(dim=1)
             place = int(norms.argmax())
-            if not float(norms[place]) > max(self.penalty, 1e-6 * math.sqrt(self.energy / len(self.rows))):
+            if not float(norms[place]) > max(self.penalty, 1e-6 * math.sqrt(self.energy / self.count)):
                 break
             self.atoms[k] = gains[place] / norms[place]
             rest = rest - torch.outer((rest @ self.atoms[k]).clamp_min(0), self.atoms[k])

@@ -18,6 +18,7 @@ import torch
 from featurecompute import manifest
 from featurecompute.activations import refuse_windows
 from featurecompute.crew import Crew
+from featurecompute.dictionaries import refuse_tiles
 from featurecompute.errors import InputError, RunError
 from featurecompute.files import hash_file, hash_json, read_json
 from featurecompute.job import Job
@@ -69,6 +70,7 @@ def compute_study(
         If anything the user gave cannot be used; nothing half-written is left.
     """
     refuse_windows(study.features.scan, study.features.windows)
+    refuse_tiles(study.dictionary)
     crew = crew or Crew()
     where = _choose_device(device)
     versions = _versions()

@@ -132,12 +132,27 @@ class Scan:
         RunError
             If none were sampled.
         """
-        if f"{layer}||rows" not in self.shards[0]:
-            raise RunError(f"no rows of layer '{layer}' were sampled; the scan must be made with a sample.")
+        self._refuse_unsampled(layer)
         parts = [
             [shard[f"{layer}||{name}"] for shard in self.shards] for name in ("rows", "row_images", "row_positions")
         ]
         return Rows(*(np.concatenate(part) for part in parts))
+
+    def rows_by_shard(self, layer: str) -> Iterator[np.ndarray]:
+        """Give the values of a layer's sampled rows, shard by shard.
+
+        Raises
+        ------
+        RunError
+            If none were sampled.
+        """
+        self._refuse_unsampled(layer)
+        for shard in self.shards:
+            yield shard[f"{layer}||rows"]
+
+    def _refuse_unsampled(self, layer: str) -> None:
+        if f"{layer}||rows" not in self.shards[0]:
+            raise RunError(f"no rows of layer '{layer}' were sampled; the scan must be made with a sample.")
 
     def pooled(self, key: Key, units: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """Give every image's activation (images x units), shard by shard; `units` picks columns.
@@ -169,6 +184,43 @@ class Scan:
         first = min(int(lo * n + 1e-9), n - 1)
         images, scores = select_window(lambda: self.pooled(key, units), first, max(int(hi * n + 1e-9), first + 1))
         return images + self.start, scores
+
+
+@dataclass(frozen=True)
+class RowTiles:
+    """A layer's sampled rows in tiles, in the order of `Scan.rows`, read from the shards anew at each pass.
+
+    At once in memory are a tile and one shard's rows, and the tile before while its reader holds on to it.
+
+    Parameters
+    ----------
+    scan, layer
+        Whose rows.
+    size
+        Rows of a tile; the last has what is left.
+    device
+        Where tiles are wanted.
+    """
+
+    scan: Scan
+    layer: str
+    size: int
+    device: torch.device
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        tile, filled = np.empty((0, 0), np.float32), 0
+        for rows in self.scan.rows_by_shard(self.layer):
+            while len(rows):
+                if not filled:
+                    tile = np.empty((self.size, rows.shape[1]), np.float32)
+                part = rows[: self.size - filled]
+                tile[filled : filled + len(part)] = part
+                filled, rows = filled + len(part), rows[len(part) :]
+                if filled == self.size:
+                    yield torch.from_numpy(tile).to(self.device)
+                    filled = 0
+        if filled:
+            yield torch.from_numpy(tile[:filled]).to(self.device)
 
 
 def reduce_shards(shards: Sequence[Mapping[str, np.ndarray]]) -> Scan:

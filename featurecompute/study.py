@@ -114,6 +114,8 @@ class DictionaryTable(_Table):
     """What a row of activations is: a position, the mean over a crop, or an image's pooled map."""
     samples: Positive = 20_000
     """Rows a dictionary is learned from."""
+    tile: Count = 0
+    """NMF from a layer's positions: rows held in memory at once, read from the scan's shards; 0: all of them."""
     sparsity: Annotated[float, Field(ge=0)] = 0.2
     """NMF: penalty on the codes, in units of the rows' mean norm."""
     active: Positive = 2

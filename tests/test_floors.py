@@ -52,7 +52,7 @@ FLOORS = {
         ("crew", "spectrum"),
         ("manifest", "stages", "images", "features", "groundtruth", "weights", "tracing", "training", "recording"),
         ("canvas", "nmf", "compilation", "nvjpeg"),
-        ("activations", "adapters", "directions", "comparison", "replay"),
+        ("activations", "adapters", "directions", "comparison", "replay", "tiled"),
         ("cards", "pixelcache", "dictionary", "scan", "attributions", "curves", "spaces"),
         ("pixels", "dictionaries", "contributions", "folding", "huggingface", "rows", "receptive", "ascent"),
         ("models", "pairing", "decision", "truth", "thumbnails", "tables", "choices", "views", "visualize"),

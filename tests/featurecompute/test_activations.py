@@ -17,7 +17,7 @@ from featurecompute.activations import NeuronBasis, name_of, scan_shard  # noqa:
 from featurecompute.errors import InputError, NetworkError, RunError  # noqa: E402
 from featurecompute.files import hash_arrays, write_arrays  # noqa: E402
 from featurecompute.sampling import draw_positions  # noqa: E402
-from featurecompute.scan import ShardFile, reduce_shards, rescore  # noqa: E402
+from featurecompute.scan import RowTiles, ShardFile, reduce_shards, rescore  # noqa: E402
 
 N = 90
 ENDS = ("top", "bottom")
@@ -235,6 +235,19 @@ def test_rows_are_those_of_the_maps(network, bases, pixels):
     only = reduce_shards(shards_of(network, {"first": []}, pixels, 40, batch=20, sample=3))
     np.testing.assert_array_equal(only.rows("first").values, scan.rows("first").values)
     assert not only.found
+
+
+@pytest.mark.parametrize("size", [1, 7, 120, 10_000])
+def test_tiles_are_the_rows_cut_anew_at_each_pass(network, bases, pixels, size):
+    scan = reduce_shards(shards_of(network, bases, pixels, 40, batch=20, sample=3))
+    rows = scan.rows("first").values
+    tiles = RowTiles(scan, "first", size, torch.device("cpu"))
+    for _ in range(2):
+        found = list(tiles)
+        assert [len(tile) for tile in found] == [len(rows[i : i + size]) for i in range(0, len(rows), size)]
+        np.testing.assert_array_equal(torch.cat(found).numpy(), rows)
+    with pytest.raises(RunError, match="no rows of layer 'first' were sampled"):
+        next(iter(RowTiles(reduce_shards(shards_of(network, bases, pixels, 40)), "first", 5, torch.device("cpu"))))
 
 
 def test_positions_are_drawn_uniformly_without_replacement_and_by_number_alone():

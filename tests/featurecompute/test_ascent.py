@@ -10,7 +10,7 @@ from climbers import LAYERS, QUICK, SIDE, Small, describe, grating, hooks, make,
 from torch import nn  # noqa: E402
 
 from featurecompute import ascent, visualize  # noqa: E402
-from featurecompute.ascent import STARTS, Climb  # noqa: E402
+from featurecompute.ascent import STARTS  # noqa: E402
 from featurecompute.canvas import Maco  # noqa: E402
 from featurecompute.errors import NetworkError  # noqa: E402
 

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 # ruff: noqa: E402 - what needs torch is imported when it is known to be there
 
 from featurecompute.adapters import understand
-from featurecompute.dictionaries import compare_atoms, fit_dictionary, load_dictionary
+from featurecompute.dictionaries import compare_atoms, fit_dictionary, fit_tiled, load_dictionary
 from featurecompute.errors import DictionaryError
 from featurecompute.files import write_arrays
 from featurecompute.study import DictionaryTable
@@ -30,6 +30,38 @@ def rows():
 
 def table(method="nmf", **settings):
     return DictionaryTable(**{"method": method, "rank": 6, "steps": 200, "stability_seeds": 1} | settings)
+
+
+@pytest.mark.parametrize(
+    "settings, shift",
+    [({}, 0), ({"method": "semi_nmf"}, 0.05), ({"signed": "semi_nmf"}, 0.05), ({"signed": "relu"}, 0.05)],
+)
+def test_tiles_give_the_dictionary_that_all_rows_at_once_give(settings, shift, rows):
+    rows = rows - shift
+    wanted = fit_dictionary(rows, table(**settings), "layer2")
+    found = fit_tiled(torch.split(rows, 130), table(**settings), "layer2")
+    assert compare_atoms(found.atoms, wanted.atoms) > 0.999
+    assert (found.method, found.warnings, found.seed) == (wanted.method, wanted.warnings, wanted.seed)
+    assert found.parameters == pytest.approx(wanted.parameters)
+    for name, value in vars(wanted.stats).items():
+        assert getattr(found.stats, name) == pytest.approx(value, abs=2e-3), name
+
+
+@pytest.mark.parametrize(
+    "rows, settings, said",
+    [
+        (torch.full((40, 3), torch.nan), {}, "not finite"),
+        (torch.zeros(40, 3), {}, "zero or left out"),
+        (-torch.rand(40, 3), {"signed": "relu"}, "zero or left out"),
+        (torch.ones(40, 3), {}, "is the same"),
+        (-torch.rand(40, 3), {}, "set \\[dictionary\\] signed"),
+        (torch.rand(5, 3), {}, "gives 5 rows to learn from, 5 of them not zero: too few for rank 6"),
+        (torch.rand(40, 3), {"method": "pca"}, "tile by tile only with"),
+    ],
+)
+def test_tiles_that_nothing_can_be_learned_from_are_refused(rows, settings, said):
+    with pytest.raises(DictionaryError, match=said):
+        fit_tiled(torch.split(rows, 16), table(**{"tile": 16} | settings), "layer2")
 
 
 @pytest.mark.parametrize("method", LEARNED)

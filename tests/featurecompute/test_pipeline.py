@@ -210,6 +210,7 @@ def test_a_run_that_stops_between_any_two_shards_goes_on(folder, made):
         {"dictionary": 'method = "sae"\nsteps = 30'},
         {"dictionary": 'method = "semi_nmf"'},
         {"dictionary": 'scope = "unit"'},
+        {"dictionary": "tile = 130"},
         {"dictionary": 'rows = "crops"'},
         {"dictionary": 'rows = "max"', "features": 'pooling = "max"'},
         {"features": 'rule = "crop"'},
@@ -228,6 +229,24 @@ def test_every_setting_runs_and_gives_pairs(tmp_path, tables):
     rows = run.table("contributions")
     assert np.isfinite(rows["drop"]).all()
     assert set(pairs["distributed_feature"]) <= set(features["feature"])
+
+
+def test_tiles_find_the_dictionary_that_all_rows_at_once_give(folder, made):
+    (folder / "tiled.toml").write_text((folder / "study.toml").read_text().replace("rank = 6", "rank = 6\ntile = 250"))
+    tiled = compute_study(read_study(folder / "tiled.toml"), folder / "tiled")
+    for mine, wanted in zip(tiled.record["dictionaries"], made.record["dictionaries"], strict=True):
+        assert mine["reconstruction"] == pytest.approx(wanted["reconstruction"], abs=5e-3)
+        assert mine["parameters"]["penalty"] == pytest.approx(wanted["parameters"]["penalty"])
+    names = {path.name for path in made.path.iterdir()}
+    assert {path.name for path in tiled.path.iterdir()} == names
+
+
+def test_tiles_of_what_needs_all_rows_are_refused(tmp_path):
+    for settings in ('method = "pca"', 'scope = "unit"', 'rows = "mean"'):
+        study = tiny.write_study(tmp_path, count=20, dictionary=f"tile = 100\n{settings}")
+        with pytest.raises(InputError, match=r"\[dictionary\] tile is 100, but rows are read tile by tile only with"):
+            compute_study(read_study(study), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_one_to_one_shares_no_direction(tmp_path):
