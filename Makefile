@@ -29,7 +29,7 @@ features: .venv/ready
 	$(BIN)/featurecompute inspect $(FEATURES)
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 # Does the suite see a wrong number? Plants faults in a copy, one at a time; takes a while.
 mutations: .venv/ready

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from featurecompute.errors import NetworkError  # noqa: E402
-from featurecompute.hooks import from_map, gather, logits_of, reach, to_map, watch  # noqa: E402
+from featurecompute.hooks import from_map, gather, gather_input, logits_of, reach, to_map, watch  # noqa: E402
 
 
 class InPlace(nn.Module):
@@ -194,3 +194,23 @@ def test_what_holds_no_logits_is_refused(output):
 def test_maps_are_no_logits():
     with pytest.raises(NetworkError, match="gives no logits"):
         logits_of(torch.ones(2, 3, 4))
+
+
+@pytest.mark.parametrize(("shape", "axes"), [((4, 5), ()), ((4, 5, 2, 3), (2, 3)), ((4, 7, 5), (1,))])
+def test_what_a_layer_is_given_is_averaged_over_positions(shape, axes):
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    module = nn.Sequential(nn.Identity(), nn.Identity())
+    found = gather_input(module, "1", values)
+    wanted = values.mean(axes) if axes else values
+    torch.testing.assert_close(found, wanted)
+    assert not module[1]._forward_pre_hooks
+
+
+def test_a_layer_that_is_not_run_is_given_nothing():
+    module = InPlace()
+    module.unused = nn.Linear(2, 2)
+    with pytest.raises(NetworkError, match="layer 'unused' is given no tensor"):
+        gather_input(module, "unused", torch.zeros(1, 3, 5, 5))
+    assert not module.unused._forward_pre_hooks
+    found = gather_input(module, "head", torch.zeros(2, 3, 5, 5))
+    torch.testing.assert_close(module.head(found), module(torch.zeros(2, 3, 5, 5)))
