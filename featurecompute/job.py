@@ -209,6 +209,7 @@ class Job:
                 precision=scan,
                 keep_pooled=keep,
                 device=self.device,
+                warn=self.warnings.append,
             )
 
         return reduce_shards(

@@ -360,7 +360,8 @@ class Showing:
         return images_of(manifest.STIMULI.read(self.job.folder.path))
 
     def _write_pictures(self) -> list[Path]:
-        shown = ((image, self.views.pixels(image)) for image in self.images)
+        # Numbered in an order that tells no target from its distractor, should somebody serve them as they are.
+        shown = ((image, self.views.pixels(image)) for image in sorted(self.images))
         return write_pictures(self.job.folder.path, shown, self.table.picture)
 
     def _rows_of_images(self) -> pd.DataFrame:

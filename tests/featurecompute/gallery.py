@@ -1,4 +1,4 @@
-"""Screenshots of one main trial of each experiment, as participants see it: ``gallery.py RUN FOLDER``."""
+"""Screenshots of one main trial of each experiment, as participants see it: ``gallery.py RUN FOLDER [PAIR]``."""
 
 from __future__ import annotations
 
@@ -49,24 +49,26 @@ def wait_for(chromium: webdriver.Chrome, condition: str) -> None:
     WebDriverWait(chromium, 60, poll_frequency=0.02).until(there)
 
 
-def write_screens(run: Run, folder: Path, *, width: int = 1280, height: int = 800, skip: int = 0) -> list[Path]:
-    """Write a PNG for each experiment of a run: the first main trial that is no catch trial, after some to skip."""
+def write_screens(run: Run, folder: Path, *, pair: str = "", width: int = 1280, height: int = 800) -> list[Path]:
+    """Write a PNG of each experiment of a run: a trial of one pair's direction, of the deepest layer unless told."""
     folder.mkdir(parents=True, exist_ok=True)
     programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
     if None in programs:
         raise SystemExit("chromium and chromedriver are needed")
     sessions, paths = read_sessions(run), []
+    main = sessions[(sessions["phase"] == "main") & ~sessions["catch"] & (sessions["representation"] == "distributed")]
+    pair = pair or str(main.sort_values(["depth", "pair"])["pair"].iloc[-1])
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as held:
         chromium = open_chromium(str(programs[0]), str(programs[1]), Path(held))
         try:
             resize(chromium, width, height)
-            for experiment, rows in sessions.groupby("experiment", sort=False):
-                first = rows[rows["participant"] == rows["participant"].iloc[0]].reset_index(drop=True)
-                places = first.index[(first["phase"] == "main") & ~first["catch"]]
-                page = write_trial_page(run, Path(held) / f"{experiment}.html", experiment=str(experiment))
-                open_trial(chromium, page, int(places[skip]) + 1)
+            for experiment, rows in main[main["pair"] == pair].groupby("experiment", sort=False):
+                trial = rows.sort_values("trial").iloc[0]
+                page = Path(held) / f"{experiment}.html"
+                write_trial_page(run, page, experiment=str(experiment), participant=trial["participant"])
+                open_trial(chromium, page, int(trial["trial"]))
                 shot = chromium.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
-                paths.append(folder / f"trial_{experiment}.png")
+                paths.append(folder / f"{experiment}.png")
                 paths[-1].write_bytes(base64.b64decode(shot["data"]))
         finally:
             chromium.quit()
@@ -74,5 +76,5 @@ def write_screens(run: Run, folder: Path, *, width: int = 1280, height: int = 80
 
 
 if __name__ == "__main__":
-    for path in write_screens(load_run(sys.argv[1]), Path(sys.argv[2])):
+    for path in write_screens(load_run(sys.argv[1]), Path(sys.argv[2]), pair="".join(sys.argv[3:4])):
         print(path)
