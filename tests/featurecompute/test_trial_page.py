@@ -244,7 +244,7 @@ def test_markup_in_ids_stays_text(tmp_path, browser, chromium):
 def test_screens_of_every_experiment(run, tmp_path, needs_program):
     needs_program("chromium"), needs_program("chromedriver")
     paths = write_screens(run, tmp_path / "screens")
-    assert [path.name for path in paths] == ["natural.png", "trial_semantic.png", "trial_mixed.png"]
+    assert [path.name for path in paths] == ["natural.png", "semantic.png", "mixed.png"]
     for path in paths:
         with Image.open(path) as image:
             assert image.size == (1280, 800) and len(image.getcolors(1 << 20)) > 100
