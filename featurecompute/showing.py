@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -35,7 +34,7 @@ from featurecompute.spaces import low_level_vectors, pixel_vectors
 from featurecompute.spectrum import Spectrum, magnitude_spectrum
 from featurecompute.stages import read_shards
 from featurecompute.stimuli import Material, Member, images_of, make_stimuli, set_versions
-from featurecompute.study import StimuliTable, Study
+from featurecompute.study import StimuliTable
 from featurecompute.thumbnails import SHOWN, shrink
 from featurecompute.trial_lists import make_lists, measure_balance, refuse_design
 from featurecompute.views import Views, crop_id
@@ -70,21 +69,17 @@ def refuse_stimuli(job: Job) -> None:
                     f"[stimuli] shows {count} synthesised images in each of {table.batches} batches, but [visualize] "
                     f"images is {study.visualize.images}; it must be {count * table.batches} or more."
                 )
-        signed = [layer.name for layer in job.network.layers if not layer.signed]
-        if table.references_synthetic_min and signed:
+        rectified = [layer.name for layer in job.network.layers if not layer.signed]
+        if table.references_synthetic_min and rectified:
             raise StudyError(
                 f"[stimuli] references_synthetic_min is {table.references_synthetic_min}, but nothing drives a unit of "
-                f"{signed[0]} below zero, since it follows a ReLU; it must be 0."
+                f"{rectified[0]} below zero, since it follows a ReLU; it must be 0."
             )
     asked = [experiment for experiment, people in study.design.participants.items() if people]
-    if set(asked) & set(table.experiments) and isinstance(study.features.neurons, int):
-        _refuse_design(study, table)
-
-
-def _refuse_design(study: Study, table: StimuliTable) -> None:
-    neurons = study.features.neurons
-    assert isinstance(neurons, int)
-    refuse_design(neurons, table.practice, min(table.catch, neurons), study.design)
+    if set(asked) & set(table.experiments):
+        neurons = study.features.neurons
+        pairs = neurons if isinstance(neurons, int) else len(neurons)
+        refuse_design(pairs, table.practice, min(table.catch, pairs), study.design)
 
 
 def _synthetic(table: StimuliTable, end: str) -> int:
@@ -302,9 +297,13 @@ class Showing:
             stimuli = self._crop(stimuli)
         stimuli = stimuli.drop(columns="shows")
         images = images_of(stimuli)
-        blocks = list(self.views.blocks(images))
-        stimuli = set_versions(stimuli, dict(zip(images, map(hash_arrays, chain(*blocks)), strict=True)))
-        measures = pd.concat(map(measure_images, blocks)).set_index(pd.Index(images))
+        hashes: list[str] = []
+        measured_parts = []
+        for block in self.views.blocks(images):
+            hashes += map(hash_arrays, block)
+            measured_parts.append(measure_images(block))
+        stimuli = set_versions(stimuli, dict(zip(images, hashes, strict=True)))
+        measures = pd.concat(measured_parts).set_index(pd.Index(images))
         references = stimuli["references_max"] + stimuli["references_min"]
         for name, measured in measures.items():
             stimuli[str(name)] = [float(measured.loc[row].mean()) for row in references]
