@@ -46,7 +46,12 @@ def generated(tmp_path_factory):
         features={"neurons": 3, "batch": 64},
         dictionary={"rank": 6, "stability_seeds": 0},
         contributions={"images": 8, "curves": 4, "methods": ["subtract"]},
+        visualize={"images": 2, "steps": 4, "crops": 1},
+        stimuli={"references_max": 2, "references_min": 2, "batches": 2, "references_synthetic": 1, "catch": 2}
+        | {"references_per_class": 2, "practice": 2, "faulty": "skip"},
     )
+    with study.open("a") as file:
+        file.write("[design]\nparticipants = { natural = 3, mixed = 2 }\nmain = 2\ncatch = 1\npractice = 2\n")
     return inspected(study)
 
 
@@ -69,7 +74,8 @@ def test_a_browser_shows_the_page_whole(page, browser, width):
     seen = browser(page, width)
     assert (seen.errors, seen.undrawn, seen.requests, seen.overflows) == ((), (), (), False)
     pairs = load_run(page.parent).table("pairs")
-    assert seen.images == 4 * len(pairs) + page.read_text().count("<figure")
+    more = page.read_text().count("Where ") + page.read_text().count("Images synthesised")
+    assert seen.images == 4 * len(pairs) + more + page.read_text().count("<figure")
     assert page.read_text().count("<figure") >= 3
 
 
@@ -120,7 +126,7 @@ def test_numbers_are_those_of_the_tables(page):
         for side, card in zip(("local", "distributed"), block.split('<div class="feature ')[1:], strict=True):
             row = features.loc[pair[f"{side}_feature"]]
             shown = said("<" + card)
-            assert shown.startswith(f"{side}: {row['basis']} {row['index']} most least ")
+            assert shown.startswith(f"{side}: {row['basis']} {row['index']} most ") and " least " in shown
             assert f"mean, max activation {row['mean']:.3g}, {row['max']:.3g}" in shown
             assert f"silent in {row['sparsity']:.0%} of images" in shown
             for name in ("subtract", "reconstruct"):
@@ -149,7 +155,7 @@ def test_a_run_on_scenes_has_all_tables(generated):
     assert {path.stem for path in run.path.glob("*.parquet")} == set(TABLES)
     features = run.table("features")
     assert set(run.table("elements")["feature"]) <= set(features["feature"])
-    assert set(run.table("images")["kind"]) == {"generated"}
+    assert set(run.table("images")["kind"]) == {"generated", "synthesised"}
     assert set(features["layer"]) <= {"block2", "block5"}
 
 
@@ -194,3 +200,24 @@ def test_a_page_that_cannot_be_written(natural, tmp_path):
     (tmp_path / "folder").mkdir()
     assert "cannot be written" in complaint(command("inspect", natural.parent, "--out", tmp_path / "folder"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_the_page_of_a_run_with_stimuli_shows_where_features_answer_observers_and_balance(generated):
+    run, text = load_run(generated.parent), generated.read_text(encoding="utf-8")
+    pairs, rows = run.table("pairs"), run.table("synthesised")
+    there = set(rows.loc[~rows["failed"], "feature"])
+    shown = [
+        pair[side] in there for pair in pairs.to_dict("records") for side in ("local_feature", "distributed_feature")
+    ]
+    assert text.count('alt="Where ') == 2 * len(pairs)
+    assert text.count('alt="Images synthesised for ') == sum(shown) > 0
+    observed = run.table("observed").query("phase == 'main' and not catch and experiment == 'natural'")
+    local = observed.query("observer == 'pixel' and representation == 'local'")["probability"].mean()
+    assert f'<td>natural</td><td class="text">pixel</td><td>{local:.3f}</td>' in text
+    balance = run.table("balance")
+    assert text.count("showings of a stimulus") == balance["experiment"].nunique() == 2
+
+
+def test_the_page_of_a_run_without_stimuli_says_nothing_of_them(natural):
+    text = natural.read_text(encoding="utf-8")
+    assert "Observers" not in text and "#stimuli" not in text and "synthesised" not in text

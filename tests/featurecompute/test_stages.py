@@ -28,7 +28,7 @@ def together(folder, world, work):
     """Do work in a folder as each process of a crew would, in threads; return what each gave or raised, in order."""
 
     def one(rank):
-        found = Folder(folder.path, folder.say, folder.progress, Crew(rank, world, patience=5, arrival=5))
+        found = Folder(folder.path, folder.say, folder.progress, Crew(rank, world, patience=60, arrival=60))
         try:
             with found.working("key", resume=True):
                 return work(found)
@@ -271,7 +271,7 @@ def test_a_fault_in_one_process_ends_all_with_its_reason(folder, rank):
 
 def test_processes_that_are_not_alike_are_refused(folder):
     def claim(key, rank, threads):
-        found = Folder(folder.path, folder.say, folder.progress, Crew(rank, 2, patience=5, arrival=5))
+        found = Folder(folder.path, folder.say, folder.progress, Crew(rank, 2, patience=60, arrival=60))
         try:
             with found.working(key, resume=True, threads=threads):
                 found.shards("scan", {}, 4, 1, lambda first, last: {"x": np.zeros(1)})
