@@ -220,7 +220,8 @@ class Seat:
 
     def _clear(self) -> None:
         """Remove the words of a run that was killed, unless some of its processes are still at work."""
-        for path in sorted(self.folder.glob("*.json")):
+        # A word that is being written has a hidden name, and its writer still needs it.
+        for path in sorted(path for path in self.folder.glob("*.json") if path.stem.isdecimal()):
             rank = int(path.stem)
             word = self._read(rank)
             if rank and word is not None and word["met"] and not word["failed"]:
@@ -243,7 +244,13 @@ class Seat:
                 self._word["failed"] = self._describe(error)
             with contextlib.suppress(RunError):
                 self._write()
-        alone = self._see_off(self._crew.patience / (1 if error is None else 20)) if self._crew.lead else False
+        alone = False
+        if self._crew.lead and error is None:
+            # Also those that have not come yet, who would wait for a lead that is gone where all stages were kept.
+            self._see_off(self._crew.patience, range(1, self._crew.world))
+            alone = True
+        elif self._crew.lead:
+            alone = self._see_off(self._crew.patience / 20, range(0))
         self._ended.set()
         with self._guard:
             self.taken = False
@@ -259,15 +266,15 @@ class Seat:
             os.close(self._lock)
         self._lock = None
 
-    def _see_off(self, seconds: float) -> bool:
-        """Wait until the others have left; return whether all have."""
+    def _see_off(self, seconds: float, awaited: range) -> bool:
+        """Wait until all that are awaited have come, and all that came have left; return whether none is left."""
         until = time.monotonic() + seconds
         while True:
+            self._look()
             words = [self._read(rank) for rank in self._heard]
-            if all(word is None or word["failed"] for word in words):
-                return True
-            if time.monotonic() > until:
-                return False
+            gone = all(word is None or word["failed"] for word in words)
+            if (gone and all(rank in self._heard for rank in awaited)) or time.monotonic() > until:
+                return gone
             time.sleep(0.02)
 
     def _describe(self, error: BaseException) -> str:

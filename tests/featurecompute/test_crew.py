@@ -118,13 +118,48 @@ def test_a_process_that_beats_is_not_lost(tmp_path):
     assert not lead.folder.exists()
 
 
+def test_a_lead_with_nothing_to_share_waits_for_who_comes_late(tmp_path):
+    lead, other = seat(tmp_path), seat(tmp_path, 1)
+    lead.take()
+    lead.tell("all")
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(lead.leave)
+        time.sleep(0.2)
+        assert not ended.done()
+        other.take()
+        assert other.hear("all") is True
+        other.leave()
+        ended.result()
+    assert not lead.folder.exists()
+
+
+def test_a_lead_goes_without_who_is_lost_or_never_came(tmp_path):
+    lead = seat(tmp_path, world=3, patience=0.4)
+    lead.take()
+    word_of(tmp_path, 1)
+    since = time.monotonic()
+    lead.leave()
+    assert 0.4 <= time.monotonic() - since < 3
+    assert not lead.folder.exists()
+
+
+def test_a_word_that_is_being_written_is_left_alone(tmp_path):
+    part = tmp_path / "run" / "processes" / ".1.json.part-x1.json"
+    part.parent.mkdir(parents=True)
+    part.write_text("{")
+    lead = seat(tmp_path)
+    lead.take()
+    assert part.read_text() == "{"
+    lead.leave(CrewError("over."))
+
+
 def test_a_process_that_never_comes_is_named(tmp_path):
     lead = seat(tmp_path, arrival=0.2)
     lead.take()
     lead.check()  # it may still come
     with pytest.raises(CrewError, match=r"process 1 of 2 has not begun within 0\.2 s .* unset SLURM_ARRAY_TASK_ID"):
         lead.meet("there", lambda: None)
-    lead.leave()
+    lead.leave(CrewError("over."))
     with pytest.raises(CrewError, match="process 0 of 2 has not begun"):
         seat(tmp_path, 1, arrival=0.2).take()
     assert not lead.folder.exists()
@@ -171,7 +206,7 @@ def test_a_run_on_another_machine_is_known_by_its_heartbeat(tmp_path):
     word_of(tmp_path, 1, host="node7", met={"0": "x"}, time=time.time() - 6)
     lead = seat(tmp_path)
     lead.take()
-    lead.leave()
+    lead.leave(CrewError("over."))
     assert not lead.folder.exists()
 
 
@@ -182,7 +217,7 @@ def test_a_run_of_another_number_of_processes_is_refused(tmp_path):
         seat(tmp_path, 1, world=2).take()
     with pytest.raises(CrewError, match="meets a run of 3 processes"):
         lead.check()
-    lead.leave()
+    lead.leave(CrewError("over."))
 
 
 # Whole runs, by processes as a user starts them.
