@@ -195,13 +195,21 @@ def _spread_positions(shown: pd.DataFrame, random: np.random.Generator) -> pd.Se
 def _assign_catch(
     shown: pd.DataFrame, catch: pd.DataFrame, people: int, wanted: int, random: np.random.Generator
 ) -> pd.DataFrame:
-    """Return catch trials, of pairs that the person does not see otherwise where there are such, equally often."""
+    """Return catch trials, equally often, of pairs and images that the person does not see otherwise where possible.
+
+    A direction that pairs share has its images in each of them, so that another pair is not yet other images.
+    """
     used = random.random(len(catch)) / 2
-    pairs = catch["pair"].to_numpy()
+    pairs, images = catch["pair"].to_numpy(), list(zip(catch["feature"], catch["batch"], strict=True))
     seen = shown.groupby("person")["pair"].agg(set)
+    sets: dict[int, set[tuple[str, int]]] = {person: set() for person in range(people)}
+    for person, feature, batch in zip(shown["person"], shown["feature"], shown["batch"], strict=True):
+        sets[person].add((feature, batch))
     rows = []
     for person in range(people):
-        known = np.array([pair in seen[person] for pair in pairs], float)
+        known = np.array(
+            [(pair in seen[person]) + (held in sets[person]) for pair, held in zip(pairs, images, strict=True)], float
+        )
         chosen = np.argsort(used + known * (people + 1) * len(catch), kind="stable")[:wanted]
         used[chosen] += 1
         # One in each part of the session, so that attention is watched all along.
@@ -287,7 +295,7 @@ def measure_balance(lists: pd.DataFrame) -> pd.DataFrame:
         Rows of balance.parquet: for each experiment and quantity the least, mean and most over groups.
     """
     rows = []
-    for experiment, every in lists.groupby("experiment", sort=False):
+    for experiment, every in lists.groupby("experiment", sort=False) if len(lists) else ():
         last = every.groupby("participant")["trial"].transform("max")
         first = every[every["phase"] == "practice"].groupby("participant")["trial"].max()
         skipped = every["participant"].map(first).fillna(0)

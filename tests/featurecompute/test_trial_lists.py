@@ -129,6 +129,26 @@ def test_catch_trials_are_of_pairs_not_seen_elsewhere_and_lie_apart():
     assert (thirds.map(tuple) == (0, 1, 2)).mean() > 0.55  # drawn freely, 0.22
 
 
+def test_catch_trials_do_not_show_the_images_of_a_direction_that_another_pair_has_shown():
+    stimuli, features = study(shared=4)
+    first = stimuli[(stimuli["batch"] == 0) & ~stimuli["catch"]].reset_index(drop=True)
+    watch = first[first["stimulus"].str.contains("distributed")].head(12)
+    watch = watch.assign(catch=True, stimulus=watch["stimulus"] + "/catch")
+    made = make_lists(
+        pd.concat([stimuli[~stimuli["catch"]], watch]), features, Design(participants={"natural": 187}), 1
+    )
+    made = made.join(stimuli.drop_duplicates("stimulus").set_index("stimulus")["batch"], on="stimulus")
+    main = made[(made["phase"] == "main") & ~made["catch"]]
+    seen = set(zip(main["participant"], main["feature"], main["batch"], strict=True))
+    catch = made[made["catch"]]
+    again = [
+        (person, feature, 0) in seen for person, feature in zip(catch["participant"], catch["feature"], strict=True)
+    ]
+    assert (catch["feature"] == "distributed0").sum() > 50
+    assert np.mean(again) < 0.02  # by pairs alone about a tenth
+    assert np.ptp(catch["stimulus"].value_counts()) <= 4
+
+
 def test_lists_depend_on_the_seed_and_not_on_other_experiments_or_rows():
     one = lists(people=10)
     assert one.equals(lists(people=10))
@@ -140,7 +160,8 @@ def test_lists_depend_on_the_seed_and_not_on_other_experiments_or_rows():
 
 def test_an_experiment_without_participants_or_stimuli_has_no_lists():
     stimuli, features = study()
-    assert make_lists(stimuli, features, Design(participants={"natural": 0, "other": 9}), 1).empty
+    made = make_lists(stimuli, features, Design(participants={"natural": 0, "other": 9}), 1)
+    assert made.empty and measure_balance(made).empty
 
 
 @pytest.mark.parametrize(
