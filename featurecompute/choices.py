@@ -216,15 +216,11 @@ def refuse_few(experiment: Experiment, count: int, classes: np.ndarray | None, t
             f"{table.references_min} references and two queries, but there are {count}; give more images, or ask for "
             "fewer batches or references."
         )
-    if table.query is not None and experiment != "semantic":
-        inside = np.flatnonzero(_inside(count, table.query))
-        left = int((inside >= max(table.references_max, table.references_min) * table.batches).sum())
-        if left < table.batches:
-            raise StudyError(
-                f"[stimuli] query is {list(table.query)}, a window of {len(inside)} images of which {left} lie beyond "
-                f"the references; {table.batches} are needed, one a batch, so take a wider or a later window."
-            )
     if experiment != "semantic":
+        if table.query is not None:
+            _refuse_window("query", table.query, count, table.batches, table)
+        if min(table.practice, table.practice_hard):
+            _refuse_window("practice_query", table.practice_query, count, 1, table)
         return
     if classes is None:
         raise StudyError(
@@ -238,6 +234,22 @@ def refuse_few(experiment: Experiment, count: int, classes: np.ndarray | None, t
             f"[stimuli] experiments names 'semantic', whose references are of {least} classes or more (at most "
             f"{table.references_per_class} of one class), but the images have {there}; raise references_per_class, ask "
             "for fewer references, or leave it out."
+        )
+
+
+def _refuse_window(name: str, window: tuple[float, float], count: int, batches: int, table: StimuliTable) -> None:
+    if window[1] > 0.5:
+        raise StudyError(
+            f"[stimuli] {name} is {list(window)}; its second share must be 0.5 at most, since distractors are drawn "
+            "from the mirrored shares, which else meet it."
+        )
+    inside = np.flatnonzero(_inside(count, window))
+    left = int((inside >= max(table.references_max, table.references_min) * batches).sum())
+    if left < batches:
+        needed = f"{batches} are needed, one a batch" if batches > 1 else "one is needed"
+        raise StudyError(
+            f"[stimuli] {name} is {list(window)}, a window of {len(inside)} images of which {left} lie beyond the "
+            f"references; {needed}, so take a wider or a later window."
         )
 
 

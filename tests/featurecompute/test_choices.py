@@ -162,6 +162,8 @@ def test_a_feature_that_tells_no_images_apart_is_refused(values, classes, words,
             "needs 40 images for 4 batches of 5 and 3 references and two queries, but there are 39",
         ),
         ("natural", 200, None, {"query": (0.0, 0.1)}, "a window of 20 images of which 0 lie beyond the references"),
+        ("natural", 200, None, {"query": (0.4, 0.6)}, r"query is \[0.4, 0.6\]; its second share must be 0.5 at most"),
+        ("mixed", 48, None, {}, r"practice_query is \[0.05, 0.1\], a window of 2 images of which 0 .* one is needed"),
         ("semantic", 200, None, {}, "needs every image's class"),
         ("semantic", 200, ["a"] * 200, {}, "of 2 classes or more .at most 3 of one class., but the images have 1;"),
         ("semantic", 200, ["a", "b"] * 100, {"references_max": 9}, "of 3 classes or more"),
@@ -173,5 +175,6 @@ def test_too_few_images_or_classes_are_said(experiment, count, classes, changes,
 
 
 def test_enough_is_enough():
-    refuse_few("natural", 40, None, table())
+    refuse_few("natural", 40, None, table(practice_hard=0))
+    refuse_few("natural", 60, None, table(query=(0.33, 0.5), batches=3))
     refuse_few("semantic", 40, np.array(["a", "b"] * 20), table())
