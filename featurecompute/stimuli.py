@@ -190,12 +190,13 @@ def _catch(
         values = material.activations(str(source["feature"]))
         row = source | {"stimulus": f"{source['stimulus']}/catch", "catch": True}
         for end, query in (("max", "target"), ("min", "distractor")):
-            natural = [name for name in source[f"references_{end}"] if name in known]  # type: ignore[attr-defined]
-            if natural:
-                image = str(random.choice(natural))
-                row[f"query_{query}"] = image
-                row[f"activation_{query}"] = float(values[known[image]])
-                row[f"class_{query}"] = None if material.classes is None else material.classes[known[image]]
+            references: list[str] = source[f"references_{end}"]  # type: ignore[assignment]
+            natural = [name for name in references if name in known]
+            image = str(random.choice(natural or references))  # where all are synthesised, one of those is in sight
+            place = known.get(image)
+            row[f"query_{query}"] = image
+            row[f"activation_{query}"] = None if place is None else float(values[place])
+            row[f"class_{query}"] = None if place is None or material.classes is None else material.classes[place]
         found.append(row)
     return found
 

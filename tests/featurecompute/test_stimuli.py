@@ -100,6 +100,10 @@ def test_only_synthesised_references_are_called_synthetic():
     asked = table(references_max=2, references_min=4, references_synthetic=2, references_synthetic_min=4)
     rows, _ = make_stimuli("mixed", members(), [], every, asked)
     assert set(main_of(rows)["reference_kind"]) == {"synthetic"}
+    catch = rows[rows["catch"]]
+    assert len(catch) and catch["activation_target"].isna().all() and catch["class_target"].isna().all()
+    for row in catch.to_dict(orient="records"):
+        assert row["query_target"] in row["references_max"] and row["query_distractor"] in row["references_min"]
 
 
 @pytest.mark.parametrize("experiment", ["natural", "semantic", "mixed"])
