@@ -19,7 +19,7 @@ from safetensors import safe_open
 from featurecompute import manifest
 from featurecompute.activations import Key, name_of
 from featurecompute.bases import Basis, NeuronBasis
-from featurecompute.choices import refuse_few
+from featurecompute.choices import generator, refuse_few
 from featurecompute.errors import StudyError
 from featurecompute.features import distributed_id, local_id
 from featurecompute.files import hash_arrays, plain, read_arrays, read_json, whole, write_arrays, write_json
@@ -326,8 +326,11 @@ class Showing:
             images = [image for image in images_of(rows) if image not in made]
             pixels = np.stack([self.views.pixels(image) for image in images])
             maps = unit_maps(job.network, self._basis((layer, name)), index, pixels, batch=job.study.features.batch)
-            for image, position in zip(images, maps.argmax(1), strict=True):
-                crops[str(feature), image] = crop_id(image, self.fields[layer].box_of(int(position)))
+            for image, row in zip(images, maps, strict=True):
+                # A silent feature is at its maximum everywhere; the first place, a corner, would tell distractors.
+                places = np.flatnonzero(row == row.max())
+                place = generator(self.table.seed, f"{feature}/{image}/crop").choice(places)
+                crops[str(feature), image] = crop_id(image, self.fields[layer].box_of(int(place)))
         found = stimuli.copy()
         for column in ("query_target", "query_distractor"):
             found[column] = [crops.get(pair, pair[1]) for pair in zip(stimuli["shows"], stimuli[column], strict=True)]

@@ -216,6 +216,8 @@ def test_crops_are_the_receptive_fields_of_the_maximum(tmp_path):
         assert box == f"{top},{left},{2 * down + 2},{2 * across + 2}"
         shown = np.asarray(Image.open(run.path / pictures.loc[row["query_target"], "file"]))
         assert shown.shape == (24, 24, 3) and len(np.unique(shown.reshape(-1, 3), axis=0)) <= 9
+    silent = rows[rows["activation_distractor"] == 0]["query_distractor"].str.rpartition("@")[2]
+    assert len(silent) > 3 and silent.nunique() > 3  # of a silent feature any part, not always the first
     kinds = run.table("images").set_index("image")["kind"]
     assert set(kinds.loc[list(images_in(run.table("stimuli")))]) == {"crop"}
     assert "class" in str(rows["class_target"].iloc[0])
