@@ -46,7 +46,7 @@ class Images:
     pixels
         (N, size, size, 3), uint8, resized and cropped but not normalised; a read-only memory map unless generated.
     sha256
-        Of the ordered set: ids, sha256 of the bytes, and the preparation. The decoder's version is not in it.
+        Of the ordered set: ids, sha256 of the bytes, labels, and the preparation. The decoder's version is not in it.
     skipped
         (path, reason) of the images left out.
     decoder, decoder_version
@@ -163,7 +163,7 @@ def _images(
     return Images(
         pd.DataFrame(rows, columns=["image", "path", "sha256", "kind", "label"]),
         np.load(kept.pixels, mmap_mode="r"),
-        hash_json([[[image, sha] for image, _, sha, _, _ in rows], vars(recipe)]),
+        hash_json([[[image, sha, label] for image, _, sha, _, label in rows], vars(recipe)]),
         skipped,
         *decoder,
     )
@@ -193,7 +193,7 @@ def _scenes(table: study.ImagesTable, recipe: Recipe) -> Images:
     return Images(
         pd.DataFrame(rows),
         pixels,
-        hash_json([list(zip(rows["image"], rows["sha256"], strict=True)), vars(recipe)]),
+        hash_json([list(zip(rows["image"], rows["sha256"], rows["label"], strict=True)), vars(recipe)]),
         (),
         DECODER,
         decoder_version(),

@@ -207,6 +207,16 @@ def test_the_hash_follows_bytes_names_order_and_preparation_alone(tmp_path: Path
     assert len({first, *others}) == 7
 
 
+def test_the_hash_follows_the_labels(tmp_path: Path) -> None:
+    found = []
+    for number, labels in enumerate((["a", "b"], ["b", "a"], None)):
+        more = {} if labels is None else {"labels": np.array(labels)}
+        np.savez(tmp_path / f"{number}.npz", images=np.stack([picture(1), picture(2)]), **more)
+        found.append(run(tmp_path, "arrays", f"{number}.npz"))
+    assert len({one.sha256 for one in found}) == 3
+    assert all((one.pixels == found[0].pixels).all() for one in found)
+
+
 def test_one_image_and_equal_images_are_fine(tmp_path: Path) -> None:
     write_folder(tmp_path / "set", {"a.png": encode(picture(1))})
     assert len(run(tmp_path).pixels) == 1
