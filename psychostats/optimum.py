@@ -54,7 +54,10 @@ class Optimum:
 
     def curved(self, parameters: slice) -> bool:
         """Whether the function curves upwards in every direction of some parameters, the others held."""
-        values, _ = _eigen(self.hessian[parameters, parameters])
+        held = self.hessian[parameters, parameters]
+        if not np.isfinite(held).all():  # a place beside it has no value
+            return False
+        values, _ = _eigen(held)
         return bool((values > _FLAT).all())
 
 

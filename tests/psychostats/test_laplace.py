@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 
@@ -327,6 +328,7 @@ def test_a_flat_direction_has_no_variance_and_is_told_from_a_curved_one() -> Non
     assert best.x[1] == pytest.approx(0.7, abs=1e-6)
     np.testing.assert_allclose(inverse_of(best.hessian), [[0.25, 0.0], [0.0, 0.0]], atol=1e-8)
     assert (best.curved(slice(0, 1)), best.curved(slice(1, 2))) == (True, False)
+    assert not dataclasses.replace(best, hessian=np.full((2, 2), np.nan)).curved(slice(None))
 
 
 def test_where_there_is_no_value_is_walked_around_and_no_minimum_is_none() -> None:
