@@ -90,7 +90,7 @@ def _write_tables(run: Run, part: Path, sessions: pd.DataFrame, picture: Kind | 
     stimuli, images = run.table("stimuli"), run.table("images")
     rows = []
     (part / "pictures").mkdir()
-    # Numbered by their hashes: in the run a target's number is below its distractor's, which would tell them apart.
+    # Numbered by their hashes, and not by ids, whose order may follow classes: a number tells nothing of a picture.
     found = sorted(find_pictures(run, images_of(stimuli)).items(), key=lambda pair: (pair[1].sha256, pair[0]))
     for number, (image, one) in enumerate(found):
         content = one.read(picture)

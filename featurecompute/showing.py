@@ -54,32 +54,32 @@ def refuse_stimuli(job: Job) -> None:
     study, table = job.study, job.study.stimuli
     if table is None:
         return
+    neurons = study.features.neurons
+    pairs = neurons if isinstance(neurons, int) else len(neurons)
+    for experiment, people in study.design.participants.items():
+        if people and experiment in table.experiments:
+            refuse_design(experiment, pairs, table.practice, min(table.catch, pairs), study.design)
+    for end in ("max", "min") if "mixed" in table.experiments else ():
+        count, places = _synthetic(table, end), getattr(table, f"references_{end}")
+        name = f"references_synthetic{'' if end == 'max' else '_min'}"
+        if count > places:
+            raise StudyError(
+                f"[stimuli] {name} is {count}, but there are {places} references; ask for {places} at most."
+            )
+        if count * table.batches > study.visualize.images:
+            raise StudyError(
+                f"[stimuli] shows {count} synthesised images in each of {table.batches} batches, but [visualize] "
+                f"images is {study.visualize.images}; it must be {count * table.batches} or more."
+            )
+    # From here on the network and the images must be there, and a network of scenes is trained first.
+    rectified = [layer.name for layer in job.network.layers if not layer.signed]
+    if "mixed" in table.experiments and table.references_synthetic_min and rectified:
+        raise StudyError(
+            f"[stimuli] references_synthetic_min is {table.references_synthetic_min}, but nothing drives a unit of "
+            f"{rectified[0]} below zero, since it follows a ReLU; it must be 0."
+        )
     for experiment in table.experiments:
         refuse_few(experiment, len(job.images.pixels), _classes(job), table)
-    if "mixed" in table.experiments:
-        for end in ("max", "min"):
-            count, places = _synthetic(table, end), getattr(table, f"references_{end}")
-            name = f"references_synthetic{'' if end == 'max' else '_min'}"
-            if count > places:
-                raise StudyError(
-                    f"[stimuli] {name} is {count}, but there are {places} references; ask for {places} at most."
-                )
-            if count * table.batches > study.visualize.images:
-                raise StudyError(
-                    f"[stimuli] shows {count} synthesised images in each of {table.batches} batches, but [visualize] "
-                    f"images is {study.visualize.images}; it must be {count * table.batches} or more."
-                )
-        rectified = [layer.name for layer in job.network.layers if not layer.signed]
-        if table.references_synthetic_min and rectified:
-            raise StudyError(
-                f"[stimuli] references_synthetic_min is {table.references_synthetic_min}, but nothing drives a unit of "
-                f"{rectified[0]} below zero, since it follows a ReLU; it must be 0."
-            )
-    asked = [experiment for experiment, people in study.design.participants.items() if people]
-    if set(asked) & set(table.experiments):
-        neurons = study.features.neurons
-        pairs = neurons if isinstance(neurons, int) else len(neurons)
-        refuse_design(pairs, table.practice, min(table.catch, pairs), study.design)
 
 
 def _synthetic(table: StimuliTable, end: str) -> int:
@@ -114,6 +114,16 @@ class Showing:
         inputs = job.inputs("stimuli", *tables, names=list(self.places))
         job.folder.stage("stimuli", inputs, self._make_stimuli)
         job.warnings += read_json(job.folder.path / "left_out.json")
+        people = job.study.design.participants
+        job.warnings += [
+            f"[design] participants names '{name}', of which [stimuli] makes none; it has no trial lists."
+            for name in people
+            if name not in self.table.experiments
+        ] + [
+            f"[design] participants gives experiment '{name}' none, so it has stimuli and no trial lists."
+            for name in self.table.experiments
+            if people and not people.get(name)
+        ]
         job.folder.stage("pictures", {**inputs, "stage": "pictures"}, self._write_pictures)
         job.folder.stage("observers", {**inputs, "stage": "observers"}, self._observe)
         job.folder.stage("heat_maps", job.inputs("heat_maps", "features", names=list(job.names)), self._map_heat)
@@ -309,7 +319,10 @@ class Showing:
             stimuli[str(name)] = [float(measured.loc[row].mean()) for row in references]
         write_json(path / "left_out.json", left_out)
         features = manifest.FEATURES.read(path)
-        lists = make_lists(stimuli, features, job.study.design, self.table.seed)
+        try:
+            lists = make_lists(stimuli, features, job.study.design, self.table.seed)
+        except StudyError as fault:
+            raise StudyError(" ".join([str(fault), *left_out[:1]])) from None
         return [
             path / "left_out.json",
             manifest.STIMULI.write(path, stimuli),

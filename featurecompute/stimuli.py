@@ -96,22 +96,21 @@ def make_stimuli(
     refuse_few(experiment, len(material.images), material.classes, table)
     found: dict[Member, list[Choice]] = {}
     unfit: dict[str, str] = {}
-    tops: dict[frozenset[int], str] = {}
     for member in members:
         try:
             found[member] = _choose(experiment, member, material, table)
             _refuse_few_synthesised(experiment, member.feature, material, table)
-            top = frozenset(image for choice in found[member] for image in choice.references_max)
-            if tops.setdefault(top, member.feature) != member.feature:
-                raise Unfit(
-                    f"feature {member.feature} has the same most activating images as {tops[top]}, so that nobody can "
-                    "tell them apart"
-                )
         except Unfit as fault:
             unfit.setdefault(member.pair, f"experiment '{experiment}': {fault}")
-    if unfit and table.faulty == "error":
-        advice = '; choose other neurons, or set [stimuli] faulty = "skip" to leave such pairs out.'
-        raise StudyError("\n".join(sentence + advice for sentence in unfit.values()))
+    alike = _find_alike(experiment, {member: found[member] for member in found if member.pair not in unfit})
+    if table.faulty == "error" and (unfit or alike):
+        advice = '; choose other neurons, or set [stimuli] faulty = "skip" to {}.'
+        raise StudyError(
+            "\n".join(
+                [sentence + advice.format("leave such pairs out") for sentence in unfit.values()]
+                + [sentence + advice.format("keep both") for sentence in alike]
+            )
+        )
     kept = [member for member in members if member.pair not in unfit]
     if not kept:
         raise StudyError(f"{next(iter(unfit.values()))}; no pair is left, so other neurons must be chosen.")
@@ -122,8 +121,27 @@ def make_stimuli(
     ]
     rows += _catch(rows, {member.pair: member for member in kept}, material, table)
     rows += _practice(experiment, spare or kept, material, table)
+    made = sum(row["phase"] == "practice" for row in rows)
     said = [f"{sentence}; pair {pair} is left out." for pair, sentence in unfit.items()]
+    # To leave them out would select pairs by how alike their features are, which is what is asked about.
+    said += [f"{sentence}; both are kept." for sentence in alike]
+    if made < table.practice:
+        said.append(f"experiment '{experiment}': {made} of {table.practice} practice stimuli could be made.")
     return pd.DataFrame(rows), said
+
+
+def _find_alike(experiment: str, found: Mapping[Member, Sequence[Choice]]) -> list[str]:
+    """Say which features have the most activating images of another."""
+    tops: dict[frozenset[int], str] = {}
+    said: dict[str, None] = {}
+    for member, choices in found.items():
+        top = frozenset(int(image) for choice in choices for image in choice.references_max)
+        other = tops.setdefault(top, member.feature)
+        if other != member.feature:
+            said[
+                f"experiment '{experiment}': feature {member.feature} has the same most activating images as {other}"
+            ] = None
+    return list(said)
 
 
 def _choose(experiment: Experiment, member: Member, material: Material, table: StimuliTable) -> list[Choice]:

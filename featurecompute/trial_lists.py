@@ -56,13 +56,15 @@ def make_lists(stimuli: pd.DataFrame, features: pd.DataFrame, design: Design, se
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def refuse_design(pairs: int, practice: int, catch: int, design: Design) -> None:
+def refuse_design(experiment: str, pairs: int, practice: int, catch: int, design: Design) -> None:
     """Refuse a design that asks for more than there is.
 
     Parameters
     ----------
+    experiment
+        Name of the experiment.
     pairs, practice, catch
-        Pairs, and stimuli of practice and catch, that an experiment has.
+        Pairs, and stimuli of practice and catch, that it has.
 
     Raises
     ------
@@ -75,7 +77,7 @@ def refuse_design(pairs: int, practice: int, catch: int, design: Design) -> None
     ):
         if wanted > there:
             tail = " [features] neurons" if name == "main" else ""
-            raise StudyError(f"[design] {name} is {wanted}, but there are {there} {what}{tail}.")
+            raise StudyError(f"[design] {name} is {wanted}, but experiment '{experiment}' has {there} {what}{tail}.")
 
 
 def _list_experiment(
@@ -88,7 +90,7 @@ def _list_experiment(
     catch = stimuli[stimuli["catch"].astype(bool)]
     practice = stimuli[stimuli["phase"] == "practice"]
     pairs = main.merge(features[["feature", "depth"]], on="feature").drop_duplicates("pair").sort_values("depth")
-    refuse_design(len(pairs), len(practice), len(catch), design)
+    refuse_design(experiment, len(pairs), len(practice), len(catch), design)
     shown = _assign(pairs["pair"].to_numpy(), pairs["depth"].to_numpy(), people, design, random)
     shown["feature"] = _lookup(main, ["pair", "representation"], "feature", shown)
     shown["batch"] = _choose_batches(shown, int(main["batch"].max()) + 1, random)
@@ -101,16 +103,16 @@ def _list_experiment(
         [
             {"person": person, "stimulus": stimulus, "catch": False}
             for person in range(people)
-            for stimulus in practice["stimulus"].iloc[: design.practice]
+            for stimulus in practice["stimulus"].iloc[len(practice) - design.practice :]  # the hardest are the last
         ]
     )
     trials = pd.concat([first, trials], ignore_index=True).sort_values("person", kind="stable").reset_index(drop=True)
     trials["trial"] = trials.groupby("person").cumcount() + 1
     about = stimuli.set_index("stimulus").loc[trials["stimulus"], ["feature", "pair", "phase", "version"]]
     trials = pd.concat([trials, about.reset_index(drop=True)], axis=1)
-    trials["target_side"] = _choose_sides(trials, random)
     known = features.set_index("feature")[["representation", "layer", "depth"]]
     trials = trials.join(known, on="feature")
+    trials["target_side"] = _choose_sides(trials, random)
     width = len(str(people))
     trials["participant"] = [f"{experiment}-{person + 1:0{width}}" for person in trials["person"]]
     return trials.assign(experiment=experiment).drop(columns=["person", "position"])
@@ -220,18 +222,19 @@ def _assign_catch(
 
 
 def _choose_sides(trials: pd.DataFrame, random: np.random.Generator) -> list[str]:
-    """Return on which side the target is: left on half of each person's trials and of each stimulus's feature's.
+    """Return on which side the target is: left on half of each person's trials in a basis, and of each feature's.
 
-    Main and practice trials are coloured apart. Participants and features (of catch trials, the stimulus) are the nodes
-    of a bipartite graph and trials its edges; along its circuits, sides alternate.
+    Main trials of each basis, catch and practice trials are coloured apart. Participants and features (of catch and
+    practice, stimuli) are the nodes of a bipartite graph and trials its edges; along its circuits, sides alternate.
     """
     sides = np.empty(len(trials), dtype=object)
-    for catch in (False, True):
-        for phase in ("main", "practice"):
-            rows = np.flatnonzero((trials["catch"] == catch) & (trials["phase"] == phase))
-            thing = trials["pair"] + "/" + trials["feature"] if phase == "main" else trials["stimulus"]
-            ends = pd.factorize(thing.iloc[rows])[0]
-            sides[rows] = np.where(_halve(trials["person"].to_numpy()[rows], ends, random), "left", "right")
+    main = (trials["phase"] == "main") & ~trials["catch"]
+    things = (trials["pair"] + "/" + trials["feature"]).where(main, trials["stimulus"])
+    kinds = trials["representation"].where(main, trials["phase"])
+    for kind in dict.fromkeys(kinds):
+        rows = np.flatnonzero(kinds == kind)
+        ends = pd.factorize(things.iloc[rows])[0]
+        sides[rows] = np.where(_halve(trials["person"].to_numpy()[rows], ends, random), "left", "right")
     return sides.tolist()
 
 
@@ -302,14 +305,18 @@ def measure_balance(lists: pd.DataFrame) -> pd.DataFrame:
         every = every.assign(place=(every["trial"] - skipped - 0.5) / (last - skipped))
         main = every[(every["phase"] == "main") & ~every["catch"]]
         main = main.assign(left=main["target_side"] == "left", local=main["representation"] == "local")
+        # Batches of a feature are numbered alike in all its pairs, and the number ends a stimulus's id.
+        images = main["feature"] + "/" + main["stimulus"].str.rsplit("/", n=1).str[-1]
+        main = main.assign(again=main.assign(images=images).duplicated(["participant", "images"]))
         catch = every[every["catch"]]
-        shown = ["pair", "representation"]
+        shown, by_person = ["pair", "representation"], ["participant", "representation"]
         for quantity, values in (
             ("main trials of a participant", main.groupby("participant").size()),
             ("pairs of a participant", main.groupby("participant")["pair"].nunique()),
             ("local trials of a participant", main.groupby("participant")["local"].sum()),
             ("mean depth of a participant", main.groupby("participant")["depth"].mean()),
-            ("target left, of a participant", main.groupby("participant")["left"].mean()),
+            ("target left, of a participant in a representation", main.groupby(by_person)["left"].mean()),
+            ("image sets seen again by a participant", main.groupby("participant")["again"].sum()),
             ("catch trials of a participant", catch.groupby("participant").size()),
             ("showings of a pair", main.groupby("pair").size()),
             ("showings of a feature of a pair", main.groupby(shown).size()),

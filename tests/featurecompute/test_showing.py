@@ -226,11 +226,11 @@ def test_crops_are_the_receptive_fields_of_the_maximum(tmp_path):
 def test_a_study_whose_stimuli_cannot_be_made_is_refused_before_the_work(tmp_path):
     for stimuli, words in (
         ("references_per_class = 1\nexperiments = ['semantic']\nreferences_max = 6", "of 6 classes or more"),
-        ("batches = 20", "needs 140 images for 20 batches"),
+        ('batches = 20\nexperiments = ["natural"]', "needs 140 images for 20 batches"),
         ("references_synthetic_min = 1", "nothing drives a unit of first below zero"),
         ("references_synthetic = 4", "references_synthetic is 4, but there are 3 references"),
         ("batches = 3", r"shows 1 synthesised images in each of 3 batches, but \[visualize\] images is 2"),
-        ("catch = 1", r"\[design\] catch is 2, but there are 1 catch stimuli"),
+        ("catch = 1", r"\[design\] catch is 2, but experiment 'natural' has 1 catch stimuli"),
     ):
         text = TABLES.replace("batches = 2", "") if "batches" in stimuli else TABLES
         text = text.replace("references_max = 3", "") if "references_max" in stimuli else text

@@ -157,7 +157,6 @@ def twins(feature):
 FAULTS = [
     ("natural", {"read": broken}, "p2", "feature local2 never activates, so no image shows what it responds to"),
     ("semantic", {"read": broken}, "p2", "feature local2 never activates"),
-    ("natural", {"read": twins}, "p4", "feature distributed4 has the same most activating images as local1"),
     ("mixed", {"failed": {("local3", 0)}}, "p3", "feature local3 has 3 synthesised images .* and 2 batches need 4"),
 ]
 
@@ -173,6 +172,21 @@ def test_a_feature_that_cannot_be_shown_is_an_error_or_its_pair_is_left_out(expe
     whole, _ = make(experiment)
     mine = main_of(rows)
     assert mine.equals(main_of(whole).loc[mine.index])  # the others are as they were
+
+
+def test_features_with_the_same_images_are_an_error_or_said_and_kept():
+    words = "feature distributed4 has the same most activating images as local1"
+    with pytest.raises(StudyError, match=f'{words}; .* faulty = "skip" to keep both'):
+        make(read=twins)
+    rows, said = make(read=twins, asked=table(faulty="skip"))
+    assert said == [f"experiment 'natural': {words}; both are kept."]
+    assert set(rows["pair"].dropna()) == {f"p{number}" for number in range(PAIRS)}
+
+
+def test_practice_that_cannot_be_made_is_said():
+    rows, said = make(asked=table(practice=11))
+    assert said == ["experiment 'natural': 8 of 11 practice stimuli could be made."]
+    assert (rows["phase"] == "practice").sum() == 8
 
 
 def test_all_features_unfit_is_an_error_in_any_case():

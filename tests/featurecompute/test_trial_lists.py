@@ -68,6 +68,8 @@ def test_all_is_balanced(size):
     assert (by_person["pair"].nunique() == 27).all()  # each pair once
     left = by_person["target_side"].agg(lambda sides: (sides == "left").sum())
     assert set(left) <= {13, 14}
+    sides = main.groupby(["participant", "representation"])["target_side"]
+    assert sides.agg(lambda found: abs((found == "left").sum() - (found == "right").sum())).max() <= 1
     local = by_person["representation"].agg(lambda kinds: (kinds == "local").sum())
     assert set(local) == ({0, 27} if size.get("assignment") == "between" else {13, 14})
     shown = main.groupby(["pair", "representation"]).size()
@@ -167,9 +169,12 @@ def test_an_experiment_without_participants_or_stimuli_has_no_lists():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"main": 49}, r"\[design\] main is 49, but there are 48 pairs, .* \[features\] neurons\."),
-        ({"catch": 13}, r"\[design\] catch is 13, but there are 12 catch stimuli; raise \[stimuli\] catch"),
-        ({"practice": 6}, r"\[design\] practice is 6, but there are 5 practice stimuli"),
+        ({"main": 49}, r"\[design\] main is 49, but experiment 'natural' has 48 pairs, .* \[features\] neurons\."),
+        (
+            {"catch": 13},
+            r"\[design\] catch is 13, but experiment 'natural' has 12 catch stimuli; raise ",
+        ),
+        ({"practice": 6}, r"\[design\] practice is 6, but experiment 'natural' has 5 practice stimuli"),
     ],
 )
 def test_a_design_that_asks_for_too_much_is_refused(changes, words):
@@ -202,17 +207,34 @@ def test_the_table_of_balance_is_what_one_counts_by_hand():
             "depth": [np.nan, 0.0, 1.0, np.nan, 0.0, 1.0],
             "feature": [None, "f", "g", None, "g", "f"],
             "pair": [None, "p", "q", None, "p", "q"],
-            "stimulus": ["x", "s1", "s2", "x", "s3", "s4"],
+            "stimulus": ["x", "s1/0", "s2/0", "x", "s3/0", "s4/0"],
             "version": "v",
             "target_side": ["left", "left", "left", "left", "right", "left"],
         }
     )
     found = measure_balance(made).set_index("quantity")[["groups", "least", "mean", "most"]].T.to_dict("list")
     assert found["main trials of a participant"] == [2, 2, 2, 2]
-    assert found["target left, of a participant"] == [2, 0.5, 0.75, 1]
+    assert found["target left, of a participant in a representation"] == [4, 0, 0.75, 1]
+    assert found["image sets seen again by a participant"] == [2, 0, 0, 0]
     assert found["showings of a pair"] == [2, 2, 2, 2]
     assert found["showings of a feature of a pair"] == [4, 1, 1, 1]
     assert found["mean depth of a participant"] == [2, 0.5, 0.5, 0.5]
     assert found["mean place in the session, of a representation"] == [2, 0.5, 0.5, 0.5]
     assert found["mean place in the session, of a feature of a pair"] == [4, 0.25, 0.5, 0.75]
     assert "catch trials of a participant" not in found
+
+
+def test_a_direction_shared_by_more_pairs_than_batches_is_counted():
+    # Six pairs with one direction and three batches: a person with four of them as directions sees one set again.
+    made = lists(shared=6)
+    main = made[(made["phase"] == "main") & ~made["catch"]]
+    sets = main["participant"] + main["feature"] + main["stimulus"].str[-1]
+    found = measure_balance(made).set_index("quantity").loc["image sets seen again by a participant"]
+    assert found["mean"] * found["groups"] == pytest.approx(sets.duplicated().sum())
+
+
+def test_fewer_practice_trials_are_the_last_which_are_the_hardest():
+    stimuli, features = study()
+    made = make_lists(stimuli, features, Design(participants={"natural": 2}, practice=2), 1)
+    practice = made[made["phase"] == "practice"]
+    assert list(practice["stimulus"]) == ["natural/practice/3", "natural/practice/4"] * 2
