@@ -28,7 +28,7 @@ from featurecompute.spectrum import magnitude_spectrum
 from featurecompute.study import VisualizeTable
 from featurecompute.visualize import Wanted, synthesise
 
-ROUNDS, STEPS, CROPS, LAYER, UNIT = 3, 3, 6, "layer3", 7
+ROUNDS, STEPS, CROPS, LAYER, UNIT = 5, 3, 6, "layer3", 7
 CANVASES = ((224, (0.9, 1.0)), (448, (0.9, 1.0)), (512, (0.5, 0.6)))
 
 
