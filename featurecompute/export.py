@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import jinja2
 import pandas as pd
 
 from featurecompute.errors import InputError, RunError
 from featurecompute.files import hash_file, read_json, whole_folder, write_json
 from featurecompute.manifest import IMAGES, PICTURES, STIMULI, TRIAL_LISTS, Run
+from featurecompute.pages import render
 from featurecompute.pictures import SUFFIX, Kind, find_pictures
 from featurecompute.sessions import REFERENCES, read_sessions
 from featurecompute.stimuli import images_of
@@ -78,7 +78,7 @@ def export_run(run: Run, out: Path, *, layout: Layout = "tables", picture: Kind 
     with whole_folder(out) as part:
         _WRITERS[layout](run, part, sessions, picture)
         people = sessions.groupby("experiment", sort=False)["participant"].nunique().to_dict()
-        text = _environment().get_template(f"{layout}.md").render(record=record, people=people)
+        text = render(f"{layout}.md", escape=False, record=record, people=people)
         (part / "README.md").write_text(text, encoding="utf-8")
         files = {path.relative_to(part).as_posix(): path for path in sorted(part.rglob("*")) if path.is_file()}
         listed = [{"path": name, "sha256": hash_file(path)} for name, path in files.items()]
@@ -145,15 +145,3 @@ def _require_same(out: Path, record: dict[str, Any]) -> None:
 
 def _versions() -> dict[str, str]:
     return {"featurecompute": importlib.metadata.version("psychostats"), "pillow": importlib.metadata.version("pillow")}
-
-
-def _environment() -> jinja2.Environment:
-    # What is written is read as text, so nothing is escaped.
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("featurecompute"),
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )

@@ -5,13 +5,11 @@ In: a run.  Out: an HTML file that needs nothing else.  Knows no torch and no im
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import jinja2
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -19,6 +17,7 @@ from PIL import Image
 from featurecompute.charts import chart_contributions, chart_curves, chart_matches, chart_norm_matched, to_svg
 from featurecompute.files import read_arrays, whole
 from featurecompute.manifest import Run
+from featurecompute.pages import data_url, render
 from featurecompute.thumbnails import SHOWN, read_thumbnails, shrink
 
 
@@ -42,14 +41,7 @@ def write_inspection(run: Run, path: Path) -> Path:
     RunError
         If a table of the run is missing or damaged, or the file cannot be written.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("featurecompute"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    text = environment.get_template("inspect.html").render(**_content(run))
+    text = render("inspect.html", **_content(run))
     with whole(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
@@ -199,14 +191,14 @@ def _strip(images: Sequence[np.ndarray] | np.ndarray) -> str:
     parts += [np.full((side, side + 2, 3), 255, np.uint8)] * (SHOWN - len(parts))
     buffer = io.BytesIO()
     Image.fromarray(np.concatenate(parts, axis=1)).save(buffer, format="JPEG", quality=88)
-    return _url(buffer.getvalue(), "image/jpeg")
+    return data_url(buffer.getvalue(), "image/jpeg")
 
 
 def _figures(run: Run, features: pd.DataFrame, known: bool) -> list[dict[str, str]]:
     found = []
 
     def add(title: str, note: str, chart: Any) -> None:
-        found.append({"title": title, "note": note, "url": _url(to_svg(chart), "image/svg+xml")})
+        found.append({"title": title, "note": note, "url": data_url(to_svg(chart), "image/svg+xml")})
 
     matches = run.table("matches") if known else pd.DataFrame()
     if len(matches):
@@ -255,10 +247,6 @@ def _figures(run: Run, features: pd.DataFrame, known: bool) -> list[dict[str, st
             chart_curves(curves),
         )
     return found
-
-
-def _url(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _number(value: float | None) -> str:

@@ -6,17 +6,16 @@ Knows no torch and no answer of anyone.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from featurecompute.errors import RunError, nearest
 from featurecompute.files import plain, whole
 from featurecompute.manifest import Run
+from featurecompute.pages import data_url, render
 from featurecompute.pictures import find_pictures
 from featurecompute.sessions import REFERENCES, read_sessions
 from featurecompute.stimuli import images_of
@@ -57,17 +56,10 @@ def write_trial_page(run: Run, path: Path, *, experiment: str | None = None, par
     session = {
         "experiment": first["experiment"],
         "participant": first["participant"],
-        "pictures": [_url(picture.read(), picture.kind) for picture in pictures.values()],
+        "pictures": [data_url(picture.read(), f"image/{picture.kind}") for picture in pictures.values()],
         "trials": [_trial(row, places) for row in trials.to_dict("records")],
     }
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("featurecompute"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    text = environment.get_template("trials.html").render(session=plain(session))
+    text = render("trials.html", session=plain(session))
     with whole(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
@@ -87,7 +79,3 @@ def _trial(row: Mapping[Any, Any], places: Mapping[str, int]) -> dict[str, Any]:
     kept = {name: None if pd.isna(row[name]) else row[name] for name in _KEPT}
     queries = {side: places[row[side]] for side in ("left", "right")}
     return kept | queries | {name: [places[image] for image in row[name]] for name in REFERENCES}
-
-
-def _url(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

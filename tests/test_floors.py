@@ -47,7 +47,7 @@ FLOORS = {
         ("__init__",),
     ),
     "featurecompute": (
-        ("errors", "strokes", "measures", "sampling", "bases", "removal", "optimiser", "kernels", "uploading"),
+        ("errors", "strokes", "measures", "sampling", "bases", "removal", "optimiser", "kernels", "uploading", "pages"),
         ("files", "study", "hooks", "libraries", "decoding", "scenes", "extremes", "windows", "sweeps", "sae", "terms"),
         ("crew", "spectrum"),
         ("manifest", "stages", "images", "features", "groundtruth", "weights", "tracing", "training", "recording"),
@@ -74,7 +74,7 @@ FLOOR = {
 # Rooms of featurecompute whose work needs no torch, so that a run can be read, and looked at, where there is none.
 WITHOUT_TORCH = {"errors", "files", "manifest", "stages", "study", "features", "groundtruth", "windows", "sampling"}
 WITHOUT_TORCH |= {"strokes", "scenes", "images", "decoding", "pixelcache", "pixels", "measures", "thumbnails"}
-WITHOUT_TORCH |= {"charts", "inspection", "__init__", "crew"}
+WITHOUT_TORCH |= {"charts", "inspection", "__init__", "crew", "pages"}
 WITHOUT_TORCH |= {
     "choices",
     "spaces",
