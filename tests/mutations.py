@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TESTS = Path("tests/psychostats")
 #: What no test reads, and what another interpreter left.
 _LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "__pycache__", ".hypothesis", "build", "*.egg-info")
 _LONGEST = 1800  # seconds of one run of pytest; a fault may make a search endless, which no test has then seen
@@ -43,7 +42,9 @@ class Fault:
     old, new
         Text that stands once in the file, and what takes its place.
     test
-        What pytest is asked to run: a file of `TESTS`, or a test in one; it must be green without the fault.
+        What pytest is asked to run: a test in a file of the package's; it must be green without the fault.
+    package
+        The package that the file and the test are of.
     """
 
     name: str
@@ -51,16 +52,17 @@ class Fault:
     old: str
     new: str
     test: str
+    package: str = "psychostats"
 
     @property
     def path(self) -> Path:
         """The file, from the root of the repository."""
-        return Path("psychostats") / self.file
+        return Path(self.package) / self.file
 
     @property
     def selection(self) -> str:
         """The test, from the root of the repository."""
-        return (TESTS / self.test).as_posix()
+        return f"tests/{self.package}/{self.test}"
 
     def reason_against(self, root: Path = ROOT) -> str:
         """Say why it cannot be planted; empty where it can."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
-from mutations import ROOT, TESTS, read_faults
+from mutations import ROOT, read_faults
 
 FAULTS = read_faults()
 
@@ -14,8 +14,8 @@ FAULTS = read_faults()
 def test_a_fault_can_be_planted_and_names_its_test(fault):
     assert fault.reason_against() == ""
     ast.parse((ROOT / fault.path).read_text(encoding="utf-8").replace(fault.old, fault.new))  # wrong, not broken
-    file, _, test = fault.test.partition("::")
-    source = ast.parse((ROOT / TESTS / file).read_text(encoding="utf-8"))
+    file, _, test = fault.selection.partition("::")
+    source = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     assert test.partition("[")[0] in {node.name for node in source.body if isinstance(node, ast.FunctionDef)}
 
 

@@ -202,6 +202,8 @@ def test_a_version_changes_with_any_pixel_that_is_shown_and_with_nothing_else():
     main = before[(rows["phase"] == "main") & ~rows["catch"]]
     assert main.is_unique
     assert set_versions(rows.iloc[::-1], hashes)["version"].sort_index().equals(before)
+    turned = rows.assign(references_max=[row[::-1] for row in rows["references_max"]])
+    assert (set_versions(turned, hashes)["version"] != before).all()  # a place in the grid is part of what is shown
     touched = rows["references_min"].iloc[0][2]
     after = set_versions(rows, hashes | {touched: "other"})["version"]
     shows = [
