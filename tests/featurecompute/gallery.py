@@ -11,6 +11,7 @@ from pathlib import Path
 from selenium import webdriver
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where chromium.py lies, when this is run as a script
+sys.path.insert(0, str(Path(__file__).parents[2]))  # before it the packages, whose names the folders of tests have too
 
 from chromium import open_chromium, resize
 
