@@ -14,7 +14,7 @@ from psychostats.bayes_factor import bayes_factor
 from psychostats.checks import calibration, predictive_accuracy, prior_predictive_accuracy
 from psychostats.compare import compare
 from psychostats.confidence import confidence_intervals
-from psychostats.effects import contrasts, interactions, marginal_means, slopes
+from psychostats.effects import contrasts, discriminability, interactions, marginal_means, slopes
 from psychostats.emmeans import contrast, emmeans, emtrends, pairs
 from psychostats.errors import (
     DataError,
@@ -28,6 +28,7 @@ from psychostats.errors import (
     StudyError,
 )
 from psychostats.exclusions import Exclusions, apply_exclusions
+from psychostats.features import FeaturesRun, attach_features, read_run
 from psychostats.fit import Fit, fit, load_fit
 from psychostats.formula import parse_formula
 from psychostats.intervals import Interval
@@ -51,6 +52,7 @@ __all__ = [
     "DataError",
     "Exclusions",
     "Fault",
+    "FeaturesRun",
     "Fit",
     "FitError",
     "FormulaError",
@@ -64,6 +66,7 @@ __all__ = [
     "StudyError",
     "__version__",
     "apply_exclusions",
+    "attach_features",
     "avg_slopes",
     "bayes_factor",
     "calibration",
@@ -73,6 +76,7 @@ __all__ = [
     "confidence_intervals",
     "contrast",
     "contrasts",
+    "discriminability",
     "emmeans",
     "emtrends",
     "fit",
@@ -86,6 +90,7 @@ __all__ = [
     "predictive_accuracy",
     "prior_predictive_accuracy",
     "prior_sensitivity",
+    "read_run",
     "read_study",
     "read_trials",
     "second_opinions",

@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from psychostats.analysis import ALL, Analysis
+from psychostats.analysis import Analysis
 from psychostats.document import Column, Table
 from psychostats.predictor import plural
+from psychostats.results import ALL
 from psychostats.sampler import Settings
 from psychostats.study import Study
 from psychostats.tables import by_experiment

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from psychostats import tables
-from psychostats.analysis import Analysis, Result
+from psychostats.analysis import Analysis
 from psychostats.checks import PRIOR_DRAWS
 from psychostats.document import (
     Block,
@@ -29,6 +29,7 @@ from psychostats.document import (
     prose,
 )
 from psychostats.intervals import Interval
+from psychostats.results import Result
 from psychostats.sentences import percent, points
 
 

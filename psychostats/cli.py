@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import os
-import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -18,12 +17,13 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+from psychostats import studies
 from psychostats.arguments import read_filters, read_mapping, read_values, spread
 from psychostats.errors import DataError, InputError, PsychostatsError
 from psychostats.interruption import listen, settle
+from psychostats.options import Filters, FitDir, Json, Maps, Missing, Quiet, Runs, Trials
+from psychostats.studies import end, typed
 from psychostats.terminal import count, count_dropped, counter, find_cache, print_data, print_json, say
-
-NOT_CONVERGED = 3
 
 
 class _Commands(typer.core.TyperGroup):
@@ -47,25 +47,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Trials = Annotated[
-    Path, typer.Argument(metavar="TRIALS", help="Trial table: .csv, .tsv or .parquet.", show_default=False)
-]
-FitDir = Annotated[
-    Path, typer.Argument(metavar="DIR", help="Directory that 'psychostats fit' wrote.", show_default=False)
-]
-StudyFile = Annotated[Path, typer.Option("--study", help="Study file (TOML).", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, full precision.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No talk on stderr.")]
-Maps = Annotated[
-    list[str] | None, typer.Option("--map", metavar="NEW=OLD", help="Our column name and the file's; repeatable.")
-]
-Filters = Annotated[
-    list[str] | None, typer.Option("--filter", metavar="NAME=VALUE,VALUE", help="Rows to keep; repeatable.")
-]
-Missing = Annotated[
-    str, typer.Option("--missing", help="Rows whose needed value is lacking or infinite: error, or drop.")
-]
-
 
 def _version(asked: bool) -> None:
     if asked:
@@ -82,49 +63,7 @@ def _root(
     """Fit, check and report."""
 
 
-@app.command()
-def check(
-    trials: Trials,
-    study: Annotated[Path | None, typer.Option("--study", help="Study file (TOML).")] = None,
-    formula: Annotated[str | None, typer.Option("--formula", help="Formula whose columns are needed.")] = None,
-    maps: Maps = None,
-    filters: Filters = None,
-    missing: Missing = "error",
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """List every fault of a trial table: errors, warnings."""
-    from psychostats.formula import parse_formula
-    from psychostats.study import read_study
-    from psychostats.trials import examine_trials
-
-    if study is not None and formula is not None:
-        raise InputError("give --study or --formula, not both.")
-    options: dict[str, Any] = read_study(study).read_options() if study else {}
-    if formula is not None:
-        options["needed"] = parse_formula(formula).variables
-    if maps:
-        options["columns"] = {**(options.get("columns") or {}), **read_mapping(maps)}
-    if filters:
-        options["filters"] = {**(options.get("filters") or {}), **read_filters(filters)}
-    if missing not in ("error", "drop"):
-        raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
-    if missing == "drop":
-        options["missing"] = "drop"
-    table = examine_trials(trials, **options)
-    errors, warnings = table.errors, table.warnings
-    if as_json:
-        found = [{"severity": f.severity, "column": f.column, "row": f.row, "message": f.message} for f in table.faults]
-        print_json({"file": str(trials), "errors": len(errors), "warnings": len(warnings), "faults": found})
-    else:
-        for fault in table.faults:
-            print_data(f"{fault.severity}: {fault.message}")
-    people = f" of {count(table.frame['participant'].nunique(), 'participant')}" if "participant" in table.frame else ""
-    held = f"{count(len(table.frame), 'trial')}{people}, " if not errors else ""
-    held += f"{count_dropped(table.n_dropped, table.n_infinite)} dropped, " if table.n_dropped else ""
-    say(f"{trials}: {held}{count(len(errors), 'error')}, {count(len(warnings), 'warning')}.", quiet)
-    if errors:
-        raise typer.Exit(2)
+app.command()(studies.check)
 
 
 @app.command()
@@ -155,6 +94,7 @@ def fit(
     maps: Maps = None,
     filters: Filters = None,
     missing: Missing = "error",
+    runs: Runs = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another fit in --out.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -166,6 +106,7 @@ def fit(
     from psychostats.columns import analysed
     from psychostats.console import describe_fit
     from psychostats.engines import resolve_engine
+    from psychostats.features import examine_joined, read_run
     from psychostats.fit import fit as fit_model
     from psychostats.identity import redact
     from psychostats.maximum import Method
@@ -176,14 +117,14 @@ def fit(
     chosen, reason = resolve_engine(engine, spec, Method(reml, quadrature))
     if missing not in ("error", "drop"):
         raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
-    policy: Any = missing
-    table = examine_trials(
-        trials,
-        columns=read_mapping(maps or []),
-        filters=read_filters(filters or []),
-        needed=spec.formula.variables,
-        missing=policy,
-    )
+    run = read_run(*runs) if runs else None
+    options: dict[str, Any] = {
+        "columns": read_mapping(maps or []),
+        "filters": read_filters(filters or []),
+        "needed": run.lacking(spec.formula.variables) if run else spec.formula.variables,
+        "missing": missing,
+    }
+    table = examine_joined(trials, run, **options) if run else examine_trials(trials, **options)
     if table.errors:
         raise DataError(table.errors)
     for fault in table.faults:
@@ -218,7 +159,7 @@ def fit(
         overwrite=overwrite,
         progress=False if quiet else None,
         # The rows were dropped here, so the fit cannot count them.
-        source={"file": redact(trials.name), "command": _command(), "dropped": table.n_dropped},
+        source={"file": redact(trials.name), "command": typed(), "dropped": table.n_dropped},
         on_start=begin,
     )
     say(f"{out} already holds this fit; nothing was computed." if made.reused else f"written to {out}", quiet)
@@ -227,7 +168,7 @@ def fit(
         print_json(made.summary())
     else:
         print_data(describe_fit(made))
-    _exit(made.converged)
+    end(made.converged)
 
 
 @app.command()
@@ -259,14 +200,14 @@ def summary(
 
         table = prior_sensitivity(made)
         _print_table(table, describe_sensitivity(made, table), as_json)
-        _exit(made.converged)
+        end(made.converged)
         return
     if bayes_factor is not None:
         from psychostats.bayes_factor import bayes_factor as compare_with_zero
 
         table = compare_with_zero(made, bayes_factor)
         _print_table(table, describe_bayes_factor(made, table), as_json)
-        _exit(made.converged)
+        end(made.converged)
         return
     if interval is not None:
         made = _with_intervals(made, interval, replicates, seed, quiet)
@@ -274,7 +215,7 @@ def summary(
         print_json(made.summary(random=random))
     else:
         print_data(describe_fit(made, random=random))
-    _exit(made.converged)
+    end(made.converged)
 
 
 @app.command()
@@ -318,7 +259,7 @@ def effects(
         opinions = second_opinions(made, factor, by=at)
         _verdict(made, quiet, not as_json)
         _print_table(opinions, describe_opinions(made, opinions), as_json)
-        _exit(made.converged)
+        end(made.converged)
         return
     parts = [effect.marginal_means(made, factor, by=at, scale=chosen)]
     if contrast:
@@ -332,7 +273,7 @@ def effects(
         print_json(plain(table.astype(object).where(table.notna(), None).to_dict(orient="records")))
     else:
         print_data(describe_effects(made, table, [factor, *at]))
-    _exit(made.converged)
+    end(made.converged)
 
 
 @app.command()
@@ -375,54 +316,11 @@ def compare(
     else:
         _print_table(table, describe_comparison(table), as_json)
     refitted = table.attrs.get("kfold", {"not_converged": {}})["not_converged"]
-    _exit(all(made.converged for made in fits.values()) and not any(refitted.values()))
+    end(all(made.converged for made in fits.values()) and not any(refitted.values()))
 
 
-@app.command()
-def simulate(
-    study: StudyFile,
-    out: Annotated[Path, typer.Option("--out", help="Trial table to write: .csv or .parquet.")],
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed; the study file's own by default.")] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Simulate a study's participants.
-
-    A README beside the trials says that they are simulated, and what is true of them.
-    """
-    from psychostats.simulation import write_simulation
-    from psychostats.study import read_study
-
-    rows, readme = write_simulation(read_study(study), out, seed=seed)
-    say(f"{rows:,} simulated trials written to {out}, and what is true of them to {readme}", quiet)
-    if as_json:
-        print_json({"trials": str(out), "readme": str(readme), "rows": rows, "simulated": True})
-
-
-@app.command()
-def report(
-    trials: Trials,
-    study: StudyFile,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the report.")],
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of every model instead of its own.")] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Analyse a study and write report.html and .pdf."""
-    from psychostats.report import write_report
-    from psychostats.study import read_study
-
-    good = write_report(
-        read_study(study).reseeded(seed),
-        trials,
-        out,
-        command=_command(),
-        progress=False if quiet else None,
-        say=lambda line: say(line, quiet),
-    )
-    if as_json:
-        print_json({"html": str(out / "report.html"), "pdf": str(out / "report.pdf"), "converged": good})
-    _exit(good)
+app.command()(studies.simulate)
+app.command()(studies.report)
 
 
 def main() -> None:
@@ -483,17 +381,6 @@ def _verdict(made: Any, quiet: bool, printed: bool) -> None:
         return
     for line in made.warnings:
         say(line if made.converged else f"NOT CONVERGED: {line}", quiet and made.converged)
-
-
-def _exit(good: bool) -> None:
-    if not good:
-        raise typer.Exit(NOT_CONVERGED)
-
-
-def _command() -> str:
-    from psychostats.identity import redact
-
-    return redact(shlex.join(["psychostats", *sys.argv[1:]]))
 
 
 if __name__ == "__main__":

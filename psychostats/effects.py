@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.special import ndtri
 
 from psychostats.errors import InputError
 from psychostats.family import Family
@@ -231,6 +232,61 @@ def interactions(
                     change = after[kind] / before[kind] if ratio else after[kind] - before[kind]
                     rows.append(_compared(fit, factor, name, {}, target, kind, change, interval))
     return _frame(rows, None)
+
+
+def discriminability(
+    fit: Estimated,
+    factor: str,
+    *,
+    by: Mapping[str, Sequence[Any]] | None = None,
+    interval: Interval | None = None,
+) -> pd.DataFrame:
+    """Return d' of two-alternative forced choice at each level of a factor, and its differences.
+
+    Parameters
+    ----------
+    fit, factor, by, interval
+        As for `marginal_means`.
+
+    Returns
+    -------
+    DataFrame
+        As of `marginal_means` and `contrasts`; ``scale`` is ``dprime`` and ``dprime_difference``. d' = sqrt(2) z(p), z
+        the normal quantile (Macmillan and Creelman 2005, Detection Theory, 2nd ed., eq. 7.2): the distance of the
+        two alternatives in units of their noise, for an observer without bias to either side. p is the probability of
+        a correct answer, of the typical person or averaged over the population; d' of an average is not the average
+        d'.
+
+    Raises
+    ------
+    InputError
+        If the family has no guess rate of one half, so that its answers are no choices between two.
+    """
+    family = fit.spec.family
+    if family.guess != 0.5:
+        raise InputError(
+            f"d' of forced choice is of family afc with a guess rate of 0.5; this fit is {family.describe()}."
+        )
+
+    def dprime(p: Array) -> Array:
+        return np.asarray(np.sqrt(2.0) * ndtri(p))
+
+    rows = []
+    cells = _cells(fit, factor, by, "response", odds=False)
+    for cell in cells:
+        for target, draws in cell.draws.items():
+            outer = cell.through(fit, target)
+            through = outer and Through(outer.inner, lambda eta: dprime(np.asarray(family.mean(eta))))
+            summary = fit.uncertainty.summarise(dprime(draws), interval or fit.interval, through=through)
+            rows.append(
+                {"term": cell.term, "contrast": None, **cell.by, "target": target, "scale": "dprime", **summary}
+            )
+    for first, second in _pairs(cells):
+        for target in first.draws:
+            change = dprime(second.draws[target]) - dprime(first.draws[target])
+            name = f"{second.label} - {first.label}"
+            rows.append(_compared(fit, factor, name, first.by, target, "dprime_difference", change, interval))
+    return _frame(rows, by)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-from psychostats.analysis import ALL, Analysis, Result
+from psychostats.analysis import Analysis
 from psychostats.checks import below_guess
 from psychostats.document import BulletList, Callout, Link, Paragraph, Strong, Words, prose
 from psychostats.opinions import Opinion
+from psychostats.results import ALL, Result
 from psychostats.sentences import number, say_difference, say_interaction, say_overall
 from psychostats.study import SOURCES
 

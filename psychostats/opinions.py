@@ -14,7 +14,8 @@ import pandas as pd
 from psychostats.effects import contrasts, marginal_means
 from psychostats.errors import InputError
 from psychostats.fit import Fit
-from psychostats.study import ModelTable, OpinionTable, Study
+from psychostats.settings import ModelTable, OpinionTable
+from psychostats.study import Study
 
 
 @dataclass(frozen=True)

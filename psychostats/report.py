@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from psychostats.analysis import Analysis, Result, analyse, file_name
+from psychostats.analysis import Analysis, analyse, file_name
 from psychostats.convergence import ESS_MIN, RHAT_MAX
 from psychostats.document import GENERATOR, render_html, render_pdf
 from psychostats.effects import ROPE_PROBABILITY
 from psychostats.errors import InputError
+from psychostats.features import FeaturesRun
 from psychostats.figures import add_note, label_of
 from psychostats.intervals import Interval, Rope
 from psychostats.panels import plot_responses
@@ -35,6 +36,7 @@ from psychostats.plots import (
     save_figure,
 )
 from psychostats.reliability import plot_calibration
+from psychostats.results import Result
 from psychostats.sections import compose
 from psychostats.study import Study
 from psychostats.timing import Stopwatch
@@ -66,6 +68,7 @@ def write_report(
     trials: str | Path,
     out: str | Path,
     *,
+    run: FeaturesRun | None = None,
     command: str = "",
     progress: bool | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -81,6 +84,8 @@ def write_report(
     out
         Folder: ``report.html, report.pdf, fits/, figures/, tables/``. Fits that are already there are used again where
         nothing changed, so an interrupted report resumes.
+    run
+        The features run that the stimuli come from: its features, contributions and images join the report.
     command
         What to print as the command that made it.
     progress
@@ -100,7 +105,7 @@ def write_report(
     """
     out = Path(out)
     _require_report_folder(out)
-    analysis = analyse(study, trials, out / "fits", progress=progress, say=say)
+    analysis = analyse(study, trials, out / "fits", run=run, progress=progress, say=say)
     watch = Stopwatch()
     out.mkdir(parents=True, exist_ok=True)
     for stale in out.glob(".part-*"):  # of a run that was killed outright

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from psychostats import accounts, tables
 from psychostats.algebra import describe_model
-from psychostats.analysis import ITEMS, Analysis, shared_features
+from psychostats.analysis import Analysis, shared_features
 from psychostats.checks import PREDICTIVE_DRAWS
 from psychostats.document import (
     Block,
@@ -30,6 +30,7 @@ from psychostats.document import (
 from psychostats.effects import ROPE_LOGIT, ROPE_PROBABILITY
 from psychostats.opening import notices, summary_sentences
 from psychostats.predictor import describe_target, plural
+from psychostats.results import ITEMS
 from psychostats.sentences import ROPE_DECISIVE, number, points, say_calibration
 
 Figures = Mapping[str, Path]

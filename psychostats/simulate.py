@@ -1,7 +1,7 @@
 """Trials from known parameters: a whole study with its practice and catch trials, its slips and its careless people.
 
-In: a `Plan`, which says who sees what and what is true.  Out: a trial table as an experiment would record it.  Knows no
-file and no fit.
+In: a `Plan`, which says who sees what and what is true; or trial lists that were made elsewhere, and `People` who
+answer them.  Out: a trial table as an experiment would record it.  Knows no file and no fit.
 """
 
 from __future__ import annotations
@@ -89,6 +89,90 @@ class Plan:
     missing_rate: float = 0.0
     rt_median: float = 6.0
     rt_sigma: float = 0.5
+
+
+@dataclass(frozen=True)
+class People:
+    """Who answers trials that are given.
+
+    Parameters
+    ----------
+    spec
+        The true model, which may name any column of the trials.
+    truth
+        The true value of every term; one model holds for all experiments, so that a pair is the same pair in each.
+    careless, catch_accuracy, practice_accuracy, missing_rate, rt_median, rt_sigma
+        As of `Plan`.
+    """
+
+    spec: ModelSpec
+    truth: Mapping[str, float]
+    careless: int = 0
+    catch_accuracy: float = 0.98
+    practice_accuracy: float = 0.85
+    missing_rate: float = 0.0
+    rt_median: float = 6.0
+    rt_sigma: float = 0.5
+
+
+def answer_trials(people: People, trials: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Answer trial lists, with what is known of their stimuli.
+
+    Parameters
+    ----------
+    people
+        Who answers, and what is true of them.
+    trials
+        One row a trial: ``participant, experiment, trial, phase, catch, target_side`` (left, right), and every column
+        that the true model names, as `psychostats.features.attach_features` gives them.
+    seed
+        Two calls with one seed agree.
+
+    Returns
+    -------
+    DataFrame
+        The trials in their order, columns `RECORDED` and, where the lists have it, ``version``.
+
+    Raises
+    ------
+    InputError
+        If a column of the true model is missing, a main trial lacks one of its values, or a true value is missing or
+        unknown.
+    """
+    if seed < 0:
+        raise InputError(f"the seed {seed} is negative; seeds are whole numbers from 0.")
+    rng = np.random.default_rng([seed, 0])
+    table = trials.reset_index(drop=True).copy()
+    main = (table["phase"] == "main") & ~table["catch"].astype(bool)
+    for name in (*people.spec.formula.variables, "target_side"):
+        if name in people.spec.formula.response.columns:
+            continue
+        if name not in table:
+            raise InputError(f"the true model names '{name}', which the trials lack{nearest(name, table.columns)}.")
+        if table.loc[main, name].isna().any():
+            raise InputError(f"a main trial has no '{name}', which the true model needs.")
+    rows = table[main]
+    answered = rows.assign(**dict.fromkeys(people.spec.formula.response.columns, 0))
+    coding = code(people.spec.formula, answered)
+    blocks = coding.random(answered)
+    parameters = draw_levels(rng, true_parameters(coding, blocks, people.truth), blocks)
+    eta = _predict(coding, blocks, rows, parameters)
+    table["correct"] = np.nan
+    table.loc[main, "correct"] = people.spec.family.draw(rng, np.ones(len(rows)), eta)
+    for some, right in (
+        (table["phase"] == "practice", people.practice_accuracy),
+        (table["catch"].astype(bool), people.catch_accuracy),
+    ):
+        table.loc[some, "correct"] = (rng.uniform(size=int(some.sum())) < right).astype(float)
+    careless = pd.Series(False, index=table.index)
+    for _, part in table.groupby("experiment", sort=False, observed=True):
+        names = part["participant"].unique()
+        chosen = rng.choice(names, size=min(people.careless, len(names)), replace=False)
+        careless |= (table["experiment"] == part["experiment"].iloc[0]) & table["participant"].isin(chosen)
+    chance = people.spec.family.guess or 0.5
+    table.loc[careless, "correct"] = (rng.uniform(size=int(careless.sum())) < chance).astype(float)
+    _record_answers(people, table, careless.to_numpy(), rng, target=(table["target_side"] == "right").to_numpy())
+    return table[[name for name in (*RECORDED, "version") if name in table]]
 
 
 def simulate_trials(plan: Plan, seed: int) -> pd.DataFrame:
@@ -267,13 +351,22 @@ def _predict(coding: Coding, blocks: tuple[Block, ...], rows: pd.DataFrame, para
     return np.asarray(linear_predictor(design, parameters)[0])
 
 
-def _record_answers(plan: Plan, table: pd.DataFrame, careless: npt.NDArray[np.bool_], rng: np.random.Generator) -> None:
-    """Add side, response time and confidence, and lose a few main trials, as recordings do."""
+def _record_answers(
+    plan: Plan | People,
+    table: pd.DataFrame,
+    careless: npt.NDArray[np.bool_],
+    rng: np.random.Generator,
+    target: npt.NDArray[np.bool_] | None = None,
+) -> None:
+    """Add side, response time and confidence, and lose a few main trials, as recordings do.
+
+    `target` says where the target is to the right; without it a coin does.
+    """
     people = table["participant"].unique()
     pace = pd.Series(rng.normal(0.0, 0.25, size=len(people)), index=people)
     speed = np.log(plan.rt_median) + table["participant"].map(pace).to_numpy() - np.where(careless, np.log(4.0), 0.0)
     table["rt"] = np.round(np.exp(speed + plan.rt_sigma * rng.standard_normal(len(table))), 3)
-    correct_side = rng.integers(0, 2, size=len(table))
+    correct_side = rng.integers(0, 2, size=len(table)) if target is None else target.astype(int)
     right = table["correct"].to_numpy() == 1
     table["response"] = np.where(correct_side == np.where(right, 1, 0), "right", "left")
     table["confidence"] = np.clip(rng.binomial(2, np.where(right, 0.65, 0.4)) + 1, 1, 3).astype(float)

@@ -10,14 +10,19 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+
 from psychostats.errors import InputError
+from psychostats.features import FeaturesRun
 from psychostats.simulate import write_trials
 from psychostats.study import Study
 
 FIRST_LINE = "**Simulated data: no participant in this folder is a person.**"
 
 
-def write_simulation(study: Study, out: Path, *, seed: int | None = None) -> tuple[int, Path]:
+def write_simulation(
+    study: Study, out: Path, *, seed: int | None = None, run: FeaturesRun | None = None
+) -> tuple[int, Path]:
     """Simulate a study and write its trials and their README.
 
     Parameters
@@ -28,6 +33,8 @@ def write_simulation(study: Study, out: Path, *, seed: int | None = None) -> tup
         Trial file, ``.csv`` or ``.parquet``.
     seed
         Instead of the study file's.
+    run
+        A features run whose trial lists are answered.
 
     Returns
     -------
@@ -53,10 +60,10 @@ def write_simulation(study: Study, out: Path, *, seed: int | None = None) -> tup
             raise InputError(
                 f"{readme} says what is true of another simulation and would be lost; give another folder."
             )
-        table = study.simulated_trials(seed)
+        table = study.simulated_trials(seed, run)
         out.parent.mkdir(parents=True, exist_ok=True)
         _replace(out, lambda part: write_trials(table, part))
-        text = describe_simulation(study, out.name, len(table), seed)
+        text = describe_simulation(study, out.name, table, seed, run)
         _replace(readme, lambda part: part.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror or error}.") from error
@@ -77,42 +84,66 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
         raise
 
 
-def describe_simulation(study: Study, file: str, trials: int, seed: int | None = None) -> str:
+def describe_simulation(
+    study: Study, file: str, trials: pd.DataFrame, seed: int | None = None, run: FeaturesRun | None = None
+) -> str:
     """Return the README of a simulation: its first line, the true parameters, and the source of every setting."""
-    plan, table = study.plan(), study.simulate
+    table = study.simulate
     assert table is not None
-    experiments = list(plan.participants)
+    seed_used = table.seed if seed is None else seed
+    given = "" if seed is None else f" --seed {seed}"
+    people = trials.drop_duplicates(["experiment", "participant"]).groupby("experiment", sort=False).size()
+    each = ", ".join(f"{name} {n}" for name, n in people.items())
     sources = {key: " | ".join(part.replace("|", r"\|") for part in study.source_of(key)) for key in study.sources}
-    terms = list(dict.fromkeys(term for name in experiments for term in plan.truth[name]))
+    if run is None:
+        plan, spec = study.plan(), study.plan().spec
+        told = [
+            f"{plan.main} main, {plan.catch} catch and {plan.practice} practice trials each, over {plan.pairs} pairs "
+            f"of features. Made with seed {seed_used} from `{study.path.name}`"
+        ]
+        command = f"psychostats simulate --study {study.path.name} --out {file}{given}"
+        columns = {name: plan.truth[name] for name in plan.participants}
+        with_run = ""
+    else:
+        shown = table.people()
+        assert shown is not None
+        spec = shown.spec
+        pairs = trials["pair"].nunique()
+        told = [
+            f"they answer the trial lists of the features run {run.identity}, over {pairs} pairs of features. Made "
+            f"with seed {seed_used} from `{study.path.name}`"
+        ]
+        command = f"psychostats simulate --study {study.path.name} --run RUN --out {file}{given}"
+        columns = {"value": shown.truth}
+        with_run = " One model holds for all experiments, and a pair's effects are the same in each."
+    terms = list(dict.fromkeys(term for values in columns.values() for term in values))
     lines = [
         FIRST_LINE,
         "",
-        f"`{file}` holds {trials:,} simulated trials of {sum(plan.participants.values())} simulated participants in "
-        f"{len(experiments)} experiments ({', '.join(f'{name} {n}' for name, n in plan.participants.items())}): "
-        f"{plan.main} main, {plan.catch} catch and {plan.practice} practice trials each, over {plan.pairs} pairs of "
-        f"features. Made with seed {table.seed if seed is None else seed} from `{study.path.name}`"
+        f"`{file}` holds {len(trials):,} simulated trials of {int(people.sum())} simulated participants in "
+        f"{len(people)} experiments ({each}): {told[0]}"
         + (f", after {study.study.reference}." if study.study.reference else "."),
         "",
         "```",
-        f"psychostats simulate --study {study.path.name} --out {file}" + ("" if seed is None else f" --seed {seed}"),
+        command,
         "```",
         "",
         "## What is true",
         "",
-        f"Answers follow `{plan.spec.formula.text}`, {plan.spec.family.describe()}, with these values:",
+        f"Answers follow `{spec.formula.text}`, {spec.family.describe()}, with these values:{with_run}",
         "",
-        "| term | " + " | ".join(experiments) + " |",
-        "|---|" + "---:|" * len(experiments),
+        "| term | " + " | ".join(columns) + " |",
+        "|---|" + "---:|" * len(columns),
         *(
-            f"| `{term}` | " + " | ".join(f"{plan.truth[e].get(term, 0.0):g}" for e in experiments) + " |"
+            f"| `{term}` | " + " | ".join(f"{values.get(term, 0.0):g}" for values in columns.values()) + " |"
             for term in terms
         ),
         "",
-        f"In each experiment {plan.careless} participants are careless: they answer at chance, four times as fast. The "
-        f"others are right on {100 * plan.catch_accuracy:g}% of catch and {100 * plan.practice_accuracy:g}% of "
-        f"practice trials. {100 * plan.missing_rate:g}% of main trials were not recorded. Response times are lognormal "
-        "with median "
-        f"{plan.rt_median:g} s; times, sides and confidence carry no effect of representation or depth.",
+        f"In each experiment {table.careless} participants are careless: they answer at chance, four times as fast. "
+        f"The others are right on {100 * table.catch_accuracy:g}% of catch and {100 * table.practice_accuracy:g}% of "
+        f"practice trials. {100 * table.missing_rate:g}% of main trials were not recorded. Response times are "
+        f"lognormal with median {table.rt_median:g} s; times, sides and confidence carry no effect of representation "
+        "or depth.",
         "",
         "## Where the settings come from",
         "",

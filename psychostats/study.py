@@ -13,23 +13,32 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from psychostats.effects import RESERVED
-from psychostats.errors import InputError, StudyError, nearest
+from psychostats.errors import DataError, InputError, StudyError, nearest
 from psychostats.exclusions import Exclusions
-from psychostats.intervals import Interval
-from psychostats.sampler import Settings
-from psychostats.simulate import Plan, simulate_trials
-from psychostats.spec import ModelSpec, specify
+from psychostats.features import FeaturesRun, examine_joined
+from psychostats.settings import (
+    DesignTable,
+    EffectsTable,
+    JointTable,
+    ModelTable,
+    OpinionTable,
+    ReportTable,
+    ShownTable,
+    SimulateTable,
+    StudyTable,
+    Table,
+)
+from psychostats.simulate import Plan, answer_trials, simulate_trials
 from psychostats.trials import TrialTable, examine_trials, read_trials
 
 FEATURE_TABLES = ("network", "images", "dictionary", "features", "contributions", "visualize", "stimuli")
 SOURCES = ("paper", "predecessor", "assumed")
-DEFAULT_FORMULA = "correct ~ representation * depth + (1 + representation | participant) + (1 + representation | pair)"
 
 # Columns of the report's tables, which neither the factor, the moderator nor the group of a study may be called.
 _TAKEN = RESERVED | {
@@ -47,156 +56,8 @@ _TAKEN = RESERVED | {
 }
 _TAKEN |= {"participants", "label", "model"}
 
-Count: TypeAlias = Annotated[int, Field(ge=0)]
-Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
-
-class _Table(BaseModel):
-    """A table of the study file; unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
-
-class StudyTable(_Table):
-    """``[study]``: what the study is called, and whether its participants are simulated."""
-
-    name: str
-    title: str
-    description: str = ""
-    reference: str = ""
-    simulated: bool = False
-    pseudonymize: bool = False
-    trials: str = ""
-    """Where its trials lie, from the study file's folder; for readers, no command looks there."""
-
-
-class DesignTable(_Table):
-    """``[design]``: who saw what."""
-
-    assignment: Literal["within", "between"] | None = None
-    participants: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
-    """People in each experiment."""
-    layers: tuple[str, ...] = ()
-    pairs: Count | None = None
-    main: Annotated[int, Field(ge=1)] | None = None
-    catch: Count | None = None
-    practice: Count | None = None
-
-
-class SimulateTable(_Table):
-    """``[simulate]``: the true model, and how people fall short of it."""
-
-    seed: int = 1
-    formula: str = DEFAULT_FORMULA
-    family: str = "afc"
-    link: str | None = None
-    guess: float | None = None
-    lapse: float | None = None
-    careless: Count = 0
-    catch_accuracy: Share = 0.98
-    practice_accuracy: Share = 0.85
-    missing_rate: Share = 0.0
-    rt_median: Annotated[float, Field(gt=0, lt=1e6)] = 6.0
-    rt_sigma: Annotated[float, Field(ge=0, le=5)] = 0.5
-    truth: dict[str, dict[str, float]]
-    """True values by term for each experiment; the table ``all`` holds those that experiments share."""
-
-    def spec(self) -> ModelSpec:
-        """Return the true model."""
-        return specify(self.formula, family=self.family, link=self.link, guess=self.guess, lapse=self.lapse)
-
-
-class ModelTable(_Table):
-    """``[[models]]``: a model that is fitted to each experiment. The first is the one that the report is about."""
-
-    name: str
-    formula: str = DEFAULT_FORMULA
-    family: str = "afc"
-    link: str | None = None
-    guess: float | None = None
-    lapse: float | Literal["estimate"] | None = None
-    priors: tuple[str, ...] = ()
-    draws: Annotated[int, Strict()] = 1000
-    tune: Annotated[int, Strict()] = 1000
-    chains: Annotated[int, Strict()] = 4
-    seed: Annotated[int, Strict()] = 1
-    target_accept: float = 0.8
-
-    def spec(self) -> ModelSpec:
-        """Return the model without its data."""
-        return specify(
-            self.formula, family=self.family, link=self.link, guess=self.guess, lapse=self.lapse, priors=self.priors
-        )
-
-    def settings(self) -> Settings:
-        """Return the sampler's settings."""
-        return Settings(self.draws, self.tune, self.chains, self.seed, self.target_accept)
-
-
-_OPINIONS: dict[str, tuple[str, Literal["all", "correct"]]] = {
-    "rt": ("shifted_lognormal", "correct"),
-    "confidence": ("cumulative", "all"),
-}
-"""For a column the family it has, and the trials it is taken from, where the file does not say."""
-
-
-class OpinionTable(_Table):
-    """``[[opinions]]``: another response of the same trials, by the first model's predictors."""
-
-    response: str
-    label: str | None = None
-    family: str | None = None
-    link: str | None = None
-    trials: Literal["all", "correct"] | None = None
-    priors: tuple[str, ...] = ()
-
-    @property
-    def takes(self) -> Literal["all", "correct"]:
-        """Which trials it is taken from."""
-        return self.trials or _OPINIONS.get(self.response, ("", "all"))[1]
-
-    @property
-    def words(self) -> str:
-        """What the response is called in the report."""
-        return self.label or {"rt": "response time (s)", "confidence": "confidence (rating)"}.get(
-            self.response, self.response
-        )
-
-    def as_model(self, main: ModelTable) -> ModelTable:
-        """Return the model that is fitted: the predictors and the sampler's settings of the main one."""
-        family = self.family or _OPINIONS.get(self.response, ("gaussian", "all"))[0]
-        written = self.response if self.response.isidentifier() else f"`{self.response}`"
-        given = {"name": self.response, "formula": f"{written} ~ {main.formula.partition('~')[2].strip()}"}
-        none = {"guess": None, "lapse": None}
-        return main.model_copy(update=given | none | {"family": family, "link": self.link, "priors": self.priors})
-
-
-class EffectsTable(_Table):
-    """``[effects]``: which contrast, along what, and how it is summarised."""
-
-    factor: str = "representation"
-    moderator: str | None = "depth"
-    at: tuple[float, ...] = (0.0, 0.5, 1.0)
-    """Rising values of the moderator where the contrast is asked for; the interaction is the last against the first."""
-    interval: Literal["eti", "hdi"] = "eti"
-    probability: float = 0.95
-
-    def as_interval(self) -> Interval:
-        """Return the interval of every table of the report."""
-        return Interval(self.interval, self.probability)
-
-
-class ReportTable(_Table):
-    """``[report]``: how the report looks."""
-
-    authors: tuple[str, ...] = ()
-    depth_bins: Annotated[int, Field(ge=1)] = 8
-    """Bins of the moderator for raw accuracy, where it takes more values."""
-    group: str = "participant"
-    """Whose raw accuracies stand as points in the figures."""
-
-
-class Study(_Table):
+class Study(Table):
     """A study file, read and checked."""
 
     study: StudyTable
@@ -208,6 +69,7 @@ class Study(_Table):
     simulate: SimulateTable | None = None
     models: tuple[ModelTable, ...] = ()
     opinions: tuple[OpinionTable, ...] = ()
+    joint: JointTable | None = None
     effects: EffectsTable = EffectsTable()
     report: ReportTable = ReportTable()
     sources: dict[str, str] = Field(default_factory=dict)
@@ -226,19 +88,24 @@ class Study(_Table):
 
     def needed(self) -> tuple[str, ...]:
         """Return the columns that the models, rules and effects need."""
-        names = [name for model in self.models for name in model.spec().formula.variables]
+        models = [*self.models, *(self.joint.as_models(self.models[0]) if self.joint else ())]
+        names = [name for model in models for name in model.spec().formula.variables]
         names += [one.response for one in self.opinions]
         names += [*self.rules().needed, self.effects.factor, self.report.group]
         names += ["experiment"] if self.design.participants else []
         return tuple(dict.fromkeys(names))
 
-    def read_options(self) -> dict[str, Any]:
-        """Return what the study says of a trial file, for `psychostats.trials.read_trials`."""
+    def read_options(self, run: FeaturesRun | None = None) -> dict[str, Any]:
+        """Return what the study says of a trial file, for `psychostats.trials.read_trials`.
+
+        With a features run, what that knows of a stimulus need not stand in the file.
+        """
+        needed = self.needed() if run is None else run.lacking(self.needed())
         return {
             "columns": self.columns,
             "levels": self.levels,
             "filters": self.filter,
-            "needed": self.needed(),
+            "needed": needed,
             "assignment": self.design.assignment,
             "unanswered": "error" if self.rules().missing_response is None else "keep",
             "pseudonymize": self.study.pseudonymize,
@@ -248,11 +115,14 @@ class Study(_Table):
         """Return the study with this seed for every model, or as it is for None."""
         if seed is None:
             return self
-        return self.model_copy(update={"models": tuple(m.model_copy(update={"seed": seed}) for m in self.models)})
+        models = tuple(model.model_copy(update={"seed": seed}) for model in self.models)
+        joint = self.joint and self.joint.model_copy(update={"seed": seed})
+        return self.model_copy(update={"models": models, "joint": joint})
 
-    def examine(self, trials: str | Path) -> TrialTable:
+    def examine(self, trials: str | Path, run: FeaturesRun | None = None) -> TrialTable:
         """Read a trial file as the study says, with every fault; see `psychostats.trials.examine_trials`."""
-        return examine_trials(trials, **self.read_options())
+        options = self.read_options(run)
+        return examine_joined(trials, run, **options) if run else examine_trials(trials, **options)
 
     def read(self, trials: str | Path) -> pd.DataFrame:
         """Read a trial file as the study says; see `psychostats.trials.read_trials`."""
@@ -295,11 +165,22 @@ class Study(_Table):
             rt_sigma=s.rt_sigma,
         )
 
-    def simulated_trials(self, seed: int | None = None) -> pd.DataFrame:
-        """Simulate the study; the seed is the file's own unless one is given."""
-        plan = self.plan()
-        assert self.simulate is not None
-        return simulate_trials(plan, self.simulate.seed if seed is None else seed)
+    def simulated_trials(self, seed: int | None = None, run: FeaturesRun | None = None) -> pd.DataFrame:
+        """Simulate the study; the seed is the file's own unless one is given.
+
+        With a features run, its own trial lists are answered, as ``[simulate.shown]`` says.
+        """
+        if run is None:
+            plan = self.plan()
+            assert self.simulate is not None
+            return simulate_trials(plan, self.simulate.seed if seed is None else seed)
+        people = self.simulate.people() if self.simulate else None
+        if people is None or self.simulate is None:
+            raise StudyError(f"{self.path} has no [simulate.shown] table, which says what is true of a run's stimuli.")
+        lists = examine_joined(run.table("trial_lists"), run, levels=self.levels, needed=("participant", "stimulus"))
+        if lists.errors:
+            raise DataError(lists.errors)
+        return answer_trials(people, lists.frame, self.simulate.seed if seed is None else seed)
 
 
 def read_study(path: str | Path) -> Study:
@@ -383,6 +264,15 @@ def _check(study: Study, content: Mapping[str, Any]) -> None:
                     f"the family {model.family} in [[opinions]]."
                 )
             faults += _effects_faults(study, model)
+    if study.joint is not None:
+        for key, model in zip(("formula", "without"), study.joint.as_models(study.models[0]), strict=True):
+            with collected(f"[joint] {key}: "):
+                if "experiment" not in model.spec().formula.variables:
+                    faults.append(f"[joint] {key} does not name 'experiment'; one model of all has it as a predictor.")
+                faults += _effects_faults(study, model)
+    if study.simulate is not None and study.simulate.shown is not None:
+        with collected("[simulate.shown]: "):
+            study.simulate.people()
     for opinion in study.opinions:
         with collected(f"opinion '{opinion.response}': "):
             if opinion.as_model(study.models[0]).spec().family.binary:
@@ -449,6 +339,8 @@ def _say(fault: Any) -> str:
         if len(place) == 1:
             known = [*(name for name in _fields(Study) if name not in ("path", "sha256")), *FEATURE_TABLES]
             return f"unknown table [{table}]{nearest(table, known)}; allowed are {', '.join(known)}."
+        inner = ".".join(str(part) for part in place[:-1])
+        table = inner if inner in _TABLES else table
         known = _fields(_TABLES[table])
         return (
             f"unknown key '{place[-1]}' in [{table}]{nearest(str(place[-1]), known)}; allowed are {', '.join(known)}."
@@ -465,8 +357,10 @@ _TABLES: dict[str, type[BaseModel]] = {
     "study": StudyTable,
     "design": DesignTable,
     "simulate": SimulateTable,
+    "simulate.shown": ShownTable,
     "models": ModelTable,
     "opinions": OpinionTable,
+    "joint": JointTable,
     "effects": EffectsTable,
     "report": ReportTable,
 }

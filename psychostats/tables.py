@@ -10,11 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from psychostats.analysis import ALL, Analysis, Result
+from psychostats.analysis import Analysis
 from psychostats.checks import MISFIT_CHANCE
 from psychostats.convergence import DIVERGENT_SHARE_MAX, ESS_MIN, RHAT_MAX, RHAT_MAX_LEVELS
 from psychostats.document import Column, Table, format_value
 from psychostats.effects import ROPE_PROBABILITY
+from psychostats.results import ALL, Result
 from psychostats.sentences import Row, estimate, number, percent, points, points_interval, share
 
 

@@ -202,7 +202,7 @@ def examine_trials(
     faults += unmatched
     rows = list(compress(raw.rows, keep))
     if not rows:
-        return TrialTable(pd.DataFrame(), _errors_first(faults))
+        return TrialTable(pd.DataFrame(), errors_first(faults))
 
     vital = {*needed, *_STEERING} & cells.keys()
     sources = {name: columns.get(name, name) for name in cells}
@@ -233,10 +233,10 @@ def examine_trials(
     faults += _duplicate_faults(frame)
     faults += _unmarked_faults(frame, {*raw.cells} & {*columns.values()})
     faults += _accuracy_faults(frame)
-    faults += _assignment_faults(frame, _new_levels(levels.get("representation")), assignment)
+    faults += assignment_faults(frame, _new_levels(levels.get("representation")), assignment)
     return TrialTable(
         frame,
-        _errors_first(faults),
+        errors_first(faults),
         int((~complete).sum()),
         len(raw.rows),
         len(raw.rows) - len(rows),
@@ -443,7 +443,8 @@ def _accuracy_faults(frame: pd.DataFrame) -> Iterator[Fault]:
             )
 
 
-def _assignment_faults(frame: pd.DataFrame, levels: Sequence[str], assignment: Assignment | None) -> Iterator[Fault]:
+def assignment_faults(frame: pd.DataFrame, levels: Sequence[str], assignment: Assignment | None) -> Iterator[Fault]:
+    """Yield participants who saw other representations than the assignment says."""
     if not {"participant", "representation"} <= set(frame):
         return
     trials = frame[analysed(frame)]
@@ -469,7 +470,7 @@ def _require_option(name: str, value: object, allowed: Sequence[object]) -> None
         raise InputError(f"{name} is '{value}'; allowed are {', '.join(str(option) for option in allowed)}.")
 
 
-def _errors_first(faults: Collection[Fault]) -> tuple[Fault, ...]:
+def errors_first(faults: Collection[Fault]) -> tuple[Fault, ...]:
     """Sort faults, and make their words fit to print: one line each, nothing invisible, no platform's id."""
     said = [replace(fault, message=redact(visible(fault.message).replace("\n", "\\n"))) for fault in faults]
     return tuple(sorted(said, key=lambda fault: fault.severity != "error"))

@@ -6,10 +6,11 @@ import pytest
 from scipy import stats
 from studies import known_fit, odd_report, odd_trials, small_report, study_of
 
-from psychostats.analysis import ALL, analyse, file_name, shared_features, summarise_fit, with_feature_effects
+from psychostats.analysis import analyse, file_name, shared_features, with_feature_effects
 from psychostats.errors import InputError
 from psychostats.opening import notices
-from psychostats.study import DEFAULT_FORMULA
+from psychostats.results import ALL, summarise_fit
+from psychostats.settings import DEFAULT_FORMULA
 from psychostats.trials import analysed
 
 

@@ -54,7 +54,7 @@ def test_the_readme_says_first_that_no_one_is_a_person(tmp_path, small):
 
 def test_rates_are_not_rounded_to_other_rates(small):
     table = small.simulate.model_copy(update={"catch_accuracy": 0.985, "missing_rate": 0.0025})
-    text = describe_simulation(small.model_copy(update={"simulate": table}), "t.csv", 1)
+    text = describe_simulation(small.model_copy(update={"simulate": table}), "t.csv", small.simulated_trials())
     assert "98.5% of catch" in text
     assert "0.25% of main trials" in text
 

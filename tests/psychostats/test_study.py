@@ -10,8 +10,9 @@ from psychostats.errors import InputError, StudyError
 from psychostats.exclusions import Exclusions
 from psychostats.intervals import Interval
 from psychostats.sampler import Settings
+from psychostats.settings import DEFAULT_FORMULA
 from psychostats.spec import specify
-from psychostats.study import _TABLES, DEFAULT_FORMULA, read_study
+from psychostats.study import _TABLES, read_study
 
 EVERYTHING = """
 description = "About it."

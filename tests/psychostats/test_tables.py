@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from studies import known_fit, small_report, study_of
 
-from psychostats.analysis import summarise_fit
 from psychostats.priors import resolve_priors
+from psychostats.results import summarise_fit
 from psychostats.tables import (
     tabulate_convergence,
     tabulate_interaction,

@@ -1,0 +1,36 @@
+"""The options that several commands share: their names, their places and their help.
+
+In: nothing.  Out: types that typer reads.  Knows no command.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Trials = Annotated[
+    Path, typer.Argument(metavar="TRIALS", help="Trial table: .csv, .tsv or .parquet.", show_default=False)
+]
+FitDir = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Directory that 'psychostats fit' wrote.", show_default=False)
+]
+StudyFile = Annotated[Path, typer.Option("--study", help="Study file (TOML).", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, full precision.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No talk on stderr.")]
+Maps = Annotated[
+    list[str] | None, typer.Option("--map", metavar="NEW=OLD", help="Our column name and the file's; repeatable.")
+]
+Filters = Annotated[
+    list[str] | None, typer.Option("--filter", metavar="NAME=VALUE,VALUE", help="Rows to keep; repeatable.")
+]
+Runs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--run", metavar="RUN", help="Features run that the stimuli come from; repeatable.", show_default=False
+    ),
+]
+Missing = Annotated[
+    str, typer.Option("--missing", help="Rows whose needed value is lacking or infinite: error, or drop.")
+]

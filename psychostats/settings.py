@@ -1,0 +1,208 @@
+"""The tables of the study file: every key, its kind and its default.
+
+In: nothing.  Out: pydantic records, one a table, that refuse unknown keys and wrong kinds.  What keys say together is
+checked in study.py.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, Strict
+
+from psychostats.intervals import Interval
+from psychostats.sampler import Settings
+from psychostats.simulate import People
+from psychostats.spec import ModelSpec, specify
+
+DEFAULT_FORMULA = "correct ~ representation * depth + (1 + representation | participant) + (1 + representation | pair)"
+_GROUPS = "(1 + representation | participant) + (1 + representation | pair)"
+
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+
+
+class Table(BaseModel):
+    """A table of the study file; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class StudyTable(Table):
+    """``[study]``: what the study is called, and whether its participants are simulated."""
+
+    name: str
+    title: str
+    description: str = ""
+    reference: str = ""
+    simulated: bool = False
+    pseudonymize: bool = False
+    trials: str = ""
+    """Where its trials lie, from the study file's folder; for readers, no command looks there."""
+
+
+class DesignTable(Table):
+    """``[design]``: who saw what."""
+
+    assignment: Literal["within", "between"] | None = None
+    participants: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """People in each experiment."""
+    layers: tuple[str, ...] = ()
+    pairs: Count | None = None
+    main: Annotated[int, Field(ge=1)] | None = None
+    catch: Count | None = None
+    practice: Count | None = None
+
+
+class ShownTable(Table):
+    """``[simulate.shown]``: what is true where people are shown the stimuli of a features run."""
+
+    formula: str
+    """May name what the run knows of each stimulus and feature; one model for all experiments."""
+    truth: dict[str, float]
+
+
+class SimulateTable(Table):
+    """``[simulate]``: the true model, and how people fall short of it."""
+
+    seed: int = 1
+    formula: str = DEFAULT_FORMULA
+    family: str = "afc"
+    link: str | None = None
+    guess: float | None = None
+    lapse: float | None = None
+    careless: Count = 0
+    catch_accuracy: Share = 0.98
+    practice_accuracy: Share = 0.85
+    missing_rate: Share = 0.0
+    rt_median: Annotated[float, Field(gt=0, lt=1e6)] = 6.0
+    rt_sigma: Annotated[float, Field(ge=0, le=5)] = 0.5
+    truth: dict[str, dict[str, float]]
+    """True values by term for each experiment; the table ``all`` holds those that experiments share."""
+    shown: ShownTable | None = None
+
+    def spec(self) -> ModelSpec:
+        """Return the true model."""
+        return specify(self.formula, family=self.family, link=self.link, guess=self.guess, lapse=self.lapse)
+
+    def people(self) -> People | None:
+        """Return who answers the trials of a features run, or None where the file does not say."""
+        if self.shown is None:
+            return None
+        spec = specify(self.shown.formula, family=self.family, link=self.link, guess=self.guess, lapse=self.lapse)
+        habits = ("careless", "catch_accuracy", "practice_accuracy", "missing_rate", "rt_median", "rt_sigma")
+        return People(spec, self.shown.truth, **{name: getattr(self, name) for name in habits})
+
+
+class ModelTable(Table):
+    """``[[models]]``: a model that is fitted to each experiment. The first is the one that the report is about."""
+
+    name: str
+    formula: str = DEFAULT_FORMULA
+    family: str = "afc"
+    link: str | None = None
+    guess: float | None = None
+    lapse: float | Literal["estimate"] | None = None
+    priors: tuple[str, ...] = ()
+    draws: Annotated[int, Strict()] = 1000
+    tune: Annotated[int, Strict()] = 1000
+    chains: Annotated[int, Strict()] = 4
+    seed: Annotated[int, Strict()] = 1
+    target_accept: float = 0.8
+
+    def spec(self) -> ModelSpec:
+        """Return the model without its data."""
+        return specify(
+            self.formula, family=self.family, link=self.link, guess=self.guess, lapse=self.lapse, priors=self.priors
+        )
+
+    def settings(self) -> Settings:
+        """Return the sampler's settings."""
+        return Settings(self.draws, self.tune, self.chains, self.seed, self.target_accept)
+
+
+_OPINIONS: dict[str, tuple[str, Literal["all", "correct"]]] = {
+    "rt": ("shifted_lognormal", "correct"),
+    "confidence": ("cumulative", "all"),
+}
+"""For a column the family it has, and the trials it is taken from, where the file does not say."""
+
+
+class OpinionTable(Table):
+    """``[[opinions]]``: another response of the same trials, by the first model's predictors."""
+
+    response: str
+    label: str | None = None
+    family: str | None = None
+    link: str | None = None
+    trials: Literal["all", "correct"] | None = None
+    priors: tuple[str, ...] = ()
+
+    @property
+    def takes(self) -> Literal["all", "correct"]:
+        """Which trials it is taken from."""
+        return self.trials or _OPINIONS.get(self.response, ("", "all"))[1]
+
+    @property
+    def words(self) -> str:
+        """What the response is called in the report."""
+        return self.label or {"rt": "response time (s)", "confidence": "confidence (rating)"}.get(
+            self.response, self.response
+        )
+
+    def as_model(self, main: ModelTable) -> ModelTable:
+        """Return the model that is fitted: the predictors and the sampler's settings of the main one."""
+        family = self.family or _OPINIONS.get(self.response, ("gaussian", "all"))[0]
+        written = self.response if self.response.isidentifier() else f"`{self.response}`"
+        given = {"name": self.response, "formula": f"{written} ~ {main.formula.partition('~')[2].strip()}"}
+        none = {"guess": None, "lapse": None}
+        return main.model_copy(update=given | none | {"family": family, "link": self.link, "priors": self.priors})
+
+
+class JointTable(Table):
+    """``[joint]``: one model of all experiments, and the same without the interaction that is asked about."""
+
+    formula: str = f"correct ~ experiment * representation * depth + {_GROUPS}"
+    without: str = f"correct ~ experiment * representation + experiment * depth + {_GROUPS}"
+    """The formula without the factor's change with the moderator, which the first is compared with."""
+    draws: Annotated[int, Strict()] = 1000
+    tune: Annotated[int, Strict()] = 1000
+    chains: Annotated[int, Strict()] = 4
+    seed: Annotated[int, Strict()] = 1
+
+    def as_models(self, main: ModelTable) -> tuple[ModelTable, ModelTable]:
+        """Return the two models, with the family, link, rates and priors of the main one."""
+        given = {name: getattr(self, name) for name in ("draws", "tune", "chains", "seed")}
+        return (
+            main.model_copy(update=given | {"name": "joint", "formula": self.formula}),
+            main.model_copy(update=given | {"name": "joint_without", "formula": self.without}),
+        )
+
+
+class EffectsTable(Table):
+    """``[effects]``: which contrast, along what, and how it is summarised."""
+
+    factor: str = "representation"
+    moderator: str | None = "depth"
+    at: tuple[float, ...] = (0.0, 0.5, 1.0)
+    """Rising values of the moderator where the contrast is asked for; the interaction is the last against the first."""
+    interval: Literal["eti", "hdi"] = "eti"
+    probability: float = 0.95
+    by: str | None = None
+    """Another factor, such as the network, by whose levels the contrast is given too, and its change between them."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    """Accuracy from which a feature counts as interpretable."""
+
+    def as_interval(self) -> Interval:
+        """Return the interval of every table of the report."""
+        return Interval(self.interval, self.probability)
+
+
+class ReportTable(Table):
+    """``[report]``: how the report looks."""
+
+    authors: tuple[str, ...] = ()
+    depth_bins: Annotated[int, Field(ge=1)] = 8
+    """Bins of the moderator for raw accuracy, where it takes more values."""
+    group: str = "participant"
+    """Whose raw accuracies stand as points in the figures."""

@@ -1,0 +1,136 @@
+"""The commands about whole studies: check, simulate, report. Thin words over the rooms below, as in cli.py.
+
+In: what a user typed.  Out: data on stdout, talk on stderr, an exit code.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from psychostats.arguments import read_filters, read_mapping
+from psychostats.errors import InputError
+from psychostats.options import Filters, Json, Maps, Missing, Quiet, Runs, StudyFile, Trials
+from psychostats.terminal import count, count_dropped, print_data, print_json, say
+
+NOT_CONVERGED = 3
+
+
+def check(
+    trials: Trials,
+    study: Annotated[Path | None, typer.Option("--study", help="Study file (TOML).")] = None,
+    formula: Annotated[str | None, typer.Option("--formula", help="Formula whose columns are needed.")] = None,
+    maps: Maps = None,
+    filters: Filters = None,
+    missing: Missing = "error",
+    runs: Runs = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List every fault of a trial table: errors, warnings."""
+    from psychostats.features import examine_joined, read_run
+    from psychostats.formula import parse_formula
+    from psychostats.study import read_study
+    from psychostats.trials import examine_trials
+
+    if study is not None and formula is not None:
+        raise InputError("give --study or --formula, not both.")
+    run = read_run(*runs) if runs else None
+    options: dict[str, Any] = read_study(study).read_options(run) if study else {}
+    if formula is not None:
+        variables = parse_formula(formula).variables
+        options["needed"] = run.lacking(variables) if run else variables
+    if maps:
+        options["columns"] = {**(options.get("columns") or {}), **read_mapping(maps)}
+    if filters:
+        options["filters"] = {**(options.get("filters") or {}), **read_filters(filters)}
+    if missing not in ("error", "drop"):
+        raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
+    if missing == "drop":
+        options["missing"] = "drop"
+    table = examine_joined(trials, run, **options) if run else examine_trials(trials, **options)
+    errors, warnings = table.errors, table.warnings
+    if as_json:
+        found = [{"severity": f.severity, "column": f.column, "row": f.row, "message": f.message} for f in table.faults]
+        print_json({"file": str(trials), "errors": len(errors), "warnings": len(warnings), "faults": found})
+    else:
+        for fault in table.faults:
+            print_data(f"{fault.severity}: {fault.message}")
+    people = f" of {count(table.frame['participant'].nunique(), 'participant')}" if "participant" in table.frame else ""
+    held = f"{count(len(table.frame), 'trial')}{people}, " if not errors else ""
+    held += f"{count_dropped(table.n_dropped, table.n_infinite)} dropped, " if table.n_dropped else ""
+    say(f"{trials}: {held}{count(len(errors), 'error')}, {count(len(warnings), 'warning')}.", quiet)
+    if errors:
+        raise typer.Exit(2)
+
+
+def simulate(
+    study: StudyFile,
+    out: Annotated[Path, typer.Option("--out", help="Trial table to write: .csv or .parquet.")],
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed; the study file's own by default.")] = None,
+    runs: Runs = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Simulate a study's participants.
+
+    With --run they are shown the stimuli of a features run. A README beside the trials says that they are simulated,
+    and what is true of them.
+    """
+    from psychostats.features import read_run
+    from psychostats.simulation import write_simulation
+    from psychostats.study import read_study
+
+    run = read_run(*runs) if runs else None
+    rows, readme = write_simulation(read_study(study), out, seed=seed, run=run)
+    say(f"{rows:,} simulated trials written to {out}, and what is true of them to {readme}", quiet)
+    if as_json:
+        print_json({"trials": str(out), "readme": str(readme), "rows": rows, "simulated": True})
+
+
+def report(
+    trials: Trials,
+    study: StudyFile,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the report.")],
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of every model instead of its own.")] = None,
+    runs: Runs = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Analyse a study and write report.html and .pdf.
+
+    With --run the features and stimuli of that run are part of it: contributions, single features, images.
+    """
+    from psychostats.features import read_run
+    from psychostats.report import write_report
+    from psychostats.study import read_study
+
+    good = write_report(
+        read_study(study).reseeded(seed),
+        trials,
+        out,
+        run=read_run(*runs) if runs else None,
+        command=typed(),
+        progress=False if quiet else None,
+        say=lambda line: say(line, quiet),
+    )
+    if as_json:
+        print_json({"html": str(out / "report.html"), "pdf": str(out / "report.pdf"), "converged": good})
+    end(good)
+
+
+def typed() -> str:
+    """Return the command as it was typed, without platforms' ids."""
+    from psychostats.identity import redact
+
+    return redact(shlex.join(["psychostats", *sys.argv[1:]]))
+
+
+def end(good: bool) -> None:
+    """End with exit code 3 where a fit may not be read."""
+    if not good:
+        raise typer.Exit(NOT_CONVERGED)
