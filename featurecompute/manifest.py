@@ -360,7 +360,7 @@ OBSERVED = Table(
     "observed",
     ("observer", "stimulus"),
     {
-        "observer": _text,  # space that an in-silico observer compares images in: pixel, low_level, embedding
+        "observer": _text,  # what an in-silico observer goes by: pixel, low_level, embedding; elements, where known
         "stimulus": _text,
         "experiment": _text,
         "phase": _text,

@@ -11,6 +11,14 @@ Similarity is the cosine after the images' mean is taken off. Without the mean t
 bright sky, a layer's mean activation) makes each similar to each. Without lengths divided out, an image of high
 contrast would be like everything on its side of the mean, and one noise would not mean the same in all spaces.
 
+An observer of `SEEKING` does not compare whole images: it looks for one thing, as a person does who asks what nine
+pictures have in common. Its vectors say which of some known elements are in an image. It takes the element whose
+presence differs most between the references of the two ends, and judges the queries by that element alone: d is that
+difference (from 0 to 1) if only the target has the element, its negative if only the distractor has it, and 0
+otherwise. Of elements that differ equally it has no preference: d is the mean over them. That people look for one
+thing is assumed. Observers that weigh all elements are right nearly always where features are an object or three, and
+so cannot tell a feature that stands for one thing from one that stands for several.
+
 The noise is normal and is added to d; its SD is `noise` times the SD of d over an experiment's main stimuli. A trial's
 number comes from a hash of what names the trial, so an answer does not depend on which other trials are asked.
 """
@@ -31,6 +39,9 @@ from featurecompute.errors import ImageError, RunError
 TIE = 1e-9
 """A smaller d, of at most 4, is rounding, and counts as none."""
 
+SEEKING = ("elements",)
+"""Spaces in which an observer looks for the one element that the references share, rather than compare whole images."""
+
 _NODES = special.ndtri((np.arange(99) + 0.5) / 99)  # of a standard normal, equally likely
 
 _KEY = ["experiment", "participant", "trial"]
@@ -49,7 +60,8 @@ class Evidence:
     Parameters
     ----------
     d
-        Evidence for the target less that for the distractor (n), from -4 to 4.
+        Evidence for the target less that for the distractor (n), from -4 to 4; of an observer that looks for one thing,
+        from -1 to 1.
     sd
         SD of the noise that is added to it (n), the same within an experiment.
     terciles
@@ -83,7 +95,7 @@ def weigh(
     ids
         The images' ids (n), in the same order; the mean that is taken off is that over these images.
     space
-        Which of them the observer sees.
+        Which of them the observer sees; in those of `SEEKING` it looks for one thing.
     noise
         SD of the noise, in SDs of d over the main stimuli of an experiment that are no catch stimuli.
 
@@ -94,7 +106,9 @@ def weigh(
     RunError
         If a stimulus has no references, or an experiment no main stimulus.
     """
-    units = _unit_vectors(vectors, ids, space)
+    seen = _centred(vectors, ids, space)
+    if space not in SEEKING:
+        seen = _unit_vectors(seen)
     place = {image: number for number, image in enumerate(ids)}
     names = stimuli["stimulus"].tolist()
 
@@ -119,7 +133,8 @@ def weigh(
         [find(name, image) for name, image in zip(names, stimuli[column], strict=True)]
         for column in ("query_target", "query_distractor")
     )
-    d = np.einsum("nd,nd->n", units[target] - units[distractor], sums @ units)
+    wanted = sums @ seen
+    d = np.einsum("nd,nd->n", seen[target] - seen[distractor], _commonest(wanted) if space in SEEKING else wanted)
     d[np.abs(d) < TIE] = 0
     return _with_noise(stimuli, d, noise)
 
@@ -146,8 +161,18 @@ def _main(table: pd.DataFrame) -> np.ndarray:
     return ((table["phase"] == "main") & ~table["catch"].astype(bool)).to_numpy(bool)
 
 
-def _unit_vectors(vectors: Mapping[str, np.ndarray], ids: Sequence[str], space: str) -> np.ndarray:
-    """Return a space's vectors less their mean, of length 1, float64; an image at the mean is like no other: 0."""
+def _commonest(differences: np.ndarray) -> np.ndarray:
+    """Return the largest of each row's differences where it stands, shared out where it stands more than once, else 0.
+
+    A row without a positive difference has nothing to look for, and is 0.
+    """
+    most = differences.max(axis=1, keepdims=True)
+    chosen = (differences > most - TIE) & (most > TIE)
+    return np.asarray(most * chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1))
+
+
+def _centred(vectors: Mapping[str, np.ndarray], ids: Sequence[str], space: str) -> np.ndarray:
+    """Return a space's vectors less their mean, float64."""
     if space not in vectors:
         raise ImageError(f"there are no vectors of space '{space}'; there are those of {', '.join(vectors) or 'none'}.")
     given = np.asarray(vectors[space], np.float64)
@@ -162,9 +187,14 @@ def _unit_vectors(vectors: Mapping[str, np.ndarray], ids: Sequence[str], space: 
             f"image '{ids[int(strange.argmax())]}' has a vector in space '{space}' that is not finite throughout."
         )
     centred = np.where(np.ptp(given, axis=0) == 0, 0, given - given.mean(0))
-    length = np.linalg.norm(centred, axis=1, keepdims=True)
-    if not length.any():
+    if not centred.any():
         raise ImageError(f"all images have the same vector in space '{space}', in which an observer sees nothing.")
+    return np.asarray(centred)
+
+
+def _unit_vectors(centred: np.ndarray) -> np.ndarray:
+    """Return vectors of length 1; an image at the mean is like no other: 0."""
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
     there = length > 1e-12 * length.max()
     return np.asarray(np.where(there, centred / np.where(there, length, 1), 0))
 

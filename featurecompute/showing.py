@@ -30,7 +30,7 @@ from featurecompute.pictures import write_pictures
 from featurecompute.receptive import ReceptiveField, heat_map, overlay, receptive_field, unit_maps
 from featurecompute.rows import embed
 from featurecompute.scan import Scan
-from featurecompute.spaces import low_level_vectors, pixel_vectors
+from featurecompute.spaces import element_vectors, low_level_vectors, pixel_vectors
 from featurecompute.spectrum import Spectrum, magnitude_spectrum
 from featurecompute.stages import read_shards
 from featurecompute.stimuli import Material, Member, images_of, make_stimuli, set_versions
@@ -125,7 +125,8 @@ class Showing:
             if people and not people.get(name)
         ]
         job.folder.stage("pictures", {**inputs, "stage": "pictures"}, self._write_pictures)
-        job.folder.stage("observers", {**inputs, "stage": "observers"}, self._observe)
+        spaces = {"stage": "observers", "elements": self._known is not None}
+        job.folder.stage("observers", {**inputs, **spaces}, self._observe)
         job.folder.stage("heat_maps", job.inputs("heat_maps", "features", names=list(job.names)), self._map_heat)
         return self._rows_of_images()
 
@@ -401,6 +402,9 @@ class Showing:
             "low_level": low_level_vectors(pixels),
             "embedding": embed(network, pixels, job.study.features.batch),
         }
+        known = self._known
+        if known is not None:
+            vectors["elements"] = element_vectors(*known)
         observed = accuracies(stimuli, manifest.FEATURES.read(path), vectors, ids, noise=self.table.noise)
         written = [manifest.OBSERVED.write(path, observed), manifest.OBSERVERS.write(path, summarise(observed))]
         for space in vectors if len(lists) else ():
@@ -410,6 +414,16 @@ class Showing:
                 trials.to_parquet(part, index=False)
             written.append(file)
         return written
+
+    @property
+    def _known(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Which elements are in each image of the set, and the number in it of each image shown (-1: none); or None.
+
+        Of a crop it is not known: an element that the whole image has may lie outside.
+        """
+        truth = self.job.images.truth
+        numbers = np.array([self.views.numbers.get(image, -1) for image in self.images])
+        return None if truth is None or (numbers < 0).all() else (truth.presence, numbers)
 
     def _map_heat(self) -> list[Path]:
         """Write where each studied feature is active in its most activating images, small, for the run's page."""

@@ -1,6 +1,7 @@
-"""What images are like to an eye without knowledge: vectors of their colours, and of their low-level statistics.
+"""What images are like to an eye: vectors of their colours, of low-level statistics, and of what is drawn in them.
 
-In: pixels of all images that are shown.  Out: vectors (n x dimensions).  Knows no file, no network and no stimulus.
+In: pixels of all images that are shown, or what is known of them.  Out: vectors (n x dimensions).  Knows no file, no
+network and no stimulus.
 """
 
 from __future__ import annotations
@@ -85,6 +86,35 @@ def low_level_vectors(pixels: np.ndarray) -> np.ndarray:
     sd = found.std(0)
     same = np.ptp(found, axis=0) < 1e-9 * np.maximum(np.abs(found).max(0), 1)  # what is left then is rounding
     return np.asarray(np.where(same, 0, (found - found.mean(0)) / np.where(same, 1, sd)), np.float32)
+
+
+def element_vectors(presence: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Return which known elements are in each image that is shown, all kinds alike.
+
+    Parameters
+    ----------
+    presence
+        Whether an element is in an image of the set (images x elements), as `scenes.Truth.presence`.
+    numbers
+        Number in the set of each image shown (n); -1 for one of which nothing is known, such as a synthesised one.
+
+    Returns
+    -------
+    ndarray
+        n x elements, float32: 1 where the element is there, 0 where it is not. An image of which nothing is known has
+        the mean of those known, so that it speaks neither for an element nor against it.
+
+    Raises
+    ------
+    ImageError
+        If nothing is known of any image.
+    """
+    known = numbers >= 0
+    if not known.any():
+        raise ImageError("vectors of elements were asked of images of which no element is known.")
+    found = presence[np.where(known, numbers, 0)].astype(np.float64)
+    found[~known] = found[known].mean(axis=0)
+    return np.asarray(found, np.float32)
 
 
 def _low_level(block: np.ndarray) -> np.ndarray:

@@ -190,6 +190,70 @@ def test_an_image_at_the_mean_is_like_no_other() -> None:
     np.testing.assert_allclose(found.d, [0, 1])
 
 
+def things(*present: str) -> dict[str, np.ndarray]:
+    """Return vectors of images by which of the elements a to d each has."""
+    return {"elements": np.array([[float(element in image) for element in "abcd"] for image in present])}
+
+
+def test_one_who_looks_for_one_thing_by_hand() -> None:
+    """The element that the ends differ most in decides alone; where several differ so, their mean; or nothing."""
+    shown = things("a", "ab", "b", "cd", "bd", "d", "")
+    ids = list("0123456")
+    stimuli = table(
+        one("0", "2", ["0", "1"], ["3", "5"]),  # a is in both and in neither, b in one: only a counts
+        one("2", "0", ["0", "1"], ["3", "5"]),
+        one("2", "5", ["0", "1"], ["3", "5"]),  # neither query has it
+        one("0", "2", ["0", "1", "1"], ["0", "2", "5"]),  # a: 3/3 - 1/3; b: 2/3 - 1/3
+        one("1", "0", ["1"], ["6"]),  # a and b alike: both queries have a, the target b
+        one("0", "5", ["6"], ["3"]),  # nothing is commoner where it should be
+        one("0", "2", ["1", "6"], ["2", "6"]),
+    )
+    found = weigh(stimuli, shown, ids, space="elements", noise=0)
+    np.testing.assert_allclose(found.d, [1, -1, 0, 2 / 3, 1 / 2, 0, 1 / 2])
+    assert found.probability.tolist() == [1, 0, 0.5, 1, 1, 0.5, 1]
+
+
+def test_an_image_of_unknown_elements_speaks_for_none() -> None:
+    """Among references it only weakens what the others say; as a query it lies between having it and not."""
+    shown = things("a", "a", "b", "b", "")
+    shown["elements"][4] = shown["elements"][:4].mean(0)
+    stimuli = table(
+        one("0", "2", ["1", "4"], ["3"]),
+        one("0", "4", ["1"], ["3"]),
+        one("4", "2", ["1"], ["3"]),
+        one("0", "2", ["4"], []),
+    )
+    found = weigh(stimuli, shown, list("01234"), space="elements", noise=0)
+    np.testing.assert_allclose(found.d, [0.75, 0.5, 0.5, 0])
+
+
+def test_looking_for_one_thing_favours_features_of_one_thing() -> None:
+    """Features of one element and of three that any may drive: told apart by one who looks for one, not by others.
+
+    Of three, a third of the references has each, and a target often another than that which the observer settles on.
+    """
+    random = np.random.default_rng(11)
+    presence, stimuli = [], []
+    for number in range(400):
+        chosen = random.choice(24, 1 if number % 2 else 3, replace=False)
+        others = np.setdiff1d(np.arange(24), chosen)
+        for place in range(12):
+            has = np.zeros(24)
+            has[random.choice(others, 3, replace=False)] = 1
+            if place < 6:
+                has[random.choice(chosen)] = 1
+            presence.append(has)
+        names = [f"{number}-{place}" for place in range(12)]
+        stimuli.append(one(names[0], names[6], names[1:6], names[7:], feature="one" if number % 2 else "three"))
+    ids = [f"{number}-{place}" for number in range(400) for place in range(12)]
+    vectors = {"elements": np.array(presence), "whole": np.array(presence)}
+    frame = table(*stimuli)
+    right = {space: weigh(frame, vectors, ids, space=space, noise=0).d > 0 for space in vectors}
+    mean = {space: pd.Series(found).groupby(frame["feature"]).mean() for space, found in right.items()}
+    assert mean["elements"]["one"] > 0.95 and mean["elements"]["three"] < 0.7
+    assert mean["whole"]["one"] - mean["whole"]["three"] < (mean["elements"]["one"] - mean["elements"]["three"]) / 2
+
+
 # Noise and answers
 
 

@@ -14,10 +14,12 @@ import tiny  # noqa: E402
 from PIL import Image  # noqa: E402
 from test_pipeline import contents, maps_of  # noqa: E402
 
+from featurecompute import training  # noqa: E402
 from featurecompute.errors import StudyError  # noqa: E402
-from featurecompute.files import read_arrays  # noqa: E402
+from featurecompute.files import read_arrays, write_arrays  # noqa: E402
 from featurecompute.pipeline import compute_study  # noqa: E402
-from featurecompute.study import read_study  # noqa: E402
+from featurecompute.scenes import generate  # noqa: E402
+from featurecompute.study import NetworkTable, read_study  # noqa: E402
 from featurecompute.views import Views, crop_id  # noqa: E402
 
 # The network is random: some of its units cannot be synthesised.
@@ -168,6 +170,49 @@ def test_observers_answer_the_trial_lists(made):
     assert observed.groupby("observer")["stimulus"].nunique().eq(len(made.table("stimuli"))).all()
     catch = observed[observed["catch"]]
     assert catch["probability"].mean() > observed[~observed["catch"]]["probability"].mean()  # their answer is in sight
+
+
+SCENES = """
+[network]
+weights = "net.safetensors"
+layers = ["block2", "block5"]
+[images]
+count = 150
+[dictionary]
+rank = 6
+samples = 800
+stability_seeds = 0
+[features]
+neurons = 4
+top = 12
+[contributions]
+images = 0
+"""
+
+
+def test_where_elements_are_known_one_observer_looks_for_one_of_them(tmp_path, made):
+    assert set(made.table("observed")["observer"]) == {"pixel", "low_level", "embedding"}
+    network = training.build_network(NetworkTable())
+    write_arrays(tmp_path / "net.safetensors", {name: value.numpy() for name, value in network.state_dict().items()})
+    study = tmp_path / "study.toml"
+    study.write_text(SCENES + TABLES.format(stimuli='experiments = ["natural", "mixed"]'))
+    run = compute_study(read_study(study), tmp_path / "run")
+    trials = pd.read_parquet(run.path / "observers" / "elements.parquet")
+    assert len(trials) == len(run.table("trial_lists")) and (trials["observer"] == "elements").all()
+    observed = run.table("observed").query("observer == 'elements'").set_index("stimulus")["d"]
+    presence = generate(150, 1).truth.presence.astype(float)
+    number = {image: place for place, image in enumerate(run.table("images").query("kind == 'generated'")["image"])}
+    rows = run.table("stimuli").query("experiment == 'natural'").to_dict(orient="records")
+    assert len(rows) == len({row["stimulus"] for row in rows}) > 10
+    for row in rows:
+        most, least = (presence[[number[i] for i in row[f"references_{end}"]]].mean(0) for end in ("max", "min"))
+        best = np.flatnonzero(np.isclose(most - least, (most - least).max()))
+        target, distractor = (presence[number[row[f"query_{name}"]]][best] for name in ("target", "distractor"))
+        assert observed[row["stimulus"]] == pytest.approx(np.mean((most - least)[best] * (target - distractor)))
+    cut = study.read_text().replace("[stimuli]", '[stimuli]\nview = "crop"').replace('"natural", "mixed"', '"natural"')
+    study.write_text(cut)
+    cropped = compute_study(read_study(study), tmp_path / "cropped")
+    assert "elements" not in set(cropped.table("observed")["observer"])  # what a crop shows of them is not known
 
 
 def test_the_same_study_gives_the_same_bytes_wherever_it_stopped(folder, made):

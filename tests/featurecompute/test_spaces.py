@@ -7,7 +7,7 @@ import pytest
 
 from featurecompute import measures
 from featurecompute.errors import ImageError
-from featurecompute.spaces import GRID, _areas, _low_level, low_level_vectors, pixel_vectors
+from featurecompute.spaces import GRID, _areas, _low_level, element_vectors, low_level_vectors, pixel_vectors
 
 
 def noise(number: int, side: int = 32, seed: int = 1) -> np.ndarray:
@@ -138,3 +138,12 @@ def test_small_images() -> None:
     with pytest.raises(ImageError, match="images of 7 x 7 pixels; low-level vectors need at least 8 to a side"):
         low_level_vectors(noise(5, 7))
     assert pixel_vectors(noise(5, 3)).shape == (5, 768)
+
+
+def test_elements_of_images_of_which_nothing_is_known() -> None:
+    """Those known as they are, in the order shown; the others the mean of the known ones that are shown."""
+    presence = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1]], bool)
+    found = element_vectors(presence, np.array([1, -1, 0, -1]))
+    np.testing.assert_array_equal(found, [[1, 1, 0], [1, 0.5, 0], [1, 0, 0], [1, 0.5, 0]])
+    with pytest.raises(ImageError, match="of which no element is known"):
+        element_vectors(presence, np.array([-1, -1]))
