@@ -155,7 +155,7 @@ def analyse(
         excluded = apply_exclusions(table, study.rules())
         kept = excluded.kept
         _check_kept(study, excluded)
-        study = with_feature_effects(study, kept)
+        study = with_feature_effects(study, kept).placed(kept)
         experiments = _by_experiment(kept)
         folders = name_folders(study, experiments)
     with watch.time("raw accuracy"):

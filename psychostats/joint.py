@@ -95,7 +95,7 @@ def fit_jointly(
     made = {model.name: fit_to(model, ALL, kept) for model in (both, without)}
     one = made[both.name]
     levels = list(one.coding.levels[EACH])
-    at: dict[str, Any] = {moderator: list(table.at)}
+    at: dict[str, Any] = {moderator: list(table.places)}
     each: dict[str, Any] = {EACH: levels}
 
     def stack(parts: list[pd.DataFrame]) -> pd.DataFrame:
@@ -123,7 +123,7 @@ def fit_jointly(
         made[without.name],
         means,
         stack(differences),
-        interactions(one, factor, moderator, [table.at[0], table.at[-1]], interval=interval),
+        interactions(one, factor, moderator, [table.places[0], table.places[-1]], interval=interval),
         pd.concat(between, ignore_index=True),
         stack(dprime) if dprime else pd.DataFrame(),
         compare(made),

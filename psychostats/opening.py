@@ -145,7 +145,7 @@ def summary_sentences(analysis: Analysis) -> list[Words]:
             if moderator is None:
                 continue
             at = _population(result.contrasts).dropna(subset=[moderator])
-            ends = (study.at[0], study.at[-1])
+            ends = (study.places[0], study.places[-1])
             low, high = (_one(at, scale="difference", contrast=pair, **{moderator: end}) for end in ends)
             moved = _population(result.interaction)
             change = _one(moved[moved["contrast"].str.startswith(f"({pair})")], scale="difference")

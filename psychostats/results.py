@@ -128,7 +128,7 @@ def summarise_fit(study: Study, experiment: str, model: ModelTable, made: Fit, r
     table = study.effects
     interval, factor, moderator = table.as_interval(), table.factor, table.moderator
     moderated = moderator is not None and moderator in made.coding.ranges
-    at = {str(moderator): list(table.at)} if moderated else None
+    at = {str(moderator): list(table.places)} if moderated else None
     at_mean = contrasts(made, factor, interval=interval)
     link = contrasts(made, factor, scale="link", interval=interval)
     parts, slope, interaction, curve = [at_mean, link], pd.DataFrame(), pd.DataFrame(), pd.DataFrame()
@@ -142,7 +142,7 @@ def summarise_fit(study: Study, experiment: str, model: ModelTable, made: Fit, r
         ]
         means.append(marginal_means(made, factor, by=at, interval=interval))
         slope = slopes(made, str(moderator), by={factor: made.coding.levels[factor]}, interval=interval)
-        first, *_, last = table.at
+        first, *_, last = table.places
         interaction = interactions(made, factor, str(moderator), [first, last], interval=interval)
         low, _, high = made.coding.ranges[str(moderator)]
         curve = marginal_means(
@@ -152,7 +152,7 @@ def summarise_fit(study: Study, experiment: str, model: ModelTable, made: Fit, r
     known = _known(study, experiment, made)
     truth = pd.DataFrame()
     if known is not None:
-        ends = [table.at[0], table.at[-1]]
+        ends = [table.places[0], table.places[-1]]
         changes = [interactions(known, factor, str(moderator), ends, interval=interval)] if moderated else []
         truth = pd.concat([contrasts(known, factor, interval=interval), *changes], ignore_index=True)
     item = next((name for name in ITEMS if name != table.factor and _whole(rows, name)), None)

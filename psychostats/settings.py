@@ -184,14 +184,21 @@ class EffectsTable(Table):
 
     factor: str = "representation"
     moderator: str | None = "depth"
-    at: tuple[float, ...] = (0.0, 0.5, 1.0)
-    """Rising values of the moderator where the contrast is asked for; the interaction is the last against the first."""
+    at: tuple[float, ...] | Literal["range"] = (0.0, 0.5, 1.0)
+    """Rising values of the moderator where the contrast is asked for; the interaction is the last against the first.
+    ``range``: the lowest and the highest that the analysed trials have, to two decimals."""
     interval: Literal["eti", "hdi"] = "eti"
     probability: float = 0.95
     by: str | None = None
     """Another factor, such as the network, by whose levels the contrast is given too, and its change between them."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.75
     """Accuracy from which a feature counts as interpretable."""
+
+    @property
+    def places(self) -> tuple[float, ...]:
+        """The values of the moderator, once they are known."""
+        assert not isinstance(self.at, str), "the trials say what the range is"
+        return self.at
 
     def as_interval(self) -> Interval:
         """Return the interval of every table of the report."""

@@ -119,6 +119,17 @@ class Study(Table):
         joint = self.joint and self.joint.model_copy(update={"seed": seed})
         return self.model_copy(update={"models": models, "joint": joint})
 
+    def placed(self, kept: pd.DataFrame) -> Study:
+        """Return the study with the ends of the moderator in place of ``range``, so that nothing is extrapolated."""
+        name = self.effects.moderator
+        if self.effects.at != "range" or name is None or name not in kept:
+            return self
+        low, high = kept[name].min(), kept[name].max()
+        ends = (math.ceil(100 * low - 1e-9) / 100, math.floor(100 * high + 1e-9) / 100)
+        if not ends[0] < ends[1]:
+            raise InputError(f"[effects] at is 'range', but {name} is {low:g} to {high:g} in the analysed trials.")
+        return self.model_copy(update={"effects": self.effects.model_copy(update={"at": ends})})
+
     def examine(self, trials: str | Path, run: FeaturesRun | None = None) -> TrialTable:
         """Read a trial file as the study says, with every fault; see `psychostats.trials.examine_trials`."""
         options = self.read_options(run)
@@ -303,7 +314,7 @@ def _check(study: Study, content: Mapping[str, Any]) -> None:
         if key not in known:
             faults.append(f"[sources] names '{key}', which the file does not set{nearest(key, known)}.")
     at = study.effects.at
-    if study.effects.moderator and not (
+    if study.effects.moderator and not isinstance(at, str) and not (
         len(at) > 1 and all(map(math.isfinite, at)) and all(low < high for low, high in pairwise(at))
     ):
         faults.append(f"[effects] at is {list(at)}; it needs two values of the moderator or more, each above the last.")

@@ -152,7 +152,7 @@ def tabulate_interaction(analysis: Analysis) -> Table:
                     cell["pd"] = share(row["pd"])
             elif row["scale"] == "link":
                 cell["link"] = estimate(row)
-    at = analysis.study.effects.at
+    at = analysis.study.effects.places
     one = len({row["pair"] for row in rows.values()}) == 1
     columns = (
         *(() if one else (Column("pair", "Contrast"),)),
