@@ -12,14 +12,19 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from psychostats.compare import compare
+from psychostats.design import code
 from psychostats.effects import contrasts, discriminability, interactions, marginal_means
 from psychostats.errors import InputError
 from psychostats.fit import Fit, fit
+from psychostats.predictor import probability
 from psychostats.results import ALL
 from psychostats.settings import ModelTable
+from psychostats.simulate import true_parameters
 from psychostats.study import Study
 
 EACH = "experiment"
@@ -48,6 +53,9 @@ class Joint:
         The two models by what they predict (PSIS-LOO by trial).
     maxima
         The two models by maximum likelihood: AIC, and the likelihood-ratio test.
+    truth
+        In a simulated study whose people were shown a features run: ``depth`` (NaN over all), ``true``, the difference
+        of the true accuracies at the trials shown, and the estimate with its interval; empty elsewhere.
     trials
         Of all experiments.
     """
@@ -61,6 +69,7 @@ class Joint:
     dprime: pd.DataFrame
     predicted: pd.DataFrame
     maxima: pd.DataFrame
+    truth: pd.DataFrame
     trials: int
 
     @property
@@ -128,8 +137,65 @@ def fit_jointly(
         stack(dprime) if dprime else pd.DataFrame(),
         compare(made),
         compare(maxima),
+        _true_differences(study, kept, one),
         len(kept),
     )
+
+
+def true_accuracy(study: Study, rows: pd.DataFrame) -> npt.NDArray[np.float64] | None:
+    """Return the true accuracy at each trial shown, averaged over new participants and pairs.
+
+    Parameters
+    ----------
+    study
+        The study file, read; ``[simulate.shown]`` says what is true.
+    rows
+        Analysed trials with what a features run knows of them.
+
+    Returns
+    -------
+    ndarray or None
+        Shape ``(rows,)``; None where the study is not simulated, or the trials are not of a run.
+    """
+    people = study.simulate.people() if study.study.simulated and study.simulate else None
+    if people is None:
+        return None
+    needed = people.spec.formula.variables
+    if not set(needed) <= set(rows.columns):
+        return None
+    answered = rows.assign(**dict.fromkeys(people.spec.formula.response.columns, 0))
+    coding = code(people.spec.formula, answered)
+    try:
+        known = true_parameters(coding, coding.random(answered), people.truth)
+    except InputError:  # its terms bear other names: the trials were not made from this file
+        return None
+    design = coding.design(answered)
+    shown = probability(people.spec.family, design.X, design.offset, design.blocks, known, "population")
+    return np.asarray(shown[0])
+
+
+def _true_differences(study: Study, kept: pd.DataFrame, made: Fit) -> pd.DataFrame:
+    """Compare the estimated differences, over all depths and at each, with the true ones of the trials shown."""
+    factor, moderator, interval = study.effects.factor, str(study.effects.moderator), study.effects.as_interval()
+    p = true_accuracy(study, kept)
+    levels = list(made.coding.levels[factor])
+    if p is None or len(levels) != 2:
+        return pd.DataFrame()
+    cells = kept.assign(p=p).groupby([EACH, factor, moderator], observed=True)["p"].agg(["mean", "size"]).reset_index()
+
+    def difference(part: pd.DataFrame) -> float:
+        """Experiments count alike, as in the model's average; within one, trials do."""
+        weighted = part.assign(sum=part["mean"] * part["size"]).groupby([EACH, factor], observed=True)
+        means = (weighted["sum"].sum() / weighted["size"].sum()).groupby(level=factor, observed=True).mean()
+        return float(means[levels[1]] - means[levels[0]])
+
+    depths = sorted(cells[moderator].unique())
+    overall = contrasts(made, factor, interval=interval)
+    each = contrasts(made, factor, by={moderator: [float(depth) for depth in depths]}, interval=interval)
+    rows = pd.concat([overall.assign(**{moderator: np.nan}), each], ignore_index=True)
+    rows = rows[(rows["scale"] == "difference") & (rows["target"] == "population")]
+    true = [difference(cells), *(difference(cells[cells[moderator] == depth]) for depth in depths)]
+    return rows.assign(true=true).rename(columns={moderator: "depth"}).reset_index(drop=True)
 
 
 def _maximum(model: ModelTable) -> ModelTable:

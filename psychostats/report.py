@@ -22,6 +22,7 @@ from psychostats.errors import InputError
 from psychostats.features import FeaturesRun
 from psychostats.figures import add_note, label_of
 from psychostats.intervals import Interval, Rope
+from psychostats.joint_section import draw_joint
 from psychostats.panels import plot_responses
 from psychostats.plots import (
     plot_accuracy,
@@ -53,6 +54,7 @@ FIGURES = (
     "groups",
     "opinions",
     "items",
+    "joint",
     "participants",
     "prior",
     "ranks",
@@ -193,6 +195,8 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
         "convergence": plot_convergence(terms, limits={"rhat": RHAT_MAX, "ess_bulk": ESS_MIN, "ess_tail": ESS_MIN}),
         "ranks": plot_ranks(_fixed_draws(analysis)),
     }
+    if analysis.joint:
+        plots["joint"] = draw_joint(analysis, _axis(analysis))
     if analysis.opinions:
         responses, contrast = _responses(analysis)
         plots["opinions"] = plot_responses(responses, contrast=contrast, interval_label=label)

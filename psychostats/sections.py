@@ -28,6 +28,7 @@ from psychostats.document import (
     prose,
 )
 from psychostats.effects import ROPE_LOGIT, ROPE_PROBABILITY
+from psychostats.joint_section import describe_joint
 from psychostats.opening import notices, summary_sentences
 from psychostats.predictor import describe_target, plural
 from psychostats.results import ITEMS
@@ -63,6 +64,7 @@ def compose(analysis: Analysis, figures: Figures, command: str) -> Document:
             *_raw(analysis, figures),
             *describe_model(analysis, figures),
             *_effects(analysis, figures),
+            *describe_joint(analysis, figures),
             *_opinions(analysis, figures),
             *_estimates(analysis),
             *_groups(analysis, figures),
@@ -477,7 +479,7 @@ def _limits(analysis: Analysis) -> list[Block]:
         "were not examined; estimates could move with any of them.",
         "Why this number of participants was recruited, the study file does not say.",
     ]
-    if several:
+    if several and analysis.joint is None:
         items.append("Experiments were fitted on their own, so differences between them were not estimated.")
     return [Heading("Limits of this analysis", 1, "limits"), BulletList(tuple(items))]
 

@@ -228,6 +228,51 @@ def say_prediction(rows: Sequence[Row]) -> list[str]:
     return said
 
 
+# Differences in AIC: up to 2 both models are supported, above 10 the worse has essentially no support; between, more or
+# less (Burnham and Anderson 2002, section 2.6).
+_AIC_SMALL, _AIC_LARGE = 2.0, 10.0
+
+
+def say_predicted_change(what: str, aic: float, elpd: float, se: float, p_value: float) -> tuple[Inline, ...]:
+    """Say whether terms are worth having, with care where the difference is small.
+
+    Parameters
+    ----------
+    what
+        What the terms stand for.
+    aic
+        AIC without them minus AIC with them.
+    elpd, se
+        How much better the model with them predicts, and the standard error of that.
+    p_value
+        Of the likelihood-ratio test.
+    """
+    favours = "with" if aic > 0 else "without"
+    if abs(aic) <= _AIC_SMALL:
+        by_aic = "AIC does not tell the models apart"
+    elif abs(aic) < _AIC_LARGE:
+        by_aic = f"AIC prefers the model {favours} it, not decisively"
+    else:
+        by_aic = f"AIC clearly prefers the model {favours} it"
+    better = "with" if elpd > 0 else "without"
+    if abs(elpd) < _SMALL_ELPD or abs(elpd) < _SMALL_SE * se:
+        by_loo = "cross-validation does not tell them apart"
+    else:
+        by_loo = f"cross-validation prefers the model {better} it"
+    return prose(
+        "Is {what} worth its terms? {aic_words} (a difference of {aic}; likelihood-ratio test p {p}), and {loo_words} "
+        "(a difference in elpd of {elpd}, standard error {se}). A model that predicts a little better is no measure "
+        "of how large an effect is; that is the contrast's interval.",
+        what=what,
+        aic_words=by_aic,
+        aic=number(abs(aic), 1),
+        p=(lambda text: text if text.startswith("<") else f"= {text}")(format_value(p_value, "p", 3)),
+        loo_words=by_loo,
+        elpd=number(abs(elpd), 1),
+        se=number(se, 1),
+    )
+
+
 def say_bad_k(rows: Sequence[Row], limits: Mapping[str, tuple[float, int]]) -> list[str]:
     """Say of which models Pareto's k is too large somewhere, and what that means.
 

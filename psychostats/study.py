@@ -314,8 +314,10 @@ def _check(study: Study, content: Mapping[str, Any]) -> None:
         if key not in known:
             faults.append(f"[sources] names '{key}', which the file does not set{nearest(key, known)}.")
     at = study.effects.at
-    if study.effects.moderator and not isinstance(at, str) and not (
-        len(at) > 1 and all(map(math.isfinite, at)) and all(low < high for low, high in pairwise(at))
+    if (
+        study.effects.moderator
+        and not isinstance(at, str)
+        and not (len(at) > 1 and all(map(math.isfinite, at)) and all(low < high for low, high in pairwise(at)))
     ):
         faults.append(f"[effects] at is {list(at)}; it needs two values of the moderator or more, each above the last.")
     if faults:

@@ -42,7 +42,7 @@ FLOORS = {
         ("joint",),
         ("analysis",),
         ("tables", "opening"),
-        ("algebra", "accounts"),
+        ("algebra", "accounts", "joint_section"),
         ("sections",),
         ("report",),
         ("options",),
