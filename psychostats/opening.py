@@ -114,6 +114,11 @@ def name_of(result: Result | Opinion) -> str:
     return result.model.name if result.experiment == ALL else f"{result.model.name}, {result.experiment}"
 
 
+def groups_of(analysis: Analysis) -> list[str]:
+    """Return the grouping factors of the main model."""
+    return list(dict.fromkeys(block.group for block in analysis.main[0].fit.design.blocks))
+
+
 def summary_sentences(analysis: Analysis) -> list[Words]:
     """Return the sentences of the summary; every number in them is a cell of a table, rounded.
 

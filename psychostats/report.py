@@ -140,7 +140,7 @@ def write_tables(analysis: Analysis, folder: Path) -> Path:
         flow = analysis.excluded.flow
         effects, terms, checks = [], [], []
         for result in mine:
-            for table in (result.means, result.contrasts, result.slopes, result.interaction):
+            for table in (result.means, result.contrasts, result.slopes, result.interaction, result.pattern):
                 effects.append(table.drop(columns=[".at"], errors="ignore").assign(model=result.model.name))
         for opinion in heard:
             effects += [table.assign(model=opinion.model.name) for table in (opinion.means, opinion.contrasts)]

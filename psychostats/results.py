@@ -7,6 +7,7 @@ figures.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,10 @@ class Result:
     truth
         In a simulated study, the true headline contrast and its true interaction, as `contrasts` and `interaction`
         have them; empty where what is true of this model is not known.
+    pattern
+        With another factor (``[effects] by``): the contrast at each of its levels, its own contrast at each level of
+        the factor, and the change of the one with the other, as `psychostats.effects` has them; ``of`` and ``at`` say
+        which factor is contrasted, and at which level of the other. Empty without one.
     """
 
     experiment: str
@@ -75,6 +80,7 @@ class Result:
     calibration: pd.DataFrame
     prior: pd.DataFrame
     truth: pd.DataFrame
+    pattern: pd.DataFrame
 
     @property
     def label(self) -> str:
@@ -181,7 +187,20 @@ def summarise_fit(study: Study, experiment: str, model: ModelTable, made: Fit, r
         calibration=calibration(made, interval=Interval("eti", interval.probability)),
         prior=prior_predictive_accuracy(made, factor),
         truth=truth,
+        pattern=_cross(made, factor, table.by, interval) if table.by in made.coding.levels else pd.DataFrame(),
     )
+
+
+def _cross(made: Fit, factor: str, other: str, interval: Interval) -> pd.DataFrame:
+    """Contrast each of two factors at the levels of the other, and every change of a contrast between two levels."""
+    parts = []
+    for one, two in ((factor, other), (other, factor)):
+        levels = list(made.coding.levels[two])
+        each = contrasts(made, one, by={two: levels}, interval=interval).rename(columns={two: "at"})
+        changes = [interactions(made, one, two, [a, b], interval=interval) for a, b in combinations(levels, 2)]
+        parts += [part.assign(of=one) for part in (each, *changes)]
+    table = pd.concat(parts, ignore_index=True)
+    return table[(table["scale"] == "difference")].reset_index(drop=True)
 
 
 def _whole(rows: pd.DataFrame, name: str) -> bool:

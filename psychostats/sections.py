@@ -12,12 +12,10 @@ from pathlib import Path
 from psychostats import accounts, tables
 from psychostats.algebra import describe_model
 from psychostats.analysis import Analysis, shared_features
-from psychostats.checks import PREDICTIVE_DRAWS
 from psychostats.document import (
     Block,
     BulletList,
     Code,
-    CodeBlock,
     Document,
     Figure,
     Heading,
@@ -27,12 +25,11 @@ from psychostats.document import (
     Words,
     prose,
 )
-from psychostats.effects import ROPE_LOGIT, ROPE_PROBABILITY
 from psychostats.joint_section import describe_joint
-from psychostats.opening import notices, summary_sentences
+from psychostats.opening import groups_of, notices, summary_sentences
 from psychostats.predictor import describe_target, plural
 from psychostats.results import ITEMS
-from psychostats.sentences import ROPE_DECISIVE, number, points, say_calibration
+from psychostats.supplement import supplement
 
 Figures = Mapping[str, Path]
 
@@ -66,12 +63,7 @@ def compose(analysis: Analysis, figures: Figures, command: str) -> Document:
             *_effects(analysis, figures),
             *describe_joint(analysis, figures),
             *_opinions(analysis, figures),
-            *_estimates(analysis),
-            *_groups(analysis, figures),
-            *_checks(analysis, figures),
-            *_limits(analysis),
-            *_reading(analysis),
-            *_provenance(analysis, command),
+            *supplement(analysis, figures, command),
         ),
     )
 
@@ -90,7 +82,7 @@ def _summary(analysis: Analysis) -> list[Block]:
                 + (
                     " Experiments were fitted apart: a count of them does not show that they differ." if several else ""
                 ),
-                describe_target("population", _groups_of(analysis)),
+                describe_target("population", groups_of(analysis)),
                 f", with {analysis.moderator} at its mean where no value is named" if analysis.moderator else "",
                 analysis.study.effects.as_interval().label,
                 Link("effects"),
@@ -99,11 +91,6 @@ def _summary(analysis: Analysis) -> list[Block]:
             )
         ),
     ]
-
-
-def _groups_of(analysis: Analysis) -> list[str]:
-    """Return the grouping factors of the main model."""
-    return list(dict.fromkeys(block.group for block in analysis.main[0].fit.design.blocks))
 
 
 def _data(analysis: Analysis) -> list[Block]:
@@ -170,7 +157,7 @@ def _design(analysis: Analysis) -> list[Block]:
 
 def _cautions(analysis: Analysis) -> Iterator[Words]:
     """Say what the design cannot tell apart, and what the model leaves out of it."""
-    kept, groups = analysis.excluded.kept, _groups_of(analysis)
+    kept, groups = analysis.excluded.kept, groups_of(analysis)
     items = [name for name in ITEMS if name in kept.columns]
     shown = items and not any(set(group.split(":")) & set(items) for group in groups)
     if shown:
@@ -227,9 +214,9 @@ def _effects(analysis: Analysis, figures: Figures) -> list[Block]:
                 "Marginal means and contrasts of the main model. {0}: {1}. {2}: {3}; not the mean, since probability "
                 "is not linear in the predictor. In brackets: {4}.",
                 Strong("Population"),
-                describe_target("population", _groups_of(analysis)),
+                describe_target("population", groups_of(analysis)),
                 Strong("Typical"),
-                describe_target("typical", _groups_of(analysis)),
+                describe_target("typical", groups_of(analysis)),
                 analysis.study.effects.as_interval().label,
             )
         ),
@@ -255,6 +242,8 @@ def _effects(analysis: Analysis, figures: Figures) -> list[Block]:
     ]
     if moderator:
         blocks += [tables.tabulate_interaction(analysis), tables.tabulate_slopes(analysis)]
+    if any(len(result.pattern) for result in analysis.main):
+        blocks.append(tables.tabulate_pattern(analysis))
     if len(analysis.study.models) > 1:
         blocks.append(tables.tabulate_models(analysis))
     return blocks
@@ -289,206 +278,3 @@ def _opinions(analysis: Analysis, figures: Figures) -> list[Block]:
         ),
         tables.tabulate_opinions(analysis),
     ]
-
-
-def _estimates(analysis: Analysis) -> list[Block]:
-    family = analysis.main[0].fit.spec.family
-    scale = f"On the {family.link} scale" + (", above guessing" if family.has_asymptotes else "")
-    blocks: list[Block] = [
-        Heading("Estimates", 1, "estimates"),
-        Paragraph(
-            prose(
-                "{0}. The coefficient of a factor is its contrast where every other predictor is 0, so the headline is "
-                "taken from {1}, not from here.",
-                scale,
-                Link("effects"),
-            )
-        ),
-        tables.tabulate_terms(
-            analysis,
-            ("b", "family"),
-            f"Fixed effects{' and lapse rate' if family.estimated else ''}: posterior mean and interval.",
-            "table-fixed",
-        ),
-    ]
-    truth = tables.tabulate_truth(analysis)
-    return [*blocks, truth] if truth else blocks
-
-
-def _groups(analysis: Analysis, figures: Figures) -> list[Block]:
-    if "groups" not in figures:
-        return []
-    return [
-        Heading("Differences within groups", 1, "groups"),
-        Paragraph(
-            "Standard deviations of the group effects on the link scale, and the correlations of intercepts and "
-            "slopes. "
-            "A correlation that the data say little about stays near its prior, which is wide and centred on 0."
-        ),
-        Figure(
-            figures["groups"],
-            "Standard deviations and correlations of the group effects.",
-            "Forest plot of standard deviations and correlations by experiment.",
-            "figure-groups",
-        ),
-        tables.tabulate_terms(analysis, ("sd", "cor"), "Group effects: posterior mean and interval.", "table-groups"),
-    ]
-
-
-def _checks(analysis: Analysis, figures: Figures) -> list[Block]:
-    blocks: list[Block] = [
-        Heading("Checks", 1, "checks"),
-        Heading("Did the sampler converge?", 2, "convergence"),
-        tables.tabulate_convergence(analysis),
-        Figure(
-            figures["convergence"],
-            "R-hat and effective sample sizes of all fixed effects, SDs and correlations of the main model.",
-            "Strips of R-hat and effective sample sizes with their limits.",
-            "figure-convergence",
-        ),
-        Figure(
-            figures["ranks"],
-            "Rank histograms of the fixed effects, and of the SD or correlation that mixed worst.",
-            "Rank histograms by chain, close to flat where chains agree.",
-            "figure-ranks",
-        ),
-        Heading("Does the model fit?", 2, "predictive"),
-        Paragraph(
-            f"Accuracy replicated from {PREDICTIVE_DRAWS} draws of the posterior, against what was observed. The same "
-            "trials "
-            f"made the fit, so more than {100 * analysis.study.effects.probability:g} % of groups should lie inside "
-            "their "
-            "interval; clearly fewer would say that the model misses something. The check is lenient: it cannot show "
-            "that "
-            "the intervals above are right."
-        ),
-        tables.tabulate_predictive(analysis),
-    ]
-    if "cells" in figures:
-        blocks.append(
-            Figure(
-                figures["cells"],
-                "Observed accuracy and its posterior predictive interval, by level and layer.",
-                "Observed accuracies over predictive intervals.",
-                "figure-cells",
-            )
-        )
-    if "items" in figures:
-        item = next(str(result.items.columns[0]) for result in analysis.main if result.items is not None)
-        blocks.append(
-            Figure(
-                figures["items"],
-                f"Observed accuracy of each {item} and its posterior predictive interval.",
-                "Sorted accuracies over predictive intervals.",
-                "figure-items",
-            )
-        )
-    if "features" in figures:
-        blocks.append(
-            Figure(
-                figures["features"],
-                "Observed accuracy of each feature and its posterior predictive interval.",
-                "Sorted accuracies over predictive intervals.",
-                "figure-features",
-            )
-        )
-    blocks.append(
-        Figure(
-            figures["participants"],
-            f"Observed accuracy of each {analysis.study.report.group} and its posterior predictive interval.",
-            "Sorted accuracies over predictive intervals.",
-            "figure-participants",
-        )
-    )
-    return [
-        *blocks,
-        Heading("Are its probabilities those observed?", 2, "calibration"),
-        Paragraph(say_calibration(_groups_of(analysis))),
-        Figure(
-            figures["calibration"],
-            "Observed share of correct answers along the predicted probability.",
-            "Isotonic share of correct answers against the predicted probability, with a band around the diagonal.",
-            "figure-calibration",
-        ),
-    ]
-
-
-def _reading(analysis: Analysis) -> list[Block]:
-    family = analysis.main[0].fit.spec.family
-    items: list[Words] = [
-        prose(
-            "{0}: given the model, its priors and the data, the quantity lies inside with this probability. Every "
-            "estimate is the posterior mean.",
-            Strong(analysis.study.effects.as_interval().label),
-        ),
-        prose(
-            "{0} (pd): the share of the posterior on the side of zero where most of it lies; near 0.5 the sign is "
-            "open, near 1 nearly all draws agree on it.",
-            Strong("Probability of direction"),
-        ),
-        prose(
-            "{0}: differences too small to matter, {1} to {2} percentage points (in the tables of effects also {3} to "
-            "{4} logits), assumed by this software and not taken from a paper. With {5} of the posterior inside, two "
-            "accuracies are called practically equal, even where the interval excludes zero.",
-            Strong("ROPE, the region of practical equivalence"),
-            points(ROPE_PROBABILITY.low),
-            points(ROPE_PROBABILITY.high),
-            number(ROPE_LOGIT.low),
-            number(ROPE_LOGIT.high),
-            f"{100 * ROPE_DECISIVE:g} %",
-        ),
-        prose(
-            "{0}: the odds of a correct answer at one level over the odds at the other, always of the probability "
-            "itself.",
-            Strong("Odds ratio"),
-        ),
-        prose(
-            "{0} is what a study of many new levels of all groups would find on average; {1} is the level in the "
-            "middle of each. They differ because probability is not linear in the predictor.",
-            Strong("Population"),
-            Strong("typical"),
-        ),
-        prose(
-            "{0}: an interval that includes zero shows neither that there is an effect nor that there is none.",
-            Strong("Remains open"),
-        ),
-        prose(
-            "{0}: R-hat compares the chains with one another (1 where they agree); the effective sample size (ESS) is "
-            "how many independent draws the draws are worth, in the bulk and in the tails; a divergent transition is a "
-            "step that the sampler could not follow, so that a part of the posterior may be missing.",
-            Strong("Convergence"),
-        ),
-    ]
-    if family.has_asymptotes:
-        items.append(
-            prose(
-                "{0}: with a guess rate of {1}, a contrast on the link scale is about the part above guessing; its "
-                "exponential is an odds ratio above guessing, not an odds ratio of being correct.",
-                Strong("Link scale"),
-                f"{family.guess:g}",
-            )
-        )
-    return [Heading("How to read this report", 1, "reading"), BulletList(tuple(items))]
-
-
-def _limits(analysis: Analysis) -> list[Block]:
-    several = len(analysis.experiments) > 1
-    rates = "guess rates" if analysis.main[0].fit.spec.family.estimated else "guess and lapse rates"
-    items: list[Words] = [
-        f"Other priors, other {rates}, other exclusions, and a curved course along a numeric predictor "
-        "were not examined; estimates could move with any of them.",
-        "Why this number of participants was recruited, the study file does not say.",
-    ]
-    if several and analysis.joint is None:
-        items.append("Experiments were fitted on their own, so differences between them were not estimated.")
-    return [Heading("Limits of this analysis", 1, "limits"), BulletList(tuple(items))]
-
-
-def _provenance(analysis: Analysis, command: str) -> list[Block]:
-    blocks: list[Block] = [Heading("Provenance", 1, "provenance")]
-    if command:
-        blocks += [Paragraph("The command that made this report:"), CodeBlock(command)]
-    blocks.append(accounts.tabulate_provenance(analysis))
-    if analysis.study.sources:
-        blocks.append(accounts.tabulate_sources(analysis))
-    return [*blocks, Heading("Appendix: time", 1, "appendix"), accounts.tabulate_seconds(analysis)]

@@ -329,6 +329,8 @@ def _effects_faults(study: Study, model: ModelTable) -> Iterator[str]:
     effects, formula = study.effects, model.spec().formula
     predictors = [name for name in formula.variables if f"`{name}`" in formula.fixed]
     asked = {"factor": effects.factor}
+    if effects.by and model == study.models[0]:
+        asked["by"] = effects.by
     if effects.moderator and "moderator" in effects.model_fields_set and model == study.models[0]:
         asked["moderator"] = effects.moderator
     for key, name in asked.items():

@@ -200,6 +200,36 @@ def tabulate_slopes(analysis: Analysis) -> Table:
     )
 
 
+def tabulate_pattern(analysis: Analysis) -> Table:
+    """Two factors crossed: each one's contrast at the levels of the other, and the change."""
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for result in analysis.main:
+        for row in result.pattern.to_dict("records"):
+            at = "" if pd.isna(row["at"]) else str(row["at"])
+            name = str(row["contrast"]).replace(" - ", " − ")
+            cell = rows.setdefault((result.label, name, at), {"experiment": result.label, "contrast": name, "at": at})
+            cell[row["target"]] = points_interval(row)
+            if row["target"] == "population":
+                cell["pd"] = share(row["pd"])
+    columns = (
+        Column("contrast", "Contrast"),
+        Column("at", "At"),
+        Column("population", "Population", align="right"),
+        Column("typical", "Typical", align="right"),
+        Column("pd", "pd", align="right"),
+    )
+    effects = analysis.study.effects
+    return by_experiment(
+        analysis,
+        columns,
+        pd.DataFrame(list(rows.values())),
+        f"{effects.factor.capitalize()} by {effects.by}: each one's contrast at the levels of the other, and how it "
+        "changes, in percentage points.",
+        "A change is the same number read either way; intervals are not adjusted for their number.",
+        "table-pattern",
+    )
+
+
 def tabulate_models(analysis: Analysis) -> Table:
     """The headline contrast under each model."""
     rows = []

@@ -17,6 +17,7 @@ from psychostats.effects import (
     EFFECT_COLUMNS,
     ROPE_LOGIT,
     contrasts,
+    discriminability,
     interactions,
     marginal_means,
     slopes,
@@ -525,3 +526,27 @@ def test_a_contrast_with_a_negative_number_has_parentheses():
     fit = known_fit("correct ~ z", rows, {"Intercept": 0.0, "z": 1.0})
     names = contrasts(fit, "z", by={"z": [-0.5, 0]})["contrast"].unique().tolist()
     assert names == ["0 - (-0.5)", "0 / (-0.5)"]
+
+
+def test_dprime_is_the_distance_whose_better_alternative_is_chosen_that_often(trials):
+    """Against its definition: with noise of SD 1 on both alternatives, the larger of two is the target's with p."""
+    fit = handmade("correct ~ representation + (1 | participant)", trials("afc"), family="afc")
+    means = marginal_means(fit, "representation")
+    table = discriminability(fit, "representation")
+    rng = np.random.default_rng(3)
+    for target in ("typical", "population"):
+        one = handmade("correct ~ representation", trials("afc"), family="afc", b=np.full((DRAWS, 2), 0.7))
+        p = marginal_means(one, "representation")["estimate"].iloc[0]
+        d = discriminability(one, "representation")["estimate"].iloc[0]
+        noise = rng.normal(size=(400_000, 2))
+        assert ((d + noise[:, 0]) > noise[:, 1]).mean() == pytest.approx(p, abs=0.003)
+        rows = table[(table["target"] == target) & (table["scale"] == "dprime")]
+        assert (rows["estimate"] > 0).all() and len(rows) == 2 == (means["target"] == target).sum()
+        change = table[(table["target"] == target) & (table["scale"] == "dprime_difference")]["estimate"].item()
+        assert change == pytest.approx(rows["estimate"].iloc[1] - rows["estimate"].iloc[0])
+
+
+def test_dprime_is_of_two_alternatives_only(trials):
+    fit = handmade("correct ~ representation", trials("afc"), family="bernoulli")
+    with pytest.raises(InputError, match="afc"):
+        discriminability(fit, "representation")

@@ -1,0 +1,245 @@
+"""The supplement of the report: estimates, differences within groups, checks, limits, how to read it, what went in.
+
+In: an `Analysis` and its figures.  Out: blocks of the document.  Computes no statistic; knows neither HTML nor PDF.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from psychostats import accounts, tables
+from psychostats.analysis import Analysis
+from psychostats.checks import PREDICTIVE_DRAWS
+from psychostats.document import (
+    Block,
+    BulletList,
+    CodeBlock,
+    Figure,
+    Heading,
+    Link,
+    Paragraph,
+    Strong,
+    Words,
+    prose,
+)
+from psychostats.effects import ROPE_LOGIT, ROPE_PROBABILITY
+from psychostats.opening import groups_of
+from psychostats.sentences import ROPE_DECISIVE, number, points, say_calibration
+
+Figures = Mapping[str, Path]
+
+
+def supplement(analysis: Analysis, figures: Figures, command: str) -> list[Block]:
+    """Return all blocks of the supplement; arguments as of `psychostats.sections.compose`."""
+    return [
+        *_estimates(analysis),
+        *_groups(analysis, figures),
+        *_checks(analysis, figures),
+        *_limits(analysis),
+        *_reading(analysis),
+        *_provenance(analysis, command),
+    ]
+
+
+def _estimates(analysis: Analysis) -> list[Block]:
+    family = analysis.main[0].fit.spec.family
+    scale = f"On the {family.link} scale" + (", above guessing" if family.has_asymptotes else "")
+    blocks: list[Block] = [
+        Heading("Supplement: estimates", 1, "estimates"),
+        Paragraph(
+            prose(
+                "{0}. The coefficient of a factor is its contrast where every other predictor is 0, so the headline is "
+                "taken from {1}, not from here.",
+                scale,
+                Link("effects"),
+            )
+        ),
+        tables.tabulate_terms(
+            analysis,
+            ("b", "family"),
+            f"Fixed effects{' and lapse rate' if family.estimated else ''}: posterior mean and interval.",
+            "table-fixed",
+        ),
+    ]
+    truth = tables.tabulate_truth(analysis)
+    return [*blocks, truth] if truth else blocks
+
+
+def _groups(analysis: Analysis, figures: Figures) -> list[Block]:
+    if "groups" not in figures:
+        return []
+    return [
+        Heading("Supplement: differences within groups", 1, "groups"),
+        Paragraph(
+            "Standard deviations of the group effects on the link scale, and the correlations of intercepts and "
+            "slopes. "
+            "A correlation that the data say little about stays near its prior, which is wide and centred on 0."
+        ),
+        Figure(
+            figures["groups"],
+            "Standard deviations and correlations of the group effects.",
+            "Forest plot of standard deviations and correlations by experiment.",
+            "figure-groups",
+        ),
+        tables.tabulate_terms(analysis, ("sd", "cor"), "Group effects: posterior mean and interval.", "table-groups"),
+    ]
+
+
+def _checks(analysis: Analysis, figures: Figures) -> list[Block]:
+    blocks: list[Block] = [
+        Heading("Supplement: checks", 1, "checks"),
+        Heading("Did the sampler converge?", 2, "convergence"),
+        tables.tabulate_convergence(analysis),
+        Figure(
+            figures["convergence"],
+            "R-hat and effective sample sizes of all fixed effects, SDs and correlations of the main model.",
+            "Strips of R-hat and effective sample sizes with their limits.",
+            "figure-convergence",
+        ),
+        Figure(
+            figures["ranks"],
+            "Rank histograms of the fixed effects, and of the SD or correlation that mixed worst.",
+            "Rank histograms by chain, close to flat where chains agree.",
+            "figure-ranks",
+        ),
+        Heading("Does the model fit?", 2, "predictive"),
+        Paragraph(
+            f"Accuracy replicated from {PREDICTIVE_DRAWS} draws of the posterior, against what was observed. The same "
+            "trials "
+            f"made the fit, so more than {100 * analysis.study.effects.probability:g} % of groups should lie inside "
+            "their "
+            "interval; clearly fewer would say that the model misses something. The check is lenient: it cannot show "
+            "that "
+            "the intervals above are right."
+        ),
+        tables.tabulate_predictive(analysis),
+    ]
+    if "cells" in figures:
+        blocks.append(
+            Figure(
+                figures["cells"],
+                "Observed accuracy and its posterior predictive interval, by level and layer.",
+                "Observed accuracies over predictive intervals.",
+                "figure-cells",
+            )
+        )
+    if "items" in figures:
+        item = next(str(result.items.columns[0]) for result in analysis.main if result.items is not None)
+        blocks.append(
+            Figure(
+                figures["items"],
+                f"Observed accuracy of each {item} and its posterior predictive interval.",
+                "Sorted accuracies over predictive intervals.",
+                "figure-items",
+            )
+        )
+    if "features" in figures:
+        blocks.append(
+            Figure(
+                figures["features"],
+                "Observed accuracy of each feature and its posterior predictive interval.",
+                "Sorted accuracies over predictive intervals.",
+                "figure-features",
+            )
+        )
+    blocks.append(
+        Figure(
+            figures["participants"],
+            f"Observed accuracy of each {analysis.study.report.group} and its posterior predictive interval.",
+            "Sorted accuracies over predictive intervals.",
+            "figure-participants",
+        )
+    )
+    return [
+        *blocks,
+        Heading("Are its probabilities those observed?", 2, "calibration"),
+        Paragraph(say_calibration(groups_of(analysis))),
+        Figure(
+            figures["calibration"],
+            "Observed share of correct answers along the predicted probability.",
+            "Isotonic share of correct answers against the predicted probability, with a band around the diagonal.",
+            "figure-calibration",
+        ),
+    ]
+
+
+def _limits(analysis: Analysis) -> list[Block]:
+    several = len(analysis.experiments) > 1
+    rates = "guess rates" if analysis.main[0].fit.spec.family.estimated else "guess and lapse rates"
+    items: list[Words] = [
+        f"Other priors, other {rates}, other exclusions, and a curved course along a numeric predictor "
+        "were not examined; estimates could move with any of them.",
+        "Why this number of participants was recruited, the study file does not say.",
+    ]
+    if several and analysis.joint is None:
+        items.append("Experiments were fitted on their own, so differences between them were not estimated.")
+    return [Heading("Limits of this analysis", 1, "limits"), BulletList(tuple(items))]
+
+
+def _reading(analysis: Analysis) -> list[Block]:
+    family = analysis.main[0].fit.spec.family
+    items: list[Words] = [
+        prose(
+            "{0}: given the model, its priors and the data, the quantity lies inside with this probability. Every "
+            "estimate is the posterior mean.",
+            Strong(analysis.study.effects.as_interval().label),
+        ),
+        prose(
+            "{0} (pd): the share of the posterior on the side of zero where most of it lies; near 0.5 the sign is "
+            "open, near 1 nearly all draws agree on it.",
+            Strong("Probability of direction"),
+        ),
+        prose(
+            "{0}: differences too small to matter, {1} to {2} percentage points (in the tables of effects also {3} to "
+            "{4} logits), assumed by this software and not taken from a paper. With {5} of the posterior inside, two "
+            "accuracies are called practically equal, even where the interval excludes zero.",
+            Strong("ROPE, the region of practical equivalence"),
+            points(ROPE_PROBABILITY.low),
+            points(ROPE_PROBABILITY.high),
+            number(ROPE_LOGIT.low),
+            number(ROPE_LOGIT.high),
+            f"{100 * ROPE_DECISIVE:g} %",
+        ),
+        prose(
+            "{0}: the odds of a correct answer at one level over the odds at the other, always of the probability "
+            "itself.",
+            Strong("Odds ratio"),
+        ),
+        prose(
+            "{0} is what a study of many new levels of all groups would find on average; {1} is the level in the "
+            "middle of each. They differ because probability is not linear in the predictor.",
+            Strong("Population"),
+            Strong("typical"),
+        ),
+        prose(
+            "{0}: an interval that includes zero shows neither that there is an effect nor that there is none.",
+            Strong("Remains open"),
+        ),
+        prose(
+            "{0}: R-hat compares the chains with one another (1 where they agree); the effective sample size (ESS) is "
+            "how many independent draws the draws are worth, in the bulk and in the tails; a divergent transition is a "
+            "step that the sampler could not follow, so that a part of the posterior may be missing.",
+            Strong("Convergence"),
+        ),
+    ]
+    if family.has_asymptotes:
+        items.append(
+            prose(
+                "{0}: with a guess rate of {1}, a contrast on the link scale is about the part above guessing; its "
+                "exponential is an odds ratio above guessing, not an odds ratio of being correct.",
+                Strong("Link scale"),
+                f"{family.guess:g}",
+            )
+        )
+    return [Heading("How to read this report", 1, "reading"), BulletList(tuple(items))]
+
+
+def _provenance(analysis: Analysis, command: str) -> list[Block]:
+    blocks: list[Block] = [Heading("Provenance", 1, "provenance")]
+    if command:
+        blocks += [Paragraph("The command that made this report:"), CodeBlock(command)]
+    blocks.append(accounts.tabulate_provenance(analysis))
+    if analysis.study.sources:
+        blocks.append(accounts.tabulate_sources(analysis))
+    return [*blocks, Heading("Appendix: time", 1, "appendix"), accounts.tabulate_seconds(analysis)]
