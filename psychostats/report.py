@@ -16,7 +16,6 @@ import pandas as pd
 
 from psychostats.analysis import Analysis, analyse, file_name
 from psychostats.convergence import ESS_MIN, RHAT_MAX
-from psychostats.document import GENERATOR, render_html, render_pdf
 from psychostats.effects import ROPE_PROBABILITY
 from psychostats.errors import InputError
 from psychostats.features import FeaturesRun
@@ -38,6 +37,7 @@ from psychostats.plots import (
 )
 from psychostats.reliability import plot_calibration
 from psychostats.results import Result
+from psychostats.rendering import GENERATOR, render_html, render_pdf
 from psychostats.sections import compose
 from psychostats.study import Study
 from psychostats.timing import Stopwatch

@@ -35,10 +35,9 @@ from psychostats.document import (
     Text,
     format_value,
     prose,
-    render_html,
-    render_pdf,
 )
 from psychostats.errors import ReportError
+from psychostats.rendering import render_html, render_pdf
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="160mm" height="60mm"><rect width="50" height="20"/></svg>'
 NASTY = [
