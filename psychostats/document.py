@@ -143,9 +143,10 @@ class Figure:
     Parameters
     ----------
     source
-        An SVG or PNG, as a path or as bytes.
+        An SVG, PNG or JPEG, as a path or as bytes. A Word file cannot hold an SVG: the PNG of the same name beside it
+        stands in.
     caption, alt
-        What stands below it, and what is read out in its place.
+        What stands below it, and what is read out in its place, which may not be empty.
     width
         Share of the text column, above 0 and at most 1.
     """
@@ -155,6 +156,71 @@ class Figure:
     alt: str
     anchor: str = ""
     width: float = 1.0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A small picture of a grid.
+
+    Parameters
+    ----------
+    source
+        A PNG or JPEG, as a path or as bytes.
+    alt
+        What is read out in its place; may not be empty.
+    """
+
+    source: Path | bytes
+    alt: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Pictures close to each other, in one cell of a grid.
+
+    Parameters
+    ----------
+    pictures
+        Line by line.
+    columns
+        Pictures a line. On a narrow screen a panel of one line may take several; others keep their form.
+    label
+        Words above them.
+    """
+
+    pictures: tuple[Picture, ...]
+    columns: int
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A numbered figure of many small pictures: rows whose cells are words or panels, all rows with as many cells.
+
+    Its caption stands above it, since it may run over several pages; a row never breaks.
+
+    Parameters
+    ----------
+    rows
+        Cells of each row.
+    caption, alt
+        As of a figure; `alt` is of the whole, and each picture has its own.
+    heads
+        Words above each column of cells, or none.
+    aligns
+        How words stand in each column of cells, by default to the left.
+    side
+        Pixels of a picture's longer side that are kept; by default 128, or 96 where more than seven stand beside each
+        other, which are then shown smaller.
+    """
+
+    rows: tuple[tuple[Words | Panel, ...], ...]
+    caption: Words
+    alt: str
+    heads: tuple[str, ...] = ()
+    aligns: tuple[Align, ...] = ()
+    anchor: str = ""
+    side: int | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +244,7 @@ class CodeBlock:
     text: str
 
 
-Block: TypeAlias = Heading | Paragraph | BulletList | Callout | Table | Figure | Equation | CodeBlock
+Block: TypeAlias = Heading | Paragraph | BulletList | Callout | Table | Figure | Grid | Equation | CodeBlock
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ format.  Knows nothing of statistics.
 from __future__ import annotations
 
 import base64
+import hashlib
 import itertools
 import json
 import os
 import tempfile
+from collections import Counter
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -22,10 +24,14 @@ import typst
 from psychostats.document import Document
 from psychostats.errors import ReportError
 from psychostats.lettering import drawable, font_folder, visible
-from psychostats.tree import build_tree, walk
+from psychostats.tree import Tree, build_tree, pictures
 
 GENERATOR = '<meta name="generator" content="psychostats">'
 """What the head of every page holds, so that it can be told from others' pages."""
+
+_MIME = {"svg": "image/svg+xml", "png": "image/png", "jpg": "image/jpeg"}
+_BLANK = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+"""One pixel without ink."""
 
 _TEMPLATES = resources.files("psychostats") / "templates"
 
@@ -39,18 +45,15 @@ def render_html(document: Document, path: Path | str) -> Path:
         If an anchor, a column or an image of the document is unusable.
     """
     tree = build_tree(document, visible)
-    for block in walk(tree["notices"] + tree["blocks"]):
-        if block["kind"] == "figure":
-            mime = "image/svg+xml" if block["suffix"] == "svg" else "image/png"
-            block["src"] = f"data:{mime};base64,{base64.b64encode(block['image']).decode('ascii')}"
+    shared = _embed(list(pictures(tree["notices"] + tree["blocks"])))
     loader = jinja2.DictLoader({"report.html": (_TEMPLATES / "report.html").read_text(encoding="utf-8")})
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["terms"] = _terms
     css = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
-    page = environment.get_template("report.html").render(document=tree, css=css)
-    return _write(Path(path), page.encode("utf-8"))
+    page = environment.get_template("report.html").render(document=tree, css=css + shared)
+    return write_whole(Path(path), page.encode("utf-8"))
 
 
 def render_pdf(document: Document, path: Path | str) -> Path:
@@ -64,15 +67,13 @@ def render_pdf(document: Document, path: Path | str) -> Path:
         As for `render_html`, and if the typesetting fails.
     """
     tree = build_tree(document, drawable)
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if epoch and not epoch.isdigit():
-        raise ReportError(f"SOURCE_DATE_EPOCH is '{epoch}'; it must be whole seconds since 1970.")
-    tree["created"] = list(datetime.fromtimestamp(int(epoch), UTC).timetuple()[:6]) if epoch else None
+    moment = source_date()
+    tree["created"] = list(moment.timetuple()[:6]) if moment else None
     with tempfile.TemporaryDirectory() as folder:
-        for block in walk(tree["notices"] + tree["blocks"]):
-            if block["kind"] == "figure":
-                block["file"] = f"{block['anchor']}.{block['suffix']}"
-                Path(folder, block["file"]).write_bytes(block.pop("image"))
+        for picture in pictures(tree["notices"] + tree["blocks"]):
+            image = picture.pop("image")
+            picture["file"] = f"{hashlib.sha256(image).hexdigest()}.{picture['suffix']}"
+            Path(folder, picture["file"]).write_bytes(image)
         # The template reads the document as data: no text of it ever becomes Typst source.
         Path(folder, "document.json").write_text(json.dumps(tree), encoding="utf-8")
         source = Path(folder, "report.typ")
@@ -81,7 +82,44 @@ def render_pdf(document: Document, path: Path | str) -> Path:
             pdf = typst.compile(str(source), root=folder, font_paths=[str(font_folder())], ignore_system_fonts=True)
         except typst.TypstError as error:
             raise ReportError(f"the PDF '{Path(path).name}' could not be typeset: {error}") from error
-    return _write(Path(path), pdf)
+    return write_whole(Path(path), pdf)
+
+
+def source_date() -> datetime | None:
+    """Return the moment that ``SOURCE_DATE_EPOCH`` (seconds since 1970) gives, if it gives one.
+
+    Raises
+    ------
+    ReportError
+        If it holds anything else.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if epoch and not epoch.isdigit():
+        raise ReportError(f"SOURCE_DATE_EPOCH is '{epoch}'; it must be whole seconds since 1970.")
+    return datetime.fromtimestamp(int(epoch), UTC) if epoch else None
+
+
+def _data_url(image: bytes, suffix: str) -> str:
+    """Return an image as an address that holds it."""
+    return f"data:{_MIME[suffix]};base64,{base64.b64encode(image).decode('ascii')}"
+
+
+def _embed(shown: list[Tree]) -> str:
+    """Give each image its address in the page; return the style sheet of those that are shown more than once.
+
+    These stand once, in the style sheet, behind an image without any ink, so that a page of many trials stays small.
+    """
+    times = Counter(picture["image"] for picture in shown)
+    classes = {image: f"shared{number}" for number, image in enumerate(one for one in times if times[one] > 1)}
+    rules = {}
+    for picture in shown:
+        image = picture.pop("image")
+        address = _data_url(image, picture["suffix"])
+        picture["shared"] = classes.get(image, "") if picture.get("kind") != "figure" else ""
+        if picture["shared"]:
+            rules[picture["shared"]] = f".panel .{picture['shared']} {{ background-image: url({address}); }}\n"
+        picture["src"] = _BLANK if picture["shared"] else address
+    return "".join(rules.values())
 
 
 def _terms(symbols: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -91,8 +129,8 @@ def _terms(symbols: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return [symbols[a:b] for a, b in itertools.pairwise(edges)]
 
 
-def _write(path: Path, content: bytes) -> Path:
-    """Write beside the target and move into place, so that no half file is ever found there."""
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write beside the target and move into place, so that no half file is ever found there; return the path."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(content)
     partial.replace(path)

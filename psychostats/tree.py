@@ -18,10 +18,13 @@ from psychostats.document import (
     Document,
     Equation,
     Figure,
+    Grid,
     Heading,
     Link,
     Maths,
+    Panel,
     Paragraph,
+    Picture,
     Table,
     Text,
     Words,
@@ -29,9 +32,13 @@ from psychostats.document import (
 )
 from psychostats.errors import ReportError
 from psychostats.notation import read_line, read_symbols
+from psychostats.rasters import kind_of, shrink
 
 Tree = dict[str, Any]
 """A document, or one of its blocks, as plain values."""
+
+SIDE, SIDE_OF_MANY, FEW = 128, 96, 7
+"""Pixels that are kept of a picture, with up to `FEW` beside each other, and with more."""
 
 _ANCHOR = re.compile(r"[a-z][a-z0-9-]*")
 
@@ -61,6 +68,15 @@ def walk(blocks: list[Tree]) -> Iterator[Tree]:
         yield from walk(block.get("blocks", []))
 
 
+def pictures(blocks: list[Tree]) -> Iterator[Tree]:
+    """Yield all that holds an image (``image``, ``suffix``, ``alt``): figures, and pictures of grids."""
+    for block in walk(blocks):
+        if block["kind"] == "figure":
+            yield block
+        elif block["kind"] == "grid":
+            yield from (one for row in block["rows"] for cell in row for one in cell.get("pictures", []))
+
+
 class _Builder:
     """Turn a document into plain dictionaries with all numbers given and all text made fit to print."""
 
@@ -71,6 +87,7 @@ class _Builder:
         self.section = [0, 0, 0]
         self.names: dict[str, str] = {}
         self.links: list[Tree] = []
+        self.small: dict[tuple[Path | bytes, int], bytes] = {}  # a picture that is shown twice is made small once
 
     def build(self) -> Tree:
         """Return the tree; references are filled in last, since they may come before their target."""
@@ -116,6 +133,8 @@ class _Builder:
                 return self.table(block)
             case Figure():
                 return self.figure(block)
+            case Grid():
+                return self.grid(block)
             case Equation(lines, values):
                 read = [read_line(line, self.names_of(values)) for line in lines]
                 return self.count(block) | {
@@ -145,20 +164,65 @@ class _Builder:
         return self.count(table) | words | {"kind": "table", "columns": columns, "rows": rows}
 
     def figure(self, figure: Figure) -> Tree:
-        try:
-            image = figure.source.read_bytes() if isinstance(figure.source, Path) else figure.source
-        except OSError as error:
-            raise ReportError(f"a figure of the document cannot be read: {error}.") from error
-        if image.startswith(b"\x89PNG"):
-            suffix = "png"
-        elif b"<svg" in image[:2000]:
-            suffix = "svg"
-        else:
-            raise ReportError(f"figure '{figure.anchor or figure.alt}' of the document is neither SVG nor PNG.")
+        image = _read(figure.source)
+        suffix = kind_of(image)
+        if suffix is None:
+            raise ReportError(f"figure '{figure.anchor or figure.alt}' of the document is no SVG, PNG or JPEG.")
         if not 0 < figure.width <= 1:
             raise ReportError(f"figure width {figure.width} is not above 0 and at most 1.")
-        words = {"caption": self.runs(figure.caption), "alt": self.letters(figure.alt)}
-        return self.count(figure) | words | {"kind": "figure", "image": image, "suffix": suffix, "width": figure.width}
+        words = {"caption": self.runs(figure.caption), "alt": self.alt(figure.alt, figure)}
+        beside = str(figure.source.with_suffix(".png")) if isinstance(figure.source, Path) else ""
+        held = {"image": image, "suffix": suffix, "width": figure.width, "beside": beside}
+        return self.count(figure) | words | held | {"kind": "figure"}
+
+    def grid(self, grid: Grid) -> Tree:
+        count = len(grid.rows[0]) if grid.rows else 0
+        named = f"the grid '{grid.anchor or grid.alt}' of the document"
+        if not count or any(len(row) != count for row in grid.rows):
+            raise ReportError(f"{named} needs rows, all with as many cells.")
+        if len(grid.heads) not in (0, count) or len(grid.aligns) not in (0, count):
+            raise ReportError(f"{named} has {count} columns; it needs as many heads and alignments, or none.")
+        if not 16 <= (grid.side or SIDE) <= 1024:
+            raise ReportError(f"{named} keeps {grid.side} pixels a side; 16 to 1024 may be kept.")
+        words = {"caption": self.runs(grid.caption), "alt": self.alt(grid.alt, grid)}
+        # Pictures beside each other in each column of cells; none where it holds words alone.
+        widths = [max(map(_pictures_a_line, column)) for column in zip(*grid.rows, strict=True)]
+        side = grid.side or (SIDE if sum(widths) <= FEW else SIDE_OF_MANY)
+        rows = [[self.cell(cell, grid, side) for cell in row] for row in grid.rows]
+        aligns = grid.aligns or ("left",) * count
+        columns = [
+            {"head": self.letters(head), "align": align, "pictures": width}
+            for head, align, width in zip(grid.heads or ("",) * count, aligns, widths, strict=True)
+        ]
+        headed = any(grid.heads)
+        return self.count(grid) | words | {"kind": "grid", "columns": columns, "rows": rows, "headed": headed}
+
+    def cell(self, cell: Words | Panel, grid: Grid, side: int) -> Tree:
+        if not isinstance(cell, Panel):
+            return {"kind": "words", "runs": self.runs(cell)}
+        if cell.columns < 1 or not cell.pictures:
+            raise ReportError(f"a panel of the grid '{grid.anchor or grid.alt}' has no pictures, or no columns.")
+        shown = [self.picture(picture, grid, side) for picture in cell.pictures]
+        return {
+            "kind": "panel",
+            "columns": _pictures_a_line(cell),
+            "label": self.letters(cell.label),
+            "pictures": shown,
+        }
+
+    def picture(self, picture: Picture, grid: Grid, side: int) -> Tree:
+        key = (picture.source, side)
+        if key not in self.small:
+            self.small[key] = shrink(_read(picture.source), side)
+        image = self.small[key]
+        return {"image": image, "suffix": kind_of(image), "alt": self.alt(picture.alt, grid)}
+
+    def alt(self, alt: str, block: Figure | Grid) -> str:
+        """What is read out in place of an image, which would be nothing at all without it."""
+        if not alt.strip():
+            kind = type(block).__name__.lower()
+            raise ReportError(f"an image of the {kind} '{block.anchor or block.alt}' has no alternative text (alt).")
+        return self.letters(alt)
 
     def runs(self, words: Words) -> list[Tree]:
         runs: list[Tree] = []
@@ -176,8 +240,8 @@ class _Builder:
     def names_of(self, values: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(self.letters(value) for value in values)
 
-    def count(self, block: Table | Figure | Equation) -> Tree:
-        kind = type(block).__name__
+    def count(self, block: Table | Figure | Grid | Equation) -> Tree:
+        kind = "Figure" if isinstance(block, Grid) else type(block).__name__
         self.counts[kind] = self.counts.get(kind, 0) + 1
         return self.mark(block.anchor, kind, str(self.counts[kind]))
 
@@ -189,3 +253,15 @@ class _Builder:
             raise ReportError(f"anchor '{anchor}' is used twice in the document.")
         self.names[anchor] = f"{kind} {number}"
         return {"anchor": anchor, "number": number}
+
+
+def _pictures_a_line(cell: Words | Panel) -> int:
+    return min(cell.columns, len(cell.pictures)) if isinstance(cell, Panel) else 0
+
+
+def _read(source: Path | bytes) -> bytes:
+    """Return the bytes of an image."""
+    try:
+        return source.read_bytes() if isinstance(source, Path) else source
+    except OSError as error:
+        raise ReportError(f"a figure of the document cannot be read: {error}.") from error

@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 # Low to high; a module imports from lower floors only. Rooms that are planned but not yet built may stand here.
 FLOORS = {
     "psychostats": (
-        ("errors", "lettering", "timing", "terminal", "arrow", "optimum", "interruption"),
-        ("tokens", "levels", "identifiable"),
+        ("errors", "lettering", "timing", "terminal", "arrow", "optimum", "interruption", "letterhead"),
+        ("tokens", "levels", "identifiable", "rasters"),
         ("family", "monotonic"),
         ("answers", "measurements", "ratings"),
         (
@@ -32,7 +32,7 @@ FLOORS = {
         ("identity", "columns", "design", "tree", "plots", "panels", "reliability", "uncertainty", "netcdf"),
         ("trials", "priors", "predictor", "kernel", "mixed", "separation", "groups"),
         ("exclusions", "spec", "laplace", "gaussian", "second_opinion", "sentences", "features", "rendering"),
-        ("quadrature", "integral"),
+        ("quadrature", "integral", "word"),
         ("maximum",),
         ("grid", "means"),
         ("effects", "rows"),
@@ -116,6 +116,8 @@ ROOMS = {
         "statsmodels": {"second_opinion"},
         "typer": {"cli", "options", "studies"},
         "typst": {"rendering"},
+        "PIL": {"rasters"},
+        "pypandoc": {"word"},
         "plotnine": {"plots", "panels", "reliability", "figures"},
         "torch": set(),
         "torchvision": set(),

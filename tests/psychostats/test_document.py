@@ -13,22 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from documents import LONG_ID, NASTY, SHOWN_AS_CODES, SVG, sample
 
 from psychostats.document import (
     Block,
-    BulletList,
-    Callout,
-    Code,
-    CodeBlock,
     Column,
     Document,
-    Emph,
     Equation,
     Figure,
     Format,
     Heading,
     Link,
-    Maths,
     Paragraph,
     Strong,
     Table,
@@ -38,41 +33,6 @@ from psychostats.document import (
 )
 from psychostats.errors import ReportError
 from psychostats.rendering import render_html, render_pdf
-
-SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="160mm" height="60mm"><rect width="50" height="20"/></svg>'
-NASTY = [
-    '#read("x")', "$a$", "@a", "*b*", "<script>alert(1)</script>", "_x_", "back\\slash", "]", "`tick`", "= title",
-    "// remark", "&amp; &lt;", "{{ 7*7 }}", "{% raw %}", "\"quoted\" 'single'", "a--b~c", "-->",
-]  # fmt: skip
-SHOWN_AS_CODES = {"zero\u200bwidth": "zero[U+200B]width", "ab\u202ecd": "ab[U+202E]cd", "nul\x00": "nul[U+0000]"}
-LONG_ID = "5f8a9b7c6d5e4f3a2b1c0d9e8f7a6b5c4d3e2f1a0b9c8d7e6f5a4b3c2d1e0f9a" * 3
-
-
-def sample() -> Document:
-    """A document with every kind of block, and names from data in every place that takes text."""
-    names = [*NASTY, *SHOWN_AS_CODES, LONG_ID]
-    frame = pd.DataFrame({"name": names, "share": np.linspace(-0.5, 0.5, len(names))})
-    columns = (Column("name", "Name $x$"), Column("name", "As code", "code"), Column("share", "Share", "percent", 1))
-    blocks: tuple[Block, ...] = (
-        Callout(
-            "danger", "Not converged *at all*", (Paragraph(prose("See {0} and {1}.", Link("checks"), Link("tall"))),)
-        ),
-        Heading("Summary <b>", 1),
-        Paragraph(
-            prose("{0}, {1} and {2} of {n} trials; {3}.", Strong("@a"), Emph("_x_"), Code("`tick`"), "$a$", n=15120)
-        ),
-        Paragraph(prose("In {0}, {1} is {2}; see {3}.", Link("algebra"), Maths("η_i"), Link("names"), Link("picture"))),
-        BulletList(("*plain*", prose("with {0}", Code("a  b")))),
-        Heading("Model", 2),
-        Equation(("p_i = g + (1 - g) F(η_i)", "η_i = β_0 + β_1 {0}_i"), ("#x$y$<z>",), "algebra"),
-        CodeBlock("fit 'y ~ x' \\\n    --seed 1 #$*_`]"),
-        Heading("Checks", 1, "checks"),
-        Table(columns, frame, prose("Names such as {0}.", NASTY[0]), note="A *note*.", anchor="names"),
-        Figure(SVG, "A <b>caption</b>", 'alt "text" <i>', "picture", 0.5),
-        Figure(SVG.replace(b'"60mm"', b'"400mm"'), "Taller than the page", "tall", "tall"),
-        Table((Column("a", "A"),), pd.DataFrame({"a": []}), "Empty"),
-    )
-    return Document("Report on #x <y>", blocks, "Sub $t$", ("A. & B.",), "2 January 2025")
 
 
 class Reader(html.parser.HTMLParser):
@@ -235,7 +195,7 @@ def test_the_date_of_the_pdf_comes_from_the_environment_alone(tmp_path: Path, mo
         ((Heading("a", 1, "x"), Heading("b", 1, "x")), "anchor 'x' is used twice"),
         ((Heading("a", 1, "Not this"),), "anchor 'Not this' may hold only"),
         ((Table((Column("b", "B"),), pd.DataFrame({"a": [1]}), "c"),), "prints the column 'b'"),
-        ((Figure(b"GIF89a", "c", "alt"),), "neither SVG nor PNG"),
+        ((Figure(b"GIF89a", "c", "alt"),), "no SVG, PNG or JPEG"),
         ((Figure(SVG, "c", "alt", width=1.5),), r"width 1\.5"),
         ((Figure(Path("missing.svg"), "c", "alt"),), "cannot be read"),
         ((Equation(("x_",)),), "equation"),
