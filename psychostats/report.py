@@ -36,8 +36,8 @@ from psychostats.plots import (
     save_figure,
 )
 from psychostats.reliability import plot_calibration
-from psychostats.results import Result
 from psychostats.rendering import GENERATOR, render_html, render_pdf
+from psychostats.results import Result
 from psychostats.sections import compose
 from psychostats.study import Study
 from psychostats.timing import Stopwatch
