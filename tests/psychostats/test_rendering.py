@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import subprocess
 import time
@@ -9,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from documents import NASTY, noise, picture, ranking, scene, trial
+from PIL import Image
 
 from psychostats.document import Document, Figure, Grid, Heading, Panel, Paragraph
 from psychostats.rendering import render_html, render_pdf
@@ -22,7 +25,11 @@ ROWS = 30
 def document() -> Document:
     labelled = Panel((picture(0), picture(1)), 2, 'label <b> #read("x")')
     blocks = (Heading("Stimuli"), trial(), ranking(ROWS), Grid(((labelled, "$a$"),), "Two.", "two <i>"))
-    return Document("Pictures", (*blocks, Figure(noise(7, 200), "A photograph.", "a JPEG"), Paragraph("The end.")))
+    return Document(
+        "Pictures",
+        (*blocks, Figure(noise(7, 200), "A photograph.", "a JPEG"), Paragraph("The end.")),
+        banner="Simulated",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +124,18 @@ def test_all_features_of_a_study_open_at_once(tmp_path: Path, chromium: Any) -> 
     chromium.get(path.as_uri())
     assert time.perf_counter() - started < 5  # two seconds on a machine that does nothing else
     assert chromium.execute_script("return [...document.images].every(image => image.complete)")
+
+
+def test_what_must_be_seen_is_seen_on_paper_without_colours(
+    page: Path, browser: Callable[..., Any], chromium: Any, needs_program: Callable[[str], str], tmp_path: Path
+) -> None:
+    browser(page)
+    made = chromium.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})
+    (tmp_path / "print.pdf").write_bytes(base64.b64decode(made["data"]))
+    program = needs_program("pdftoppm")
+    subprocess.run([program, "-gray", "-r", "60", "-l", "1", tmp_path / "print.pdf", tmp_path / "sheet"], check=True)
+    (sheet,) = tmp_path.glob("sheet*.pgm")
+    pixels = np.asarray(Image.open(sheet))
+    inked = np.flatnonzero((pixels < 100).any(axis=1))
+    words = pixels[inked[0] : inked[0] + 12]  # the banner stands first
+    assert (words < 100).sum() > 40
