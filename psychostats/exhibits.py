@@ -5,7 +5,7 @@ In: an `Analysis` of trials that a features run was shown in.  Out: grids of pic
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
@@ -35,7 +35,7 @@ def show_trials(analysis: Analysis) -> list[Block]:
         one = stimuli.loc[name]
         feature = str(part["feature"].iloc[0])
         least, most = (list(one[column]) for column in ("references_min", "references_max"))
-        queries = [one["query_target"], one["query_distractor"]]
+        queries = [str(one[name]) for name in ("query_target", "query_distractor")]
         rows.append(
             (
                 f"{experiment}, {level}",
@@ -77,7 +77,7 @@ def _choose_pair(kept: pd.DataFrame) -> str:
     return str(accuracy.index[len(accuracy) // 2])
 
 
-def _pictures(run: FeaturesRun, images: list[str], words: str) -> tuple[Picture, ...]:
+def _pictures(run: FeaturesRun, images: Iterable[str], words: str) -> tuple[Picture, ...]:
     return tuple(Picture(run.pictures[image], f"{words} ({image})") for image in images)
 
 
