@@ -225,6 +225,7 @@ def study_contribution(
     factor: str = "representation",
     item: str = "pair",
     transform: Transform = "log",
+    beside: Sequence[str] = (),
     interval: Interval | None = None,
     engine: str = "laplace",
     points: int = 21,
@@ -244,6 +245,8 @@ def study_contribution(
         See `standardise`; the log of the absolute value by default, since contributions span orders of magnitude.
     factor, item
         Columns that make a feature.
+    beside
+        Further terms of the fixed part, for example ``I(depth^2)`` where depth does not act along a line.
     interval
         Of the tables; the refit's own by default.
     engine, sampling
@@ -261,10 +264,9 @@ def study_contribution(
         See `standardise` and `refit`.
     """
     _require_columns(trials, main.spec.formula.variables)
+    text = extend_formula(main.spec.formula.text, beside)
     ready, scaling = standardise(order_levels(trials), covariate, unit=[item], within=factor, transform=transform)
-    made = refit(
-        main, contribution_formula(main.spec.formula.text, scaling.column, factor), ready, engine=engine, **sampling
-    )
+    made = refit(main, contribution_formula(text, scaling.column, factor), ready, engine=engine, **sampling)
     low, _, high = made.coding.ranges[scaling.column]
     at = {factor: list(made.coding.levels[factor]), scaling.column: list(np.linspace(low, high, points))}
     line = marginal_means(made, scaling.column, by=at, interval=interval)

@@ -31,7 +31,7 @@ from psychostats.design import Block
 from psychostats.errors import InputError, nearest
 from psychostats.family import Family
 from psychostats.fit import Fit
-from psychostats.grid import predictors
+from psychostats.grid import link_of, predictors
 from psychostats.intervals import Interval, summarise
 from psychostats.level_draws import level_draws
 from psychostats.levels import level_names
@@ -53,6 +53,8 @@ _OF_A_FEATURE = ("feature", "layer", "depth")
 _AT_ONCE = 2_000_000
 #: Linear predictor beyond which no threshold lies, and halvings of that range: to 5e-6.
 _FAR, _HALVINGS = 40.0, 24
+#: Steps by secants, and how near to the threshold on the link's scale is near enough.
+_SECANTS, _NEAR = 12, 1e-6
 
 
 @dataclass(frozen=True)
@@ -361,13 +363,41 @@ class _Above:
         return same and inner and np.array_equal(X[a], X[b]) and np.array_equal(offset[a], offset[b])
 
     def _solve(self, eta: Array, variance: Array, spread: Array, weight: Array, threshold: float) -> Array:
-        low, high = np.full(len(eta), -_FAR), np.full(len(eta), _FAR)
-        for _ in range(_HALVINGS):
-            middle = 0.5 * (low + high)
-            over = average(self.family.mean, eta + middle[:, np.newaxis], variance) @ weight > threshold
-            low, high = np.where(over, low, middle), np.where(over, middle, high)
+        def accuracy(x: Array) -> Array:
+            return np.asarray(average(self.family.mean, eta + x[:, np.newaxis], variance) @ weight)
+
+        high = self._secant(accuracy, threshold)
+        if high is None:
+            low, high = np.full(len(eta), -_FAR), np.full(len(eta), _FAR)
+            for _ in range(_HALVINGS):
+                middle = 0.5 * (low + high)
+                over = accuracy(middle) > threshold
+                low, high = np.where(over, low, middle), np.where(over, middle, high)
         with np.errstate(divide="ignore"):
             return np.asarray(special.ndtr(-high / spread))
+
+    def _secant(self, accuracy: Callable[[Array], Array], threshold: float) -> Array | None:
+        """Find where accuracy meets the threshold; None where these steps do not settle.
+
+        On the link's scale an average over participants is close to a line, so a few secants are enough.
+        """
+        draws = len(self.parameters.b)
+
+        def height(x: Array) -> Array:
+            return link_of(self.family, accuracy(x)[:, np.newaxis])[:, 0] - wanted
+
+        wanted = link_of(self.family, np.full((draws, 1), threshold))[:, 0]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            before, x = np.zeros(draws), np.zeros(draws)
+            last = height(before)
+            x = np.clip(-last, -_FAR, _FAR)
+            for _ in range(_SECANTS):
+                now = height(x)
+                if np.abs(now).max() < _NEAR:
+                    return x
+                step = np.where(now == last, 0.0, now * (x - before) / (now - last))
+                before, last, x = x, now, x - step
+        return None
 
 
 def _require(fit: Fit, factor: str, item: str) -> None:
