@@ -24,18 +24,16 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import special
 
 from psychostats.columns import COLUMNS
-from psychostats.design import Block
 from psychostats.errors import InputError, nearest
-from psychostats.family import Family
 from psychostats.fit import Fit
-from psychostats.grid import link_of, predictors
+from psychostats.grid import predictors
 from psychostats.intervals import Interval, summarise
 from psychostats.level_draws import level_draws
 from psychostats.levels import level_names
-from psychostats.predictor import Parameters, average, fixed_predictor, group_predictor, random_variance, take_rows
+from psychostats.new_features import NewFeatures, variance_of
+from psychostats.predictor import average, fixed_predictor, group_predictor, take_rows
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Index: TypeAlias = npt.NDArray[np.int64]
@@ -51,10 +49,6 @@ _ITEMS = ("pair", "feature", "stimulus")
 _OF_A_FEATURE = ("feature", "layer", "depth")
 #: Draws times rows that are held at once.
 _AT_ONCE = 2_000_000
-#: Linear predictor beyond which no threshold lies, and halvings of that range: to 5e-6.
-_FAR, _HALVINGS = 40.0, 24
-#: Steps by secants, and how near to the threshold on the link's scale is near enough.
-_SECANTS, _NEAR = 12, 1e-6
 
 
 @dataclass(frozen=True)
@@ -139,7 +133,7 @@ def draw_features(
             eta = fixed_predictor(piece.X, piece.offset, parameters.b)
             for k in kept:
                 eta = eta + group_predictor(piece.blocks[k], parameters.r[k])
-            yield part, eta, _variance(piece.blocks, parameters, others)
+            yield part, eta, variance_of(piece.blocks, parameters, others)
 
     accuracy = np.zeros((len(parameters.b), len(order)))
     for part, eta, variance in evaluated():
@@ -151,7 +145,7 @@ def draw_features(
     # One normal effect a feature, so that whether it is above a threshold is a matter of that effect alone.
     single = all(_constant(design.blocks[k].index, feature) for k in new)
     fixed_rows = [k for k in kept if k not in new]
-    closed = _Above(rows, parameters, family, share, new, others, fixed_rows) if single else None
+    closed = NewFeatures(rows, parameters, family, share, new, others, fixed_rows) if single else None
     return Features(table.assign(trials=trials.astype(int), raw=raw), factor, item, accuracy, closed)
 
 
@@ -316,90 +310,6 @@ def draws_interval(fit: Fit) -> Interval:
     return own if own.kind in ("eti", "hdi") else Interval("eti", own.probability)
 
 
-@dataclass(frozen=True)
-class _Above:
-    """Whether a new feature lies above a threshold: see `Features.above`.
-
-    A new feature's effects add one normal number with the variance v of z' Sigma z to its linear predictor. Accuracy
-    rises with it, so it is above the threshold where that number is above some x, found by halving; the probability is
-    that of the normal law, F(-x / sqrt(v)).
-    """
-
-    rows: Any
-    parameters: Parameters
-    family: Family
-    share: Array
-    new: list[int]
-    others: list[int]
-    kept: list[int]
-
-    def __call__(self, threshold: float) -> Array:
-        draws, count = len(self.parameters.b), self.share.shape[1]
-        out = np.empty((draws, count))
-        for at in range(count):
-            alike = next((j for j in range(at) if self._same(j, at)), None)
-            if alike is not None:
-                out[:, at] = out[:, alike]
-                continue
-            mine = np.flatnonzero(self.share[:, at])
-            piece, weight = take_rows(self.rows, mine), self.share[mine, at]
-            eta = fixed_predictor(piece.X, piece.offset, self.parameters.b)
-            for k in self.kept:
-                eta = eta + group_predictor(piece.blocks[k], self.parameters.r[k])
-            variance = _variance(piece.blocks, self.parameters, self.others)
-            spread = np.sqrt(_variance(piece.blocks, self.parameters, self.new)[:, 0])
-            out[:, at] = self._solve(eta, variance, spread, weight, threshold)
-        return out
-
-    def _same(self, one: int, other: int) -> bool:
-        """Whether two features have the same rows but for their own effects, as those of one depth have."""
-        a, b = np.flatnonzero(self.share[:, one]), np.flatnonzero(self.share[:, other])
-        if len(a) != len(b) or not np.array_equal(self.share[a, one], self.share[b, other]):
-            return False
-        blocks = [self.rows.blocks[k] for k in (*self.new, *self.others)]
-        same = all(np.array_equal(block.Z[a], block.Z[b]) for block in blocks)
-        inner = all(np.array_equal(self.rows.blocks[k].index[a], self.rows.blocks[k].index[b]) for k in self.kept)
-        X, offset = self.rows.X, self.rows.offset
-        return same and inner and np.array_equal(X[a], X[b]) and np.array_equal(offset[a], offset[b])
-
-    def _solve(self, eta: Array, variance: Array, spread: Array, weight: Array, threshold: float) -> Array:
-        def accuracy(x: Array) -> Array:
-            return np.asarray(average(self.family.mean, eta + x[:, np.newaxis], variance) @ weight)
-
-        high = self._secant(accuracy, threshold)
-        if high is None:
-            low, high = np.full(len(eta), -_FAR), np.full(len(eta), _FAR)
-            for _ in range(_HALVINGS):
-                middle = 0.5 * (low + high)
-                over = accuracy(middle) > threshold
-                low, high = np.where(over, low, middle), np.where(over, middle, high)
-        with np.errstate(divide="ignore"):
-            return np.asarray(special.ndtr(-high / spread))
-
-    def _secant(self, accuracy: Callable[[Array], Array], threshold: float) -> Array | None:
-        """Find where accuracy meets the threshold; None where these steps do not settle.
-
-        On the link's scale an average over participants is close to a line, so a few secants are enough.
-        """
-        draws = len(self.parameters.b)
-
-        def height(x: Array) -> Array:
-            return link_of(self.family, accuracy(x)[:, np.newaxis])[:, 0] - wanted
-
-        wanted = link_of(self.family, np.full((draws, 1), threshold))[:, 0]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            before, x = np.zeros(draws), np.zeros(draws)
-            last = height(before)
-            x = np.clip(-last, -_FAR, _FAR)
-            for _ in range(_SECANTS):
-                now = height(x)
-                if np.abs(now).max() < _NEAR:
-                    return x
-                step = np.where(now == last, 0.0, now * (x - before) / (now - last))
-                before, last, x = x, now, x - step
-        return None
-
-
 def _require(fit: Fit, factor: str, item: str) -> None:
     if not fit.spec.family.binary:
         raise InputError(
@@ -449,11 +359,6 @@ def _shares(place: Index, cell: Index, feature: Index, trials: Array, features: 
 def _slices(rows: int, draws: int) -> Iterator[slice]:
     step = max(1, _AT_ONCE // max(1, draws))
     yield from (slice(start, min(start + step, rows)) for start in range(0, rows, step))
-
-
-def _variance(blocks: Sequence[Block], parameters: Parameters, which: Sequence[int]) -> Array:
-    """Return the variance that some blocks add at each row, shape ``(draws, rows)`` or one that spreads to it."""
-    return random_variance([blocks[k] for k in which], [parameters.covariance[k] for k in which])
 
 
 def _told(

@@ -35,7 +35,7 @@ FLOORS = {
         ("quadrature", "integral", "word"),
         ("maximum",),
         ("grid", "means"),
-        ("effects", "rows"),
+        ("effects", "rows", "new_features"),
         ("emmeans", "gather"),
         ("marginal",),
         ("sampler", "simulate", "convergence", "nuts"),
