@@ -66,6 +66,10 @@ def compute(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (TOML).", show_default=False)],
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.", show_default=False)],
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    network: Annotated[
+        str | None,
+        typer.Option("--network", metavar="NAME", help="One of the study's [networks]; default [network]."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     seed: Annotated[
         int | None,
@@ -89,7 +93,7 @@ def compute(
     quiet = quiet or not crew.lead
     with _progress(quiet) as progress:
         run = compute_study(
-            read_study(study).reseeded(seed),
+            read_study(study).choose(network).reseeded(seed),
             out,
             device=device,
             resume=resume,

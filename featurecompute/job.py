@@ -7,7 +7,7 @@ complete run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,8 @@ class Job:
                 weights_sha256=sha256,
             )
         network.module.to(self.device)
-        return network
+        # Models of one name may have other weights; of the networks of a study, each has ids of its own.
+        return replace(network, id=self.study.chosen) if self.study.chosen else network
 
     def _scene_network(self) -> tuple[nn.Module, str]:
         table = self.study.network
@@ -170,6 +171,7 @@ class Job:
             "decoder": self.images.decoder_version,
             "device": self.device.type,
             **{name: getattr(self.study, name).model_dump(mode="json") for name in tables},
+            **({"id": self.network.id} if self.study.networks else {}),
             **more,
         }
 

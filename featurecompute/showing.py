@@ -304,6 +304,11 @@ class Showing:
             parts.append(rows)
             left_out += said
         stimuli = pd.concat(parts, ignore_index=True)
+        # Ids that name no feature do not name its network either; those of a study of several must not meet.
+        own = f"{job.network.id}-" if job.study.networks else ""
+        if own:
+            practice = stimuli["phase"] == "practice"
+            stimuli.loc[practice, "stimulus"] = own + stimuli["stimulus"][practice]
         if self.table.view == "crop":
             stimuli = self._crop(stimuli)
         stimuli = stimuli.drop(columns="shows")
@@ -324,6 +329,8 @@ class Showing:
             lists = make_lists(stimuli, features, job.study.design, self.table.seed)
         except StudyError as fault:
             raise StudyError(" ".join([str(fault), *left_out[:1]])) from None
+        if own and len(lists):
+            lists["participant"] = own + lists["participant"]
         return [
             path / "left_out.json",
             manifest.STIMULI.write(path, stimuli),

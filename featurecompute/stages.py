@@ -99,8 +99,8 @@ class Folder:
         owner = read_json(self.path / _CLAIM).get("key")
         if owner not in (key, None):
             raise RunError(
-                f"{self.path} holds a run of other settings, files or versions; give another folder, or remove this "
-                "one."
+                f"{self.path} holds a run of other settings, files or versions (or of another network of the study); "
+                "give another folder, or remove this one."
             )
         return owner is not None
 

@@ -7,6 +7,7 @@ the statistics half are left to it.  Knows no network and no image.
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -276,14 +277,52 @@ class Study(_Table):
     contributions: ContributionsTable = ContributionsTable()
     visualize: VisualizeTable = VisualizeTable()
     stimuli: StimuliTable | None = None
+    networks: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Further networks by name, each with what it has other than ``[network]``, and than other tables under theirs."""
     design: Design = Design()
     sources: dict[str, str] = Field(default_factory=dict)
     path: Path = Path()
     sha256: str = ""
+    chosen: str = ""
+    """Which of `networks` the tables are of; empty: ``[network]``."""
 
     def locate(self, path: str) -> Path:
         """Return a path that the file gives, from the file's own folder."""
         return self.path.parent / path
+
+    def choose(self, name: str | None) -> Study:
+        """Return the study of one of ``[networks]``, its tables laid over those of the file.
+
+        Parameters
+        ----------
+        name
+            Of the network; None, or the ``name`` of ``[network]``, for the study of ``[network]``.
+
+        Raises
+        ------
+        StudyError
+            If there is none of that name.
+        """
+        first = self.network.name
+        if name is None or (name and name == first):
+            return self
+        if name not in self.networks:
+            known = [*([first] if first else []), *self.networks]
+            allowed = f"allowed are {', '.join(known)}" if known else "it has no [networks], so leave --network out"
+            raise StudyError(f"{self.path} has no network '{name}'{nearest(name, known)}; {allowed}.")
+        update = {table: TABLES[table].model_validate(given) for table, given in self._overridden(name).items()}
+        return self.model_copy(update=update | {"chosen": name})
+
+    def _overridden(self, name: str) -> dict[str, dict[str, Any]]:
+        """Return the tables that a further network has something other in, with all their keys."""
+        given = self.networks[name]
+        tables = {"network": {key: value for key, value in given.items() if key not in _OTHER}}
+        tables |= {table: given[table] for table in _OTHER if table in given}
+        found = {}
+        for table, values in tables.items():
+            own = getattr(self, table)
+            found[table] = ({} if own is None else own.model_dump()) | values
+        return found
 
     def reseeded(self, seed: int | None) -> Study:
         """Return the study with this seed in place of every one but the images', or as it is for None."""
@@ -294,7 +333,8 @@ class Study(_Table):
 
     def settings(self) -> dict[str, Any]:
         """Return all settings that a run depends on, by table; the design counts where there are stimuli."""
-        return self.model_dump(mode="json", include={*TABLES, *(() if self.stimuli is None else ("design",))})
+        more = (*(() if self.stimuli is None else ("design",)), *(("chosen",) if self.chosen else ()))
+        return self.model_dump(mode="json", include={*TABLES, *more})
 
 
 TABLES: dict[str, type[BaseModel]] = {
@@ -306,6 +346,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "visualize": VisualizeTable,
     "stimuli": StimuliTable,
 }
+_OTHER = tuple(name for name in TABLES if name != "network")
 
 
 def read_study(path: str | Path) -> Study:
@@ -331,15 +372,16 @@ def read_study(path: str | Path) -> Study:
         raise StudyError(f"the study file {path} nests lists or tables too deeply.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StudyError(f"the study file {path} is not valid TOML: {error}.") from error
-    known = [*TABLES, *STATISTICS_TABLES]
+    known = [*TABLES, "networks", *STATISTICS_TABLES]
     faults = [
         f"unknown table [{name}]{nearest(name, known)}; allowed are {', '.join(known)}."
         for name in content
         if name not in known
     ]
-    tables = {name: content[name] for name in (*TABLES, "design", "sources") if name in content}
+    tables = {name: content[name] for name in (*TABLES, "networks", "design", "sources") if name in content}
     try:
         study = Study.model_validate(tables | {"path": path, "sha256": hashlib.sha256(raw).hexdigest()})
+        faults += [fault for name in study.networks for fault in _network_faults(study, name)]
     except ValidationError as error:
         faults += dict.fromkeys(map(_say, error.errors()))
     if faults:
@@ -348,13 +390,50 @@ def read_study(path: str | Path) -> Study:
     return study.model_copy(update={"sources": own})
 
 
-def _say(fault: Any) -> str:
-    """Turn one fault of the validation into a sentence that names the table, the key and what is allowed."""
+def _network_faults(study: Study, name: str) -> list[str]:
+    """Return what is wrong with one of ``[networks]``, a sentence each."""
+    title = f"[networks.{name}]"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        return [
+            f"[networks] names '{name}'; ids begin with a network's name, so use letters, digits, '.', '-' and '_'."
+        ]
+    if name in (study.network.name, Path(study.network.name).name) or name.startswith("scenes-"):
+        taken = "a network that the job trains" if name.startswith("scenes-") else "[network]"
+        return [f"{title} is called as {taken} may be; ids begin with a network's name, so give it another."]
+    faults = []
+    for table, given in study.networks[name].items():
+        if table in _OTHER and not isinstance(given, dict):
+            faults.append(f"{title} {table} is {given!r}: it must be a table.")
+    if faults:
+        return faults
+    for table, given in study._overridden(name).items():
+        try:
+            TABLES[table].model_validate(given)
+        except ValidationError as error:
+            where = title if table == "network" else f"[networks.{name}.{table}]"
+            faults += [_say({**fault, "loc": (table, *fault["loc"])}, where) for fault in error.errors()]
+    return list(dict.fromkeys(faults))
+
+
+def _say(fault: Any, title: str = "") -> str:
+    """Turn one fault of the validation into a sentence that names the table, the key and what is allowed.
+
+    Parameters
+    ----------
+    fault
+        As pydantic describes it, its place beginning with the table.
+    title
+        The table as the file writes it; empty: its name in brackets.
+    """
     table, *rest = (str(part) for part in fault["loc"])
+    title = title or f"[{table}]"
     if fault["type"] == "extra_forbidden":
-        allowed = list(TABLES[table].model_fields)
-        return f"unknown key '{rest[-1]}' in [{table}]{nearest(rest[-1], allowed)}; allowed are {', '.join(allowed)}."
-    where = f"[{table}] {rest[0]}" if rest else f"[{table}]"
+        allowed = [
+            *TABLES[table].model_fields,
+            *(_OTHER if title.startswith("[networks.") and table == "network" else ()),
+        ]
+        return f"unknown key '{rest[-1]}' in {title}{nearest(rest[-1], allowed)}; allowed are {', '.join(allowed)}."
+    where = f"{title} {rest[0]}" if rest else title
     said = {
         "model_type": "it must be a table",
         "dict_type": "it must be a table",

@@ -37,7 +37,7 @@ from psychostats.settings import (
 from psychostats.simulate import Plan, answer_trials, simulate_trials
 from psychostats.trials import TrialTable, examine_trials, read_trials
 
-FEATURE_TABLES = ("network", "images", "dictionary", "features", "contributions", "visualize", "stimuli")
+FEATURE_TABLES = ("network", "images", "dictionary", "features", "contributions", "visualize", "stimuli", "networks")
 SOURCES = ("paper", "predecessor", "assumed")
 
 # Columns of the report's tables, which neither the factor, the moderator nor the group of a study may be called.

@@ -175,6 +175,57 @@ def test_another_seed_is_another_run(made, tmp_path):
     assert "other settings" in complaint(compute(made, "--seed", 7))
 
 
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """Give a study of two networks, alike but for their seed, and the runs of both."""
+    stimuli = {"references_max": 2, "references_min": 2, "batches": 1, "catch": 1, "practice": 2, "practice_hard": 0}
+    study = write_study(
+        tmp_path_factory.mktemp("networks"),
+        stimuli=stimuli | {"experiments": ["natural"], "faulty": "skip"},
+        sources={"networks.other.layers": "assumed: the same"},
+    )
+    people = "[design]\nparticipants = { natural = 2 }\nmain = 1\ncatch = 1\npractice = 2\n"
+    with study.open("a") as file:
+        file.write(f'[networks.other]\nlayers = ["relu1", "relu2"]\n[networks.other.features]\ntop = 4\n{people}')
+    assert compute(study).code == 0
+    answer = compute(study, "--network", "other", out=study.parent / "second")
+    assert answer.code == 0, answer.err
+    return study
+
+
+def test_runs_of_two_networks_of_a_study_have_no_id_in_common(networks):
+    one, other = (load_run(networks.parent / name) for name in ("run", "second"))
+    assert one.record["run_id"] != other.record["run_id"]
+    assert (one.record["network"]["id"], other.record["network"]["id"]) == ("tiny:build", "other")
+    assert other.record["settings"]["chosen"] == "other" and other.record["settings"]["features"]["top"] == 4
+    assert other.record["network"]["weights_sha256"] == one.record["network"]["weights_sha256"]  # yet no id is shared
+    assert set(one.table("features")["network"]) == {"tiny:build"}
+    assert set(other.table("features")["network"]) == {"other"}
+    assert one.record["sources"] == other.record["sources"] == {"networks.other.layers": "assumed: the same"}
+    for table, key in (
+        ("features", "feature"),
+        ("pairs", "pair"),
+        ("stimuli", "stimulus"),
+        ("trial_lists", "participant"),
+    ):
+        ids = [set(run.table(table)[key]) for run in (one, other)]
+        assert ids[0] and ids[1] and not ids[0] & ids[1], table
+    for run in (one, other):
+        assert set(run.table("trial_lists")["stimulus"]) <= set(run.table("stimuli")["stimulus"])
+
+
+def test_two_networks_do_not_share_a_folder_and_an_unknown_one_is_named(networks, tmp_path):
+    for out, name in (("run", ["--network", "other"]), ("second", [])):
+        before = contents(networks.parent / out)
+        said = complaint(compute(networks, *name, "--resume", out=networks.parent / out))
+        assert "another network of the study" in said and "give another folder" in said
+        assert contents(networks.parent / out) == before
+    said = complaint(compute(networks, "--network", "othr", out=tmp_path / "run"))
+    assert said.endswith("has no network 'othr' (did you mean 'other'?); allowed are other.")
+    assert not (tmp_path / "run").exists()
+    assert compute(networks, "--network", "other", out=networks.parent / "second").code == 0  # answered from there
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["compute", "--help"], ["inspect", "--help"], ["--version"]])
 def test_help_and_version(arguments):
     answer = command(*arguments)

@@ -169,6 +169,87 @@ def test_a_seed_for_all_is_every_seed_but_the_images(read):
     assert after == before
 
 
+NETWORKS = """
+[network]
+source = "torchvision"
+name = "resnet50"
+weights = "resnet50.pth"
+layers = ["layer1", "layer4"]
+size = 160
+[features]
+neurons = 10
+top = 50
+[networks.vgg16]
+name = "vgg16"
+weights = "vgg16.pth"
+layers = ["features.4"]
+[networks.vgg16.features]
+neurons = ["features.4:3"]
+[networks.again]
+seed = 2
+stimuli = { batches = 2 }
+"""
+
+
+def test_a_further_network_has_what_it_says_and_the_rest_of_the_first(read):
+    study = read(NETWORKS)
+    assert study.choose(None) is study and study.choose("resnet50") is study
+    other, again = study.choose("vgg16"), study.choose("again")
+    assert other.network.model_dump() == study.network.model_dump() | {
+        "name": "vgg16",
+        "weights": "vgg16.pth",
+        "layers": ("features.4",),
+    }
+    assert other.features == study.features.model_copy(update={"neurons": ("features.4:3",)})
+    assert (other.images, other.dictionary, other.stimuli) == (study.images, study.dictionary, None)
+    assert again.network == study.network.model_copy(update={"seed": 2}) and again.stimuli.batches == 2
+    assert again.reseeded(7).network.seed == 7 and again.reseeded(7).chosen == "again"
+    assert "chosen" not in study.settings() and other.settings()["chosen"] == "vgg16"
+    assert read("[networks.same]").choose("same").settings() == read("").settings() | {"chosen": "same"}
+
+
+def test_a_network_that_is_not_there_is_named_with_those_that_are(read):
+    study = read(NETWORKS)
+    for name, words in (
+        (
+            "vgg19",
+            r"study\.toml has no network 'vgg19' \(did you mean 'vgg16'\?\); allowed are resnet50, vgg16, again\.$",
+        ),
+        ("", r"no network ''; allowed are resnet50, vgg16, again\.$"),
+    ):
+        with pytest.raises(StudyError, match=words):
+            study.choose(name)
+    with pytest.raises(StudyError, match=r"no network 'x'; it has no \[networks\], so leave --network out\.$"):
+        read("").choose("x")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("networks = 5", "[networks] is 5: it must be a table."),
+        ("[networks]\nvgg = 5", "[networks] vgg is 5: it must be a table."),
+        ("[networks.vgg]\nlayer = []", "unknown key 'layer' in [networks.vgg] (did you mean 'layers'?); allowed are"),
+        ("[networks.vgg]\nseed = -1", "[networks.vgg] seed is -1: input should be greater than or equal to 0"),
+        ("[networks.vgg]\nfeatures = 3", "[networks.vgg] features is 3: it must be a table."),
+        ("[networks.vgg.features]\ntpo = 3", "unknown key 'tpo' in [networks.vgg.features] (did you mean 'top'?);"),
+        ("[networks.vgg.dictionary]\nrank = 0", "[networks.vgg.dictionary] rank is 0: input should be greater"),
+        ("[networks.vgg.network]\nseed = 1", "unknown key 'network' in [networks.vgg]"),
+        ("[networks.'a/b']", "[networks] names 'a/b'; ids begin with a network's name, so use letters, digits,"),
+        ("[networks.resnet50]", "[networks.resnet50] is called as [network] may be; ids begin with a network's name"),
+        ("[networks.scenes-x]", "[networks.scenes-x] is called as a network that the job trains may be;"),
+    ],
+)
+def test_a_fault_of_a_further_network_is_one_sentence(refuse, text, sentence):
+    first = "[network]\nname = 'nets/resnet50'\n"
+    (said,) = refuse(first + text if text.startswith("[") else text + "\n" + first)
+    assert said.startswith(sentence)
+
+
+def test_the_further_networks_have_their_section_in_the_documentation():
+    section = README.read_text(encoding="utf-8").split("## `[networks.NAME]`")[1].split("\n#")[0]
+    assert "--network NAME" in section
+
+
 def documented(table):
     """Return the keys that the documentation's section on a table explains, each with the default it names."""
     text = README.read_text(encoding="utf-8")
