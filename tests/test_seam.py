@@ -12,7 +12,9 @@ from featurecompute.features import distributed_id, local_id
 from psychostats import columns
 from psychostats import study as statistics
 
-EMBEDDED = Path(__file__).parents[1] / "data" / "studies" / "colin2024.toml"
+STUDIES = Path(__file__).parents[1] / "data" / "studies"
+EMBEDDED = STUDIES / "colin2024.toml"
+REVISION = STUDIES / "colin2026.toml"
 
 # What a trial says of the feature that it shows, and the kind of its cells in each package.
 SHARED = {"feature": "text", "layer": "text", "depth": "number", "representation": "text", "pair": "text"}
@@ -85,10 +87,46 @@ def test_each_package_leaves_the_others_tables_alone():
     assert set(features.STATISTICS_TABLES) == set(known)
 
 
-def test_the_embedded_study_is_read_by_both_and_every_source_belongs_to_one():
-    one, other = statistics.read_study(EMBEDDED), features.read_study(EMBEDDED)
-    content = tomllib.loads(EMBEDDED.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("path", [EMBEDDED, REVISION], ids=lambda path: path.stem)
+def test_a_study_is_read_by_both_and_every_source_belongs_to_one(path):
+    one, other = statistics.read_study(path), features.read_study(path)
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
     assert one.sha256 == other.sha256
     assert not set(one.sources) & set(other.sources)
     assert one.sources | other.sources == content["sources"]
-    assert set(features.TABLES) <= set(content)
+    needless = {"visualize"} if path == REVISION else set()  # of natural images alone
+    assert set(features.TABLES) - needless <= set(content)
+
+
+def test_the_revision_gives_every_setting_a_source():
+    content = tomllib.loads(REVISION.read_text(encoding="utf-8"))
+    tables = {name: table for name, table in content.items() if name not in ("study", "sources", "models", "networks")}
+    tables |= {f"networks.{name}": table for name, table in content["networks"].items()}
+    tables |= {f"models.{model.pop('name')}": model for model in content["models"]}
+    assert content["sources"].keys() == {f"{name}.{key}" for name, table in tables.items() for key in table}
+    paper = {key for key, source in content["sources"].items() if source.startswith("paper")}
+    assert all("v2" in content["sources"][key] for key in paper)
+    assert not any("v1" in source for source in content["sources"].values())  # of version 1 nothing counts as known
+
+
+def test_the_revisions_trials_are_read_in_the_words_of_a_run_and_of_the_paper(tmp_path):
+    study, run = statistics.read_study(REVISION), features.read_study(REVISION)
+    assert (study.study.name, study.study.simulated) == ("colin2026", False)
+    assert sum(study.design.participants.values()) == 481 == sum(run.design.participants.values())
+    networks = {"resnet50": run.choose("resnet50"), "vgg16": run.choose("vgg16")}
+    rows = [
+        {"network": network, "representation": word, "depth": 0.5, "pair": local_id(network, one.network.layers[0], 3)}
+        for names, words in (
+            (("resnet50", "vgg16"), ("local", "distributed")),
+            (("ResNet50", "VGG16"), ("neuron", "dictionary")),
+        )
+        for network, one in zip(names, networks.values(), strict=True)
+        for word in words
+    ]
+    trials = pd.DataFrame(rows).assign(participant="p1", experiment="natural", correct=1, rt=4.0, response="left")
+    trials.assign(catch=False, phase="main", trial=range(1, 9)).to_csv(tmp_path / "trials.csv", index=False)
+    read = study.read(tmp_path / "trials.csv")
+    assert list(read["representation"].cat.categories) == ["neuron", "dictionary"]
+    assert list(read["network"].cat.categories) == ["resnet50", "vgg16"]
+    assert read.groupby(["network", "representation"], observed=True).size().eq(2).all()
+    assert {model.name for model in study.models} == {"main", "plain"}

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from featurecompute.pipeline import compute_study  # noqa: E402
 from featurecompute.study import NetworkTable, read_study  # noqa: E402
 
 LAYERS = ("first", "second")
+REVISION = Path(__file__).parents[2] / "data" / "studies" / "colin2026.toml"
 
 
 def run_in(folder, out="run", **tables):
@@ -279,7 +281,7 @@ def test_windows_are_ranks_of_all_images(tmp_path):
 
 
 def test_images_that_changed_since_the_run_are_refused(tmp_path):
-    study = tiny.write_study(tmp_path, count=30)
+    study = tiny.write_study(tmp_path, count=20)
     compute_study(read_study(study), tmp_path / "run")
     image = next((tmp_path / "images").rglob("*.png"))
     image.write_bytes(next((tmp_path / "images" / "class3").rglob("*.png")).read_bytes())
@@ -341,3 +343,52 @@ def test_the_generated_scenes_have_matches_and_floors(tmp_path):
     assert elements["auroc"].between(0, 1).all()
     assert set(run.table("selectivity")["feature"]) == set(elements["feature"])
     assert (run.table("images")["kind"] == "generated").all()
+
+
+SMALLER = {
+    'weights = "resnet50.pth"\nuntrained = false\nsize = 224\nresize = 256': "untrained = true\nsize = 32\nresize = 32",
+    'weights = "vgg16.pth"\n': "",
+    'path = "imagenet/val"': 'path = "images"\ncache = "cache"',
+    "rank = 300": "rank = 4\nstability_seeds = 0",
+    "samples = 20000": "samples = 400",
+    "neurons = 80": "neurons = 5",
+    "top = 100": "top = 8\nbatch = 16",
+    "images = 200": "images = 2\ncurves = 0\nmethods = ['subtract']",
+    "references_max = 9\nreferences_min = 9\nbatches = 3\ncatch = 12": "references_max = 2\nreferences_min = 2\n"
+    'batches = 1\ncatch = 2\nfaulty = "skip"',
+    "practice = 5\npractice_hard = 1": "practice = 2\npractice_hard = 0",
+    "natural = 481 }\nmain = 27\ncatch = 3\npractice = 5": "natural = 3 }\nmain = 2\ncatch = 1\npractice = 2",
+}
+
+
+def test_the_study_of_the_revision_computes_a_run_of_each_network(tmp_path, require):
+    """Its own file, made smaller: other weights, fewer and smaller images, fewer features; layers are its own."""
+    require("torchvision")
+    tiny.write_study(tmp_path, count=20)
+    text = REVISION.read_text(encoding="utf-8")
+    for old, new in SMALLER.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    (tmp_path / "colin2026.toml").write_text(text)
+    study = read_study(tmp_path / "colin2026.toml")
+    runs = {name: compute_study(study.choose(name), tmp_path / name, device="cpu") for name in ("resnet50", "vgg16")}
+    for name, run in runs.items():
+        assert run.record["network"]["id"] == name and set(run.table("features")["network"]) == {name}
+        assert [layer["signed"] for layer in run.record["network"]["layers"]] == [False] * (
+            16 if name[0] == "r" else 13
+        )
+        assert len(run.table("pairs")) == 5 and run.table("features")["depth"].between(0, 1).all()
+        assert len(run.table("trial_lists")) == 3 * 5
+    for table, key in (("features", "feature"), ("pairs", "pair"), ("stimuli", "stimulus")):
+        one, other = (set(run.table(table)[key]) for run in runs.values())
+        assert one and other and not one & other
+
+
+def test_the_study_of_the_revision_says_that_its_weights_are_not_there(tmp_path, require):
+    require("torchvision")
+    text = REVISION.read_text(encoding="utf-8")
+    (tmp_path / "colin2026.toml").write_text(text)
+    for name in ("resnet50", "vgg16"):
+        with pytest.raises(InputError, match=rf"{name}\.pth"):
+            compute_study(read_study(tmp_path / "colin2026.toml").choose(name), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
