@@ -135,13 +135,23 @@ def read_json(path: Path) -> Any:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
-    """Write named arrays as safetensors, in the order of their names, so that equal arrays make equal bytes."""
+    """Write named arrays as safetensors, in the order of their names, so that equal arrays make equal bytes.
+
+    Raises
+    ------
+    RunError
+        If the place cannot be written to, or the disk is full.
+    """
     ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
     with whole(path) as part:
         if metadata:
             part.write_bytes(_with_metadata(save(ordered), metadata))
         else:
-            save_file(ordered, part)
+            try:
+                save_file(ordered, part)
+            except SafetensorError as error:  # the library's own, also where the disk is full
+                reason = str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
+                raise RunError(f"{path} cannot be written: {reason}.") from error
 
 
 def _with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:

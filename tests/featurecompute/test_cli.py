@@ -1,8 +1,10 @@
 """The commands: what a run's folder holds, what is said where, and what becomes of faults."""
 
+import contextlib
 import json
 import os
 import pickle
+import resource
 import shutil
 import stat
 import subprocess
@@ -431,15 +433,16 @@ def test_nothing_can_be_written_below_a_device(tmp_path):
     assert "cannot be" in complaint(compute(write_study(tmp_path), out="/dev/null/run"))
 
 
+@pytest.mark.parametrize("options", [[], ["--resume"]])
 @pytest.mark.parametrize("file", ["tiny.py", "images/a/00.png"])
-def test_a_complete_run_of_other_files_is_refused(copied, file):
+def test_a_complete_run_of_other_files_is_refused(copied, file, options):
     path = copied.parent / file
     if file == "tiny.py":  # the weights stay the same
         path.write_text(path.read_text().replace("+ first", "- first"))
     else:
         path.write_bytes(encode(picture(99)))
     before = contents(copied.parent / "run")
-    said = complaint(compute(copied))
+    said = complaint(compute(copied, *options))
     assert ("other settings, files or versions" if file == "tiny.py" else "have changed since") in said
     assert "give another folder" in said
     assert contents(copied.parent / "run") == before
@@ -455,6 +458,64 @@ def test_an_unfinished_run_goes_on_only_when_asked(copied, made):
     one, other = contents(made.parent / "run"), contents(copied.parent / "run")
     assert {name for name in one if one[name] != other[name]} <= {"run.json", "timings.json", "stages/features.json"}
     assert one["stages/features.json"] == other["stages/features.json"]
+
+
+@pytest.mark.parametrize("change", ["another picture", "one more", "one less", "another name"])
+def test_an_unfinished_run_whose_images_changed_begins_anew(copied, tmp_path, change):
+    """The files are those of a run that never saw the old images; only their shards still lie there, read by none."""
+    (copied.parent / "run" / "run.json").unlink()
+    (copied.parent / "run" / "features.parquet").unlink()
+    first = copied.parent / "images" / "a" / "00.png"
+    if change == "another picture":
+        first.write_bytes(encode(picture(99)))
+    elif change == "one more":
+        first.with_name("zz.png").write_bytes(encode(picture(99)))
+    elif change == "one less":
+        first.unlink()
+    else:
+        first.rename(first.with_name("zz.png"))
+    assert "go on with it by --resume" in complaint(compute(copied))
+    answer = compute(copied, "--resume")
+    assert answer.code == 0, answer.err
+    assert "kept from the run so far" not in answer.err
+    assert compute(copied, out=tmp_path / "fresh").code == 0
+    resumed, fresh = contents(copied.parent / "run"), contents(tmp_path / "fresh")
+    shards = {name for name in resumed if name.startswith("shards/")}
+    assert set(resumed) - shards == set(fresh) - {name for name in fresh if name.startswith("shards/")}
+    assert {name for name in fresh if fresh[name] != resumed[name]} <= {"run.json", "timings.json"}
+
+
+@contextlib.contextmanager
+def largest_file(size):
+    """Let no file grow beyond some bytes, as on a full disk: the same calls fail, for another reason that is told."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("file", ["dictionaries/relu1.safetensors", "features.parquet", "contributions.parquet"])
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(copied, made, file):
+    run = copied.parent / "run"
+    size = (run / file).stat().st_size
+    (run / file).unlink()
+    (run / "run.json").unlink()
+    with largest_file(size - 1):
+        said = complaint(compute(copied, "--resume", "--quiet"))
+    assert f"{run / file} cannot be written: " in said and "File too large" in said
+    assert not (run / file).exists() and not list(run.rglob(".*")) and not (run / "run.json").exists()
+    assert compute(copied, "--resume").code == 0
+    assert (run / file).read_bytes() == (made.parent / "run" / file).read_bytes()
+
+
+def test_a_full_disk_of_decoded_images_is_one_sentence(tmp_path):
+    study = write_study(tmp_path)
+    with largest_file(5000):
+        said = complaint(compute(study))
+    assert "File too large" in said and str(tmp_path / "cache") in said
+    assert compute(study).code == 0
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed"])
