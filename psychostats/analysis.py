@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from psychostats.contributions import Contributions, compare_contributions
 from psychostats.errors import DataError, InputError
 from psychostats.exclusions import Excluded, apply_exclusions
+from psychostats.feature_study import FeatureStudy, study_features
 from psychostats.features import FeaturesRun
 from psychostats.fit import Fit, fit
 from psychostats.identity import redact
@@ -59,6 +61,10 @@ class Analysis:
         One model of all experiments, where the study asks for it.
     run
         The features run that the stimuli come from, if it was given.
+    features
+        What was found of single features, by the joint model (the main one where there is one experiment).
+    contributions
+        What nulling features does to the network's decision.
     seconds
         Of each stage.
     """
@@ -76,6 +82,8 @@ class Analysis:
     opinions: tuple[Opinion, ...]
     joint: Joint | None
     run: FeaturesRun | None
+    features: FeatureStudy | None
+    contributions: Contributions | None
     seconds: dict[str, float]
 
     @property
@@ -195,10 +203,43 @@ def analyse(
                 results.append(summarise_fit(study, experiment, model, one, rows))
     opinions = hear(study, experiments, fit_to)
     joint = fit_jointly(study, kept, fit_to)
-    found = Analysis(study, source, examined, excluded, *raw, tuple(results), opinions, joint, run, watch.stop())
+    features, contributions = None, None
+    if run is not None:
+        whole = joint.fit if joint else results[0].fit if len(experiments) == 1 else None
+        with watch.time("single features"):
+            features = _features(study, whole, kept, say)
+        with watch.time("contributions"):
+            contributions = _contributions(study, run, say)
+    parts = (opinions, joint, run, features, contributions)
+    found = Analysis(study, source, examined, excluded, *raw, tuple(results), *parts, watch.stop())
     new, stages = [one for one in made if not one.reused], ("compile", "sample", "summarise")
     found.seconds.update({f"fits: {stage}": sum(one.timings.get(stage, 0.0) for one in new) for stage in stages})
     return found
+
+
+def _features(
+    study: Study, whole: Fit | None, kept: pd.DataFrame, say: Callable[[str], None]
+) -> FeatureStudy | None:
+    """Ask of single features what one model of all trials can say; nothing where pairs have no effects in it."""
+    if whole is None or "pair" not in {block.group for block in whole.design.blocks}:
+        return None
+    return study_features(
+        whole,
+        kept,
+        factor=study.effects.factor,
+        threshold=study.effects.threshold,
+        say=lambda what: say(f"single features: {what}"),
+    )
+
+
+def _contributions(study: Study, run: FeaturesRun, say: Callable[[str], None]) -> Contributions | None:
+    """Compare contributions, where the run has them."""
+    if not run.has("contributions"):
+        return None
+    say("contributions to the network's decision")
+    rest = {name: run.table(name) if run.has(name) else None for name in ("norm_matched", "selectivity")}
+    tables = (run.table(name) for name in ("contributions", "features", "pairs"))
+    return compare_contributions(*tables, **rest, interval=study.effects.as_interval())
 
 
 def with_feature_effects(study: Study, kept: pd.DataFrame) -> Study:

@@ -205,7 +205,7 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
     if len(items):
         plots["items"] = plot_predictive_groups(items, group=str(items.columns[0]), interval_label=predictive)
     if len(features):
-        plots["features"] = plot_predictive_groups(features, group="feature", interval_label=predictive)
+        plots["feature_checks"] = plot_predictive_groups(features, group="feature", interval_label=predictive)
     if moderator and len(analysis.main[0].curve):
         curve = stacked(lambda result: result.curve)
         labels = {result.experiment: result.label for result in analysis.main}

@@ -134,13 +134,13 @@ def _checks(analysis: Analysis, figures: Figures) -> list[Block]:
                 "figure-items",
             )
         )
-    if "features" in figures:
+    if "feature_checks" in figures:
         blocks.append(
             Figure(
-                figures["features"],
+                figures["feature_checks"],
                 "Observed accuracy of each feature and its posterior predictive interval.",
                 "Sorted accuracies over predictive intervals.",
-                "figure-features",
+                "figure-feature-checks",
             )
         )
     blocks.append(
