@@ -217,9 +217,7 @@ def analyse(
     return found
 
 
-def _features(
-    study: Study, whole: Fit | None, kept: pd.DataFrame, say: Callable[[str], None]
-) -> FeatureStudy | None:
+def _features(study: Study, whole: Fit | None, kept: pd.DataFrame, say: Callable[[str], None]) -> FeatureStudy | None:
     """Ask of single features what one model of all trials can say; nothing where pairs have no effects in it."""
     if whole is None or "pair" not in {block.group for block in whole.design.blocks}:
         return None
@@ -237,9 +235,10 @@ def _contributions(study: Study, run: FeaturesRun, say: Callable[[str], None]) -
     if not run.has("contributions"):
         return None
     say("contributions to the network's decision")
-    rest = {name: run.table(name) if run.has(name) else None for name in ("norm_matched", "selectivity")}
+    matched, selectivity = (run.table(name) if run.has(name) else None for name in ("norm_matched", "selectivity"))
     tables = (run.table(name) for name in ("contributions", "features", "pairs"))
-    return compare_contributions(*tables, **rest, interval=study.effects.as_interval())
+    interval = study.effects.as_interval()
+    return compare_contributions(*tables, norm_matched=matched, selectivity=selectivity, interval=interval)
 
 
 def with_feature_effects(study: Study, kept: pd.DataFrame) -> Study:

@@ -1,6 +1,6 @@
 """All that is asked of single features, in order: one record of tables, and its figures.
 
-In: the main fit, and its trials with what was attached to them.  Out: `FeatureStudy`, and SVG files.  Writes no
+In: the main fit, and its trials with what was attached to them.  Out: `FeatureStudy`, and figures.  Writes no
 sentence.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,7 +22,6 @@ from psychostats.explanations import (
     study_contribution,
 )
 from psychostats.feature_panels import plot_along, plot_balance, plot_features, plot_shares
-from psychostats.figures import save_figure
 from psychostats.fit import Fit
 from psychostats.interpretability import (
     THRESHOLD,
@@ -175,15 +173,13 @@ def study_features(
     )
 
 
-def draw_feature_figures(study: FeatureStudy, folder: Path, *, chance: float | None = 0.5) -> dict[str, Path]:
-    """Draw the figures of a study of features as SVG files, and return them by name.
+def draw_feature_figures(study: FeatureStudy, *, chance: float | None = 0.5) -> dict[str, Any]:
+    """Draw the figures of a study of features (plotnine), by the names that `feature_blocks` looks for.
 
     Parameters
     ----------
     study
         What was found.
-    folder
-        Where to; it must exist.
     chance
         Accuracy of a guesser; None where it is not known.
     """
@@ -209,4 +205,4 @@ def draw_feature_figures(study: FeatureStudy, folder: Path, *, chance: float | N
         by = next((name for name in ("layer", "depth") if name in balance), None)
         contrast = f"{study.levels[1]} − {study.levels[0]}"
         plots["balance"] = plot_balance(balance, by=by, contrast=contrast, limit=BALANCED)
-    return {name: save_figure(plot, folder / name) for name, plot in plots.items()}
+    return plots

@@ -15,9 +15,11 @@ from pathlib import Path
 import pandas as pd
 
 from psychostats.analysis import Analysis, analyse, file_name
+from psychostats.contribution_section import draw_contributions
 from psychostats.convergence import ESS_MIN, RHAT_MAX
 from psychostats.effects import ROPE_PROBABILITY
 from psychostats.errors import InputError
+from psychostats.feature_study import CONTRIBUTIONS, draw_feature_figures
 from psychostats.features import FeaturesRun
 from psychostats.figures import add_note, label_of
 from psychostats.intervals import Interval, Rope
@@ -41,15 +43,20 @@ from psychostats.results import Result
 from psychostats.sections import compose
 from psychostats.study import Study
 from psychostats.timing import Stopwatch
+from psychostats.word import render_docx
 
 TABLES = ("accuracy", "exclusions", "effects", "terms", "checks")
 FIGURES = (
     "accuracy",
+    "balance",
     "calibration",
     "cells",
     "contrasts",
+    *CONTRIBUTIONS,
+    "contributions",
     "convergence",
     "curve",
+    "feature_checks",
     "features",
     "groups",
     "opinions",
@@ -58,9 +65,15 @@ FIGURES = (
     "participants",
     "prior",
     "ranks",
+    "shares",
+    "verdicts",
 )
+DOCUMENTS = ("report.html", "report.pdf", "report.docx", "references.bib")
+WHOLE = ("features", "shares", "contributions", "contribution_terms", "joint", "truth")
+"""Tables that are of no single experiment."""
 _FILES = re.compile(
-    rf"report\.html|report\.pdf|figures/({'|'.join(FIGURES)})\.svg|tables/.+_({'|'.join(TABLES)})\.csv|(.*/)?\.[^/]*"
+    rf"({'|'.join(map(re.escape, DOCUMENTS))})|figures/({'|'.join(FIGURES)})\.(svg|png)"
+    rf"|tables/(.+_({'|'.join(TABLES)})|({'|'.join(WHOLE)}))\.csv|(.*/)?\.[^/]*"
 )
 _FOLDERS = ("fits", "figures", "tables")
 
@@ -84,8 +97,8 @@ def write_report(
     trials
         Trial file.
     out
-        Folder: ``report.html, report.pdf, fits/, figures/, tables/``. Fits that are already there are used again where
-        nothing changed, so an interrupted report resumes.
+        Folder: ``report.html, report.pdf, report.docx, fits/, figures/, tables/``. Fits that are already there are used
+        again where nothing changed, so an interrupted report resumes.
     run
         The features run that the stimuli come from: its features, contributions and images join the report.
     command
@@ -120,12 +133,18 @@ def write_report(
             figures = draw_figures(analysis, Path(part) / "figures")
         analysis.seconds.update(watch.stop())
         with watch.time("document"):
-            say("writing report.html and report.pdf")
+            say("writing report.html, report.pdf and report.docx")
             document = compose(analysis, figures, command)
             html = render_html(document, Path(part) / "report.html")
             pdf = render_pdf(document, Path(part) / "report.pdf")
+            others = []
+            try:
+                others.append(render_docx(document, Path(part) / "report.docx"))
+            except InputError as error:  # Word is an extra
+                say(f"  warning: report.docx was not written: {error}")
+                (out / "report.docx").unlink(missing_ok=True)  # one of before would be of another report
         # The page goes first: by it a later run knows that the rest may be replaced.
-        for made in (html, tables, Path(part) / "figures", pdf):
+        for made in (html, tables, Path(part) / "figures", pdf, *others):
             _put(made, out / made.name)
     say(f"{out / 'report.html'} and {out / 'report.pdf'} written in {sum(analysis.seconds.values()):.0f} s")
     return analysis.converged
@@ -157,7 +176,25 @@ def write_tables(analysis: Analysis, folder: Path) -> Path:
         }
         for kind, frame in parts.items():
             frame.to_csv(folder / f"{file_name(experiment)}_{kind}.csv", index=False)
+    for name, frame in _whole_tables(analysis).items():
+        frame.to_csv(folder / f"{name}.csv", index=False)
     return folder
+
+
+def _whole_tables(analysis: Analysis) -> dict[str, pd.DataFrame]:
+    """Return the tables that are of no single experiment, by name."""
+    tables: dict[str, pd.DataFrame] = {}
+    if analysis.joint:
+        one = analysis.joint
+        tables["joint"] = _stack([one.means, one.contrasts, one.interaction, one.between, one.dprime])
+        if len(one.truth):
+            tables["truth"] = one.truth
+    if analysis.features:
+        tables |= {"features": analysis.features.features, "shares": analysis.features.shares}
+    if analysis.contributions:
+        found = analysis.contributions
+        tables |= {"contributions": found.differences, "contribution_terms": found.terms}
+    return tables
 
 
 def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
@@ -220,9 +257,15 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
     by = next((name for name in cells.columns if name in ("layer", moderator)), None)
     if by:
         plots["cells"] = plot_predictive_accuracy(cells, factor=factor, by=by, interval_label=predictive)
+    if analysis.features:
+        plots |= draw_feature_figures(analysis.features, chance=chance)
     # A figure may travel alone, so it says itself who took part.
     note = "Simulated participants." if analysis.study.study.simulated else ""
-    return {name: save_figure(add_note(plot, note), folder / name) for name, plot in plots.items()}
+    plots = {name: add_note(plot, note) for name, plot in plots.items()}
+    if analysis.contributions:  # of the network alone; no one took part in them
+        plots |= draw_contributions(analysis.contributions)
+    # Word takes the PNGs.
+    return {name: save_figure(plot, folder / name, png=True) for name, plot in plots.items()}
 
 
 def _priors(analysis: Analysis) -> pd.DataFrame:

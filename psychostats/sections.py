@@ -12,6 +12,8 @@ from pathlib import Path
 from psychostats import accounts, tables
 from psychostats.algebra import describe_model
 from psychostats.analysis import Analysis, shared_features
+from psychostats.claims import say_claims
+from psychostats.contribution_section import describe_contributions
 from psychostats.document import (
     Block,
     BulletList,
@@ -25,6 +27,8 @@ from psychostats.document import (
     Words,
     prose,
 )
+from psychostats.exhibits import show_features, show_trials
+from psychostats.feature_section import feature_blocks
 from psychostats.joint_section import describe_joint
 from psychostats.opening import groups_of, notices, summary_sentences
 from psychostats.predictor import describe_target, plural
@@ -56,12 +60,15 @@ def compose(analysis: Analysis, figures: Figures, command: str) -> Document:
         banner="Simulated participants" if study.simulated else "",
         blocks=(
             *_summary(analysis),
+            *show_trials(analysis),
             *_data(analysis),
             *_design(analysis),
             *_raw(analysis, figures),
             *describe_model(analysis, figures),
             *_effects(analysis, figures),
             *describe_joint(analysis, figures),
+            *_features(analysis, figures),
+            *(describe_contributions(analysis.contributions, figures) if analysis.contributions else ()),
             *_opinions(analysis, figures),
             *supplement(analysis, figures, command),
         ),
@@ -71,9 +78,10 @@ def compose(analysis: Analysis, figures: Figures, command: str) -> Document:
 def _summary(analysis: Analysis) -> list[Block]:
     several = len(analysis.experiments) > 1
     simulated = " (simulated participants)" if analysis.study.study.simulated else ""
+    summary = summary_sentences(analysis)
     return [
         Heading(f"Summary{simulated}", 1, "summary"),
-        BulletList(tuple(summary_sentences(analysis))),
+        BulletList((*summary[:1], *say_claims(analysis), *summary[1:])),
         Paragraph(
             prose(
                 "Accuracies, differences and odds ratios are of the population: {0}{1}. Intervals are the {2}; "
@@ -247,6 +255,27 @@ def _effects(analysis: Analysis, figures: Figures) -> list[Block]:
     if len(analysis.study.models) > 1:
         blocks.append(tables.tabulate_models(analysis))
     return blocks
+
+
+def _features(analysis: Analysis, figures: Figures) -> list[Block]:
+    """The sections on single features, with the images of the best and the worst, and of all in the end."""
+    found = analysis.features
+    if found is None:
+        return []
+    best = show_features(
+        analysis,
+        found.ranked,
+        caption="The best and the worst features of each basis with the images that drive them most.",
+        anchor="figure-best",
+    )
+    every = found.features.sort_values([found.factor, "estimate"], ascending=[True, False], kind="stable")
+    all_of_them = show_features(
+        analysis,
+        every,
+        caption="Every feature with the images that drive it most, the best of each basis first.",
+        anchor="figure-every-feature",
+    )
+    return feature_blocks(found, figures, images=[*best, *all_of_them])
 
 
 def _opinions(analysis: Analysis, figures: Figures) -> list[Block]:

@@ -55,6 +55,7 @@ FLOORS = {
         ("analysis",),
         ("tables", "opening", "feature_section"),
         ("algebra", "accounts", "joint_section", "exhibits"),
+        ("claims",),
         ("supplement",),
         ("sections",),
         ("report",),
