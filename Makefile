@@ -5,8 +5,10 @@ STUDY := data/studies/colin2024.toml
 TRIALS := data/colin2024_simulated/trials.csv
 REPORT := reports/colin2024_simulated
 FEATURES := reports/colin2024_features
+SHOWN := reports/colin2024_trials/trials.csv
+WHOLE := reports/colin2024_study
 
-.PHONY: .venv report features test mutations data lint benchmark calibration clean
+.PHONY: .venv report features study test mutations data lint benchmark calibration clean
 
 # constraints.txt pins torch for Python 3.11 only; elsewhere asking for it brings gigabytes, and its tests skip.
 EXTRAS = $$($(BIN)/python -c 'import sys; print("dev,features" if sys.version_info < (3, 12) else "dev")')
@@ -27,6 +29,12 @@ report: .venv/ready
 features: .venv/ready
 	$(BIN)/featurecompute compute $(STUDY) --out $(FEATURES) --resume
 	$(BIN)/featurecompute inspect $(FEATURES)
+
+# The whole study: features and stimuli of a network, simulated people who are shown them, the analysis, the report.
+study: .venv/ready
+	$(BIN)/featurecompute compute $(STUDY) --out $(FEATURES) --resume
+	$(BIN)/psychostats simulate --study $(STUDY) --run $(FEATURES) --out $(SHOWN)
+	$(BIN)/psychostats report $(SHOWN) --study $(STUDY) --run $(FEATURES) --out $(WHOLE)
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n 2
