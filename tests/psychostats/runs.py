@@ -172,9 +172,13 @@ def _lists(
 
 def _contributions(rng: np.random.Generator, features: pd.DataFrame, images: list[str]) -> dict[str, pd.DataFrame]:
     rows, selectivity, matched = [], [], []
+    first = set(features.drop_duplicates(["layer", "representation"])["feature"])
     for one in features.to_dict("records"):
         for method in ("subtract", "reconstruct"):
             for selection in ("fixed", "most_active"):
+                # The most active is one feature of each basis of a layer: here the first, on every image.
+                if selection == "most_active" and one["feature"] not in first:
+                    continue
                 for image in images[:12]:
                     drop = rng.normal(1.0 + (one["representation"] == "distributed"), 0.5)
                     rows.append(
