@@ -109,6 +109,13 @@ def trial() -> Grid:
     return Grid((cells,), "The target is the upper query.", "a trial as it was seen", heads, anchor="trial")
 
 
+def trials() -> Grid:
+    """Two trials in one grid, with a name before each."""
+    (cells,) = trial().rows
+    rows = (("natural, local", *cells), ("mixed, distributed", *cells))
+    return Grid(rows, "Two trials.", "two trials as they were seen", ("", *trial().heads), anchor="trials")
+
+
 def ranking(rows: int, pictures: int = 9, make: Callable[[int], bytes] = noise) -> Grid:
     """A row a feature: a name, pictures, a number."""
     cells = tuple(

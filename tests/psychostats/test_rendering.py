@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from documents import NASTY, noise, picture, ranking, scene, trial
+from documents import NASTY, noise, picture, ranking, scene, trial, trials
 from PIL import Image
 
 from psychostats.document import Document, Figure, Grid, Heading, Panel, Paragraph
@@ -84,15 +84,20 @@ def test_a_browser_shows_every_picture_and_the_page_is_never_wider_than_the_scre
     assert shared == ['url("data:imag'] * 4
 
 
-def test_a_trial_keeps_its_form_on_a_phone(page: Path, browser: Callable[..., Any], chromium: Any) -> None:
-    browser(page, 390)
+@pytest.mark.parametrize("make", [trial, trials])
+def test_a_trial_keeps_its_form_on_a_phone(
+    make: Callable[[], Grid], browser: Callable[..., Any], chromium: Any, tmp_path: Path
+) -> None:
+    seen = browser(render_html(Document("t", (make(),)), tmp_path / "r.html"), 390)
+    assert not seen.overflows
     places = chromium.execute_script(
-        "return [...document.querySelectorAll('#trial img')]"
+        "return [...document.querySelectorAll('.grid img')]"
         ".map(i => [i.getBoundingClientRect().x, i.getBoundingClientRect().y])"
     )
-    lines = [len({y for _, y in places[a:b]}) for a, b in ((0, 9), (9, 11), (11, 20))]
-    assert lines == [3, 2, 3]
-    assert max(x for x, _ in places[:9]) < places[9][0] < min(x for x, _ in places[11:])
+    for one in (places[first : first + 20] for first in range(0, len(places), 20)):
+        lines = [len({y for _, y in one[a:b]}) for a, b in ((0, 9), (9, 11), (11, 20))]
+        assert lines == [3, 2, 3]
+        assert max(x for x, _ in one[:9]) < one[9][0] < min(x for x, _ in one[11:])
 
 
 def test_a_long_ranking_runs_over_pages_without_breaking_a_row(pdf: Path, needs_program: Callable[[str], str]) -> None:
