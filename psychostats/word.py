@@ -240,7 +240,8 @@ def _cell(cell: Tree, side: float) -> list[Node]:
         tall = picture["height_px"] > picture["width_px"]
         nodes.append(_image(picture, "height" if tall else "width", side))
     label = [_styled("Table Text", [_para([_text(cell["label"])])])] if cell["label"] else []
-    return [*label, _styled("Pictures", [_para(nodes)])]
+    deep = len(cell["pictures"]) > cell["columns"]
+    return [*label, _styled("Pictures Apart" if deep else "Pictures", [_para(nodes)])]
 
 
 def _rows(

@@ -115,6 +115,13 @@ def test_a_long_ranking_runs_over_pages_without_breaking_a_row(pdf: Path, needs_
     assert whole.index("Figure 2.") < whole.index("feature 0")  # its caption comes first
 
 
+def test_a_panel_taller_than_a_page_runs_over_pages(tmp_path: Path, needs_program: Callable[[str], str]) -> None:
+    tall = Grid(((Panel(tuple(picture(k) for k in range(40)), 2), "beside it"),), "Tall.", "tall")
+    pdf = render_pdf(Document("t", (tall,)), tmp_path / "r.pdf")
+    done = subprocess.run([needs_program("pdfimages"), "-list", pdf], capture_output=True, check=True, encoding="utf-8")
+    assert len({line.split()[0] for line in done.stdout.splitlines()[2:]}) == 2
+
+
 def test_the_pdf_holds_each_image_once(pdf: Path, needs_program: Callable[[str], str]) -> None:
     done = subprocess.run([needs_program("pdfimages"), "-list", pdf], capture_output=True, check=True, encoding="utf-8")
     objects = {line.split()[10] for line in done.stdout.splitlines()[2:]}
