@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from psychostats.analysis import Analysis, analyse, file_name
+from psychostats.bibliography import to_bibtex
 from psychostats.contribution_section import draw_contributions
 from psychostats.convergence import ESS_MIN, RHAT_MAX
 from psychostats.effects import ROPE_PROBABILITY
@@ -42,6 +43,7 @@ from psychostats.rendering import GENERATOR, render_html, render_pdf
 from psychostats.results import Result
 from psychostats.sections import compose
 from psychostats.study import Study
+from psychostats.supplement import works_of
 from psychostats.timing import Stopwatch
 from psychostats.word import render_docx
 
@@ -97,8 +99,8 @@ def write_report(
     trials
         Trial file.
     out
-        Folder: ``report.html, report.pdf, report.docx, fits/, figures/, tables/``. Fits that are already there are used
-        again where nothing changed, so an interrupted report resumes.
+        Folder: ``report.html, report.pdf, report.docx, references.bib, fits/, figures/, tables/``. Fits that are there
+        already are used again where nothing changed, so an interrupted report resumes.
     run
         The features run that the stimuli come from: its features, contributions and images join the report.
     command
@@ -137,7 +139,9 @@ def write_report(
             document = compose(analysis, figures, command)
             html = render_html(document, Path(part) / "report.html")
             pdf = render_pdf(document, Path(part) / "report.pdf")
-            others = []
+            references = Path(part) / "references.bib"
+            references.write_text(to_bibtex(works_of(analysis)), encoding="utf-8")
+            others = [references]
             try:
                 others.append(render_docx(document, Path(part) / "report.docx"))
             except InputError as error:  # Word is an extra

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from psychostats import accounts, tables
 from psychostats.analysis import Analysis
+from psychostats.bibliography import cite, to_blocks
 from psychostats.checks import PREDICTIVE_DRAWS
 from psychostats.document import (
     Block,
@@ -26,6 +27,7 @@ from psychostats.document import (
 from psychostats.effects import ROPE_LOGIT, ROPE_PROBABILITY
 from psychostats.opening import groups_of
 from psychostats.sentences import ROPE_DECISIVE, number, points, say_calibration
+from psychostats.works import Entry
 
 Figures = Mapping[str, Path]
 
@@ -39,7 +41,30 @@ def supplement(analysis: Analysis, figures: Figures, command: str) -> list[Block
         *_limits(analysis),
         *_reading(analysis),
         *_provenance(analysis, command),
+        *to_blocks(works_of(analysis)),
     ]
+
+
+def works_of(analysis: Analysis) -> tuple[Entry, ...]:
+    """Return the works that this report follows: the study, its predecessors, methods and software that were used."""
+    family = analysis.main[0].fit.spec.family
+    keys = ["hoffman2014", "vehtari2021", "lewandowski2009", "kruschke2018", "burkner2017", "lenth2016"]
+    keys += ["dimitriadis2021"]  # the reliability diagram
+    if "2411.03993" in analysis.study.study.reference:
+        keys += ["colin2024", "borowski2021", "zimmermann2021", "zimmermann2023"]
+    if analysis.joint:
+        keys += ["vehtari2017", "bates2015"]
+    if analysis.run:
+        keys += ["bates2015", "searle1980"]
+        bases = set(analysis.run.table("features")["basis"].dropna())
+        keys += ["fel2023craft"] if "nmf" in bases else []
+        kinds = set(analysis.run.table("stimuli")["reference_kind"].dropna())
+        keys += ["fel2023maco"] if kinds & {"mixed", "synthetic"} else []
+    if any(opinion.model.family == "cumulative" for opinion in analysis.opinions) or "mo(" in str(family):
+        keys += ["burkner2020"]
+    keys += ["psychostats", "pymc", "nutpie", "arviz", "pandas", "numpy", "scipy", "xarray", "plotnine", "matplotlib"]
+    made = analysis.main[0].fit.provenance["versions"]
+    return cite(list(dict.fromkeys(keys)), {name: str(version) for name, version in made.items()})
 
 
 def _estimates(analysis: Analysis) -> list[Block]:

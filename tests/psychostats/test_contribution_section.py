@@ -18,8 +18,9 @@ from psychostats.contribution_section import (
     say_contributions,
 )
 from psychostats.contributions import Contributions, compare_contributions
-from psychostats.document import Document, Figure, Link, Table, Words, render_html
+from psychostats.document import Document, Figure, Link, Table, Words
 from psychostats.figures import save_figure
+from psychostats.rendering import render_html
 
 
 def plain(words: Words) -> str:
