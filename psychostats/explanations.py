@@ -23,7 +23,7 @@ from psychostats.fit import Fit, fit
 from psychostats.formula import parse_formula
 from psychostats.intervals import Interval
 from psychostats.levels import is_number
-from psychostats.matching import CALIPER, Matched, balance, match, units_of
+from psychostats.matching import CALIPER, REACH, Matched, balance, match, units_of
 from psychostats.spec import ModelSpec
 
 Transform: TypeAlias = Literal["none", "log"]
@@ -235,7 +235,8 @@ def study_contribution(
 
     The main formula is fitted again with ``+ z + factor:z``, z the covariate standardised within each basis over its
     features: so the slope is within a basis, beside depth as the main formula has it, and features differ beyond it
-    by their own effects.
+    by their own effects. By maximum likelihood the intervals are somewhat narrow, as they are under a guess rate: in 40
+    simulated studies of 60 pairs and 80 people the slopes were unbiased, and 95 % intervals held them 37 and 35 times.
 
     Parameters
     ----------
@@ -322,6 +323,7 @@ def study_complexity(
     unit: Sequence[str] = ("stimulus",),
     within: Sequence[str] = ("experiment", "layer"),
     caliper: float = CALIPER,
+    reach: float = REACH,
     by: Mapping[str, Sequence[Any]] | None = None,
     interval: Interval | None = None,
     engine: str = "laplace",
@@ -342,7 +344,7 @@ def study_complexity(
     ----------
     main, trials
         The main fit, and its trials with the covariates attached.
-    covariates, factor, unit, within, caliper
+    covariates, factor, unit, within, caliper, reach
         See `psychostats.matching.match`.
     by
         Values of other predictors at which to compare too, for example depths; the overall contrast always comes first.
@@ -366,7 +368,7 @@ def study_complexity(
     _require_columns(trials, main.spec.formula.variables)
     ordered = order_levels(trials)
     strata = [name for name in within if name in ordered]
-    matched = match(ordered, covariates, factor=factor, unit=unit, within=strata, caliper=caliper)
+    matched = match(ordered, covariates, factor=factor, unit=unit, within=strata, caliper=caliper, reach=reach)
     ready, columns = ordered, []
     for name in covariates:
         ready, scaling = standardise(ready, name, unit=list(unit))

@@ -33,7 +33,7 @@ from psychostats.interpretability import (
     share_above,
 )
 from psychostats.intervals import Interval
-from psychostats.matching import BALANCED, CALIPER
+from psychostats.matching import BALANCED, CALIPER, REACH
 
 #: Contributions of a features run, and what the report calls them.
 CONTRIBUTIONS = {
@@ -98,6 +98,7 @@ def study_features(
     contributions: Sequence[str] = tuple(CONTRIBUTIONS),
     covariates: Sequence[str] = COMPLEXITY,
     caliper: float = CALIPER,
+    reach: float = REACH,
     engine: str = "laplace",
     seed: int = 1,
     say: Callable[[str], None] = lambda _: None,
@@ -113,7 +114,7 @@ def study_features(
         See `psychostats.interpretability`.
     extremes
         How many of the best and the worst features of each basis are listed.
-    contributions, covariates, caliper
+    contributions, covariates, caliper, reach
         See `psychostats.explanations`.
     engine, sampling
         Of the refits.
@@ -136,7 +137,7 @@ def study_features(
     found = draw_features(main, trials, factor=factor, item=item, seed=seed)
     by = None
     if "depth" in found.table and found.table["depth"].nunique() > 2:
-        found.table["third"], by = depth_thirds(found.table), "third"
+        found.table["depth_third"], by = depth_thirds(found.table), "depth_third"
     interval = draws_interval(main)
     features = feature_accuracy(found, interval=interval, threshold=threshold)
     shares = share_above(found, threshold, by=by, interval=interval)
@@ -161,7 +162,9 @@ def study_features(
     complexity, usable = None, [name for name in covariates if is_covariate(trials, name)]
     if usable and "stimulus" in trials:
         try:
-            complexity = study_complexity(main, trials, usable, factor=factor, caliper=caliper, say=say, **refits)
+            complexity = study_complexity(
+                main, trials, usable, factor=factor, caliper=caliper, reach=reach, say=say, **refits
+            )
         except NoMaximumError as error:
             missing.append(f"Adjusted for complexity, or on matched stimuli, {error}")
     else:
