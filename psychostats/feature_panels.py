@@ -194,6 +194,7 @@ def plot_along(
     ends = points.groupby("level", observed=True)["at"].agg(["min", "max"])
     low, high = (curve["level"].astype(str).map(ends[name]).astype(float) for name in ("min", "max"))
     curve = curve[(curve["at"] >= low - 1e-9) & (curve["at"] <= high + 1e-9)]
+    curve = curve[curve.groupby("level", observed=True)["at"].transform("size") > 1]
     note = (
         f"Points: features, from the main model; bars: {interval_label}. Lines: a model with the covariate; ribbons: "
         f"{line_label}, of the population, other "
@@ -203,7 +204,7 @@ def plot_along(
         p9.ggplot(points, p9.aes("at", "estimate"))
         + chance_line(chance)
         + bars(curve, p9.geom_ribbon, VERTICAL | {"fill": "level"}, alpha=0.2)
-        + p9.geom_line(p9.aes(color="level", linetype="level"), curve, size=0.9)
+        + ([p9.geom_line(p9.aes(color="level", linetype="level"), curve, size=0.9)] if len(curve) else [])
         + bars(points, p9.geom_linerange, VERTICAL | {"color": "level"}, size=0.5, alpha=0.45)
         + p9.geom_point(p9.aes(color="level", shape="level"), size=1.7, stroke=0, alpha=0.9)
         + p9.scale_linetype_manual(cycle(levels, ("solid", "dashed")))

@@ -8,10 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from psychostats.document import Block, BulletList, Column, Figure, Heading, Link, Paragraph, Strong, Table, prose
+from psychostats.document import (
+    Block,
+    BulletList,
+    Column,
+    Figure,
+    Heading,
+    Inline,
+    Link,
+    Paragraph,
+    Strong,
+    Table,
+    format_value,
+    prose,
+)
 from psychostats.explanations import Complexity, Contribution
 from psychostats.feature_sentences import (
     say_balance,
@@ -29,6 +43,7 @@ from psychostats.predictor import plural
 from psychostats.sentences import estimate, number, percent, points_interval
 
 Figures = Mapping[str, Path]
+_LIMITS = ("conf_low", "conf_high")
 
 
 def feature_blocks(study: FeatureStudy, figures: Figures, *, images: Sequence[Block] = ()) -> list[Block]:
@@ -57,11 +72,11 @@ def _one_by_one(study: FeatureStudy, figures: Figures, images: Sequence[Block]) 
         else ""
     )
     said = [say_distribution(study.features, level, study.factor) for level in study.levels]
-    shared = len(study.features) - study.features["feature"].nunique() if "feature" in study.features else 0
-    if shared:
+    count = study.features["feature"].nunique() if "feature" in study.features else len(study.features)
+    if count < len(study.features):
         how += (
-            f" Features that several {plural(study.item)} share count once for each {study.item} ({shared} times more "
-            "than there are features)."
+            f" Features that several {plural(study.item)} share count once for each {study.item}: {count} features are "
+            f"{len(study.features)} here."
         )
     return [
         Heading("Features, one by one", 1, "features"),
@@ -97,7 +112,7 @@ def _one_by_one(study: FeatureStudy, figures: Figures, images: Sequence[Block]) 
     ]
 
 
-def _share_sentences(study: FeatureStudy) -> Iterable[tuple]:  # type: ignore[type-arg]
+def _share_sentences(study: FeatureStudy) -> Iterable[tuple[Inline, ...]]:
     shares = study.shares
     whole = shares[shares[study.by].isna()] if study.by else shares
     for target in dict.fromkeys(whole["target"]):
@@ -139,7 +154,7 @@ def _contributions(study: FeatureStudy, figures: Figures) -> list[Block]:
     return [*blocks, tabulate_slopes(study)]
 
 
-def _slope_sentences(study: FeatureStudy, found: Contribution, what: str) -> Iterable[tuple]:  # type: ignore[type-arg]
+def _slope_sentences(study: FeatureStudy, found: Contribution, what: str) -> Iterable[tuple[Inline, ...]]:
     rows = found.slopes
     link = rows[rows["scale"] == "link"]
     points = rows[(rows["scale"] == "difference") & (rows["target"] == "population")]
@@ -167,10 +182,12 @@ def _complexity(study: FeatureStudy, figures: Figures) -> list[Block]:
                 "Reference images of one basis may be busier than those of the other. {0} shows how alike they are. "
                 "The model was then fitted again with these covariates as further predictors (adjusted: their effect "
                 "is taken as linear, and the same in both bases and at every depth), and on stimuli that were matched, "
-                "one to one within layer and experiment, no further apart than {1} SDs (matched: nothing is assumed "
-                "of the effect, but only stimuli with a like one count). Matching does not look at answers.",
+                "one to one within layer and experiment, no further apart than {1} SDs where the bases differ and {2} "
+                "SDs altogether (matched: nothing is assumed of the effect, but only stimuli with a like one count). "
+                "Matching does not look at answers.",
                 Link("figure-balance"),
                 number(found.matched.caliper),
+                number(found.matched.reach),
             )
         ),
         BulletList((say_balance(found.balance, by, BALANCED), *said)),
@@ -187,28 +204,24 @@ def _complexity(study: FeatureStudy, figures: Figures) -> list[Block]:
 
 def tabulate_shares(study: FeatureStudy) -> Table:
     """Shares of features above the threshold, and their differences."""
-    rows = study.shares.to_dict("records")
-    frame = pd.DataFrame(
-        {
-            "what": [row["contrast"] or row[study.factor] for row in rows],
-            "place": ["all" if study.by is None or pd.isna(row[study.by]) else row[study.by] for row in rows],
-            "target": [row["target"] for row in rows],
-            "features": [row["features"] for row in rows],
-            "share": [
-                points_interval(row)
-                if row["contrast"]
-                else f"{number(100 * row['estimate'], 1)} "
-                f"[{number(100 * row['conf_low'], 1)}, {number(100 * row['conf_high'], 1)}]"
-                for row in rows
-            ],
-        }
-    )
+
+    def cell(row: Mapping[Any, Any]) -> str:
+        if pd.notna(row["contrast"]):
+            return points_interval(row)
+        return f"{number(100 * row['estimate'], 1)} [{', '.join(number(100 * row[end], 1) for end in _LIMITS)}]"
+
+    shares, rows = study.shares, []
+    places = shares[study.by].astype(object).where(shares[study.by].notna(), "all") if study.by else "all"
+    for (place, target), part in shares.assign(place=places).groupby(["place", "target"], sort=False):
+        records = part.to_dict("records")
+        names = {row["contrast"] if pd.notna(row["contrast"]) else row[study.factor]: cell(row) for row in records}
+        rows.append({"place": place, "target": target, "features": max(row["features"] for row in records)} | names)
+    frame = pd.DataFrame(rows)
     columns = (
-        Column("what", study.factor.capitalize()),
         *((Column("place", "Depth"),) if study.by else ()),
         Column("target", "Target"),
         Column("features", "Features", "integer"),
-        Column("share", "Share above, %", align="right"),
+        *(Column(name, name.replace(" - ", " − "), align="right") for name in frame.columns[3:]),
     )
     return Table(
         columns,
@@ -310,14 +323,21 @@ def tabulate_balance(found: Complexity, by: str | None) -> Table:
     balance = found.balance
     place = balance[by].astype(object).where(balance[by].notna(), "all") if by else pd.Series("all", balance.index)
     rows = balance.assign(place=place.astype(str), covariate=balance["covariate"].str.replace("_", " "))
-    order = list(dict.fromkeys(zip(rows["covariate"], rows["place"], strict=True)))
-    wide = rows.pivot_table(index=["covariate", "place"], columns="sample", values="smd", dropna=False, sort=False)
-    frame = wide.reindex(pd.MultiIndex.from_tuples(order, names=["covariate", "place"])).reset_index()
+    names = list(dict.fromkeys(rows["covariate"]))
+    wide = rows.pivot_table(index="place", columns=["covariate", "sample"], values="smd", dropna=False, sort=False)
+    frame = pd.DataFrame({"place": wide.index.astype(str)})
+    for name in names:
+        both = zip(wide[name, "all"], wide[name, "matched"], strict=True)
+        frame[name] = [" → ".join(format_value(float(one), "number", 2) for one in pair) for pair in both]
     columns = (
-        Column("covariate", "Covariate"),
         *((Column("place", (by or "").capitalize()),) if by else ()),
-        Column("all", "All stimuli", "number"),
-        Column("matched", "Matched", "number"),
+        *(Column(name, name.capitalize(), align="right") for name in names),
     )
     note = "In SDs before matching (the root of the mean variance of both bases), each stimulus counted once."
-    return Table(columns, frame, "Standardised differences of the stimuli's covariates.", note, "table-balance")
+    return Table(
+        columns,
+        frame,
+        "Standardised differences of the stimuli's covariates, before and after matching.",
+        note,
+        "table-balance",
+    )

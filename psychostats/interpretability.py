@@ -209,7 +209,7 @@ def share_above(
     threshold
         Accuracy from which a feature is called interpretable.
     by
-        A column of the features within whose levels to ask too (``layer``, or ``third`` of `depth_thirds`); the shares
+        A column of the features within whose levels to ask too (``layer``, or what `depth_thirds` returns); the shares
         over all come first, with an empty `by`.
 
     Returns
