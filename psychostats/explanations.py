@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from psychostats.columns import order_levels
-from psychostats.effects import contrasts, interactions, marginal_means, slopes
+from psychostats.effects import by_column, contrasts, interactions, marginal_means, slopes
 from psychostats.errors import InputError, nearest
 from psychostats.fit import Fit, fit
 from psychostats.formula import parse_formula
@@ -334,7 +334,8 @@ def study_complexity(
 
     Three fits by one engine, so that they can be compared: the main formula; with the covariates, standardised over
     stimuli, as further predictors (the difference is then that of two stimuli of mean complexity); and the main formula
-    on the trials of matched stimuli. Their intervals rest on the same answers: that two of them overlap says little
+    on the trials of matched stimuli; all are asked where the main formula's numbers (depth) have their mean over all
+    trials. Their intervals rest on the same answers: that two of them overlap says little
     of whether the difference changed, and none is a test of it.
 
     Adjusting takes the covariates' effect as linear on the link and the same in both bases and at every depth; matching
@@ -382,7 +383,9 @@ def study_complexity(
     for analysis, (formula, frame) in asked.items():
         say(f"{analysis}: {formula}")
         made = fits[analysis] = refit(main, formula, frame, engine=engine, **sampling)
-        tables = [contrasts(made, factor, interval=interval)]
+        # At one place for all: matched trials have another mean depth, and so another difference.
+        means = {name: [held[1]] for name, held in fits["unadjusted"].coding.ranges.items()}
+        tables = [contrasts(made, factor, by=means, interval=interval).drop(columns=[*map(by_column, means)])]
         tables += [contrasts(made, factor, by=by, interval=interval)] if by else []
         table = pd.concat(tables, ignore_index=True)
         table = table[(table["target"] == "population") & (table["scale"] == "difference")]

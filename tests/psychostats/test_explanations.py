@@ -161,3 +161,17 @@ def test_the_unadjusted_analysis_is_the_main_fits_own_and_asks_at_depths_too():
     assert list(found.contrasts["depth"].fillna(-1)) == [-1, 0, 1] * 3
     assert [line.partition(":")[0] for line in said] == ["unadjusted", "adjusted", "matched"]
     assert found.contrasts["trials"].iloc[-1] == len(found.matched.trials) < len(trials)
+
+
+def test_all_analyses_are_asked_at_the_mean_depth_of_all_trials():
+    trials = busier(8, effect=0.2, gain=0.5)
+    # Deep stimuli of the two bases are far apart, so that matching keeps shallow ones.
+    deep = (trials["depth"] > 0.5) & (trials["representation"] == "distributed")
+    trials["entropy"] += 9.0 * deep
+    main = fit(FORMULA, trials, family="afc", engine="laplace")
+    found = study_complexity(main, trials, ["entropy", "edge_density"], within=("experiment",))
+    matched, at = found.fits["matched"], main.coding.ranges["depth"][1]
+    assert matched.coding.ranges["depth"][1] < at - 0.05
+    own = contrasts(matched, "representation", by={"depth": [at]})
+    own = own[(own["target"] == "population") & (own["scale"] == "difference")].iloc[0]
+    assert found.contrasts.set_index("analysis").loc["matched", "estimate"] == pytest.approx(own["estimate"])
