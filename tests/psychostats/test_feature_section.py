@@ -20,6 +20,7 @@ from psychostats.feature_sentences import (
     say_slopes_differ,
 )
 from psychostats.feature_study import draw_feature_figures, study_features
+from psychostats.figures import save_figure
 from psychostats.fit import fit
 
 BASES = ("local", "distributed")
@@ -121,7 +122,7 @@ def study():
 
 
 def test_the_whole_section_renders_with_every_part_and_room_for_images(study, tmp_path):
-    figures = draw_feature_figures(study, tmp_path)
+    figures = {name: save_figure(plot, tmp_path / name) for name, plot in draw_feature_figures(study).items()}
     assert set(figures) == {"features", "shares", "contribution_subtract", "balance"}
     blocks = feature_blocks(study, figures, images=[Paragraph("THE IMAGES")])
     headings = [block.text for block in blocks if isinstance(block, Heading)]
