@@ -114,32 +114,36 @@ def _headline(verdicts: pd.DataFrame) -> list[Words]:
 
 
 def _cautions(verdicts: pd.DataFrame) -> list[Words]:
-    """Say what takes from a measure that agrees: the dictionary's error, and the norm that is removed."""
-    says = {(row["measure"], row["method"]): row for row in verdicts.to_dict(orient="records")}
-
-    def higher(measure: str, method: str) -> bool:
-        return (measure, method) in says and says[measure, method]["says"] == "higher"
-
+    """Say what may stand behind a measure: the dictionary's error, or the norm that is removed."""
+    held = {(row["measure"], row["method"]): row for row in verdicts.to_dict(orient="records")}
     said: list[Words] = []
-    size, within = says.get(("size", "reconstruct")), says.get(("within", "reconstruct"))
-    if size is not None and within is not None and size["says"] != within["says"]:
-        said.append(
-            prose(
-                "Only reconstruction charges the dictionary's error to its directions, and that matters here: the "
-                "difference in size, {0} logits with it, is {1} where a direction is taken out of the reconstruction "
-                "and the drop is counted from there.",
-                estimate(size),
-                estimate(within),
-            )
-        )
-    for method in _BOTH:
-        equal = [name for name in ("matched", "regression") if (name, method) in says]
-        if higher("size", method) and equal and not any(higher(name, method) for name in equal):
+    size, within = held.get(("size", "reconstruct")), held.get(("within", "reconstruct"))
+    charged = verdicts[(verdicts["method"] == "reconstruct") & (verdicts["measure"] != "within")]["says"]
+    if size is not None and within is not None:
+        agrees = (charged == "higher").any() and within["says"] != "higher"
+        if agrees or size["says"] != within["says"]:
             said.append(
                 prose(
-                    "By {0} the larger drop of distributed features goes with a larger norm that is removed: at equal "
-                    "norm no comparison says that they contribute more.",
+                    "Only reconstruction charges the dictionary's error to its directions, at equal norm and in the "
+                    "most active features too, and that matters here: the difference in size, {0} logits with it, is "
+                    "{1} where a direction is taken out of the reconstruction and the drop is counted from there.",
+                    estimate(size),
+                    estimate(within),
+                )
+            )
+    for method in _BOTH:
+        equal = [held[name, method]["says"] for name in ("matched", "regression") if (name, method) in held]
+        one = held.get(("size", method), {}).get("says")
+        if one in ("higher", "lower") and equal and one not in equal:
+            drop, norm, more = ("larger", "larger", "more") if one == "higher" else ("smaller", "smaller", "less")
+            said.append(
+                prose(
+                    "Nulled by {0}, the {1} drop of distributed features may be that of a {2} norm that is removed: at "
+                    "equal norm no measure says that they contribute {3}.",
                     method,
+                    drop,
+                    norm,
+                    more,
                 )
             )
     return said

@@ -75,20 +75,21 @@ def test_every_measure_is_named_on_its_side() -> None:
 
 
 def test_a_larger_norm_and_the_dictionarys_error_are_said_beside_a_measure_that_they_explain() -> None:
-    norm = "goes with a larger norm"
-    assert norm in plain(say_contributions(verdicts(size_subtract="higher", matched_subtract="open"))[-1])
-    assert not any(
-        norm in plain(words)
+    norm = "norm that is removed: at equal norm no measure says that they contribute "
+    for side, more in (("higher", "more"), ("lower", "less")):
+        said = plain(say_contributions(verdicts(size_subtract=side, matched_subtract="open"))[-1])
+        assert norm + more in said and ("larger" in said) == (side == "higher")
         for table in (
-            verdicts(size_subtract="higher", matched_subtract="open", regression_subtract="higher"),
-            verdicts(size_subtract="higher"),
+            verdicts(size_subtract=side, matched_subtract="open", regression_subtract=side),
+            verdicts(size_subtract=side),
             verdicts(size_subtract="open", matched_subtract="open"),
-        )
-        for words in say_contributions(table)
-    )
+        ):
+            assert not any(norm in plain(words) for words in say_contributions(table))
     error = "Only reconstruction charges the dictionary's error"
     charged = say_contributions(verdicts(size_reconstruct="higher", within_reconstruct="open"))
     assert any(error in plain(words) for words in charged)
+    other = verdicts(size_reconstruct="lower", within_reconstruct="lower", most_active_reconstruct="higher")
+    assert any(error in plain(words) for words in say_contributions(other))
     same = say_contributions(verdicts(size_reconstruct="higher", within_reconstruct="higher"))
     assert not any(error in plain(words) for words in same)
 
