@@ -337,7 +337,9 @@ def _reading(found: Contributions) -> tuple[Words, ...]:
     lines: list[Words] = [
         "A model is of images and pairs, crossed: a pair's two features are compared in the same images. It takes "
         "pairs to differ as much in every layer, and what is a layer's own as one more difference between pairs. "
-        "Resampled intervals let pairs differ more in some layers, and are of these layers.",
+        "Resampled intervals let pairs differ more in some layers, and are of these layers. Of pairs that share a "
+        "direction the model knows that direction's own effect; resampling keeps all that they have in common, so "
+        "where many are shared it is the safer one.",
         "Intervals over new images hold for these features only. What a most active feature is depends on how "
         "activations are scaled, and neurons and directions compete in layers of other sizes (all neurons, all "
         "directions).",

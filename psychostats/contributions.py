@@ -128,6 +128,11 @@ def compare_contributions(
     by restricted maximum likelihood, and ``(1 | feature)`` where pairs share a direction, whose rows occur in each of
     its pairs. Where every pair has every image, the difference and its standard error are those of the pairs' mean
     differences (a paired t), widened by how images differ.
+
+    Where pairs that share a direction have more in common than that direction's own effect, the model's interval is
+    too narrow. With the bases of one run of the embedded study exchanged by chance (100 times; 48 pairs, 35
+    directions; subtract), it left zero out in 2 % of exchanges of single pairs, but in 17 % of those of whole clusters;
+    the bootstrap, which draws clusters, in 5 % and 8 %.
     """
     asked = interval or Interval()
     nullings = join(contributions, features, pairs)
