@@ -20,6 +20,13 @@ from psychostats.tables import by_experiment
 _COUNTED = ("participant", "pair", "feature", "stimulus", "layer")
 
 
+#: Settings that say nothing of these trials: without a features run, and with one.
+_OTHERS = {
+    False: frozenset({"simulate.shown"}),
+    True: frozenset({"design.pairs", "design.layers", "simulate.truth"}),
+}
+
+
 def tabulate_exclusions(analysis: Analysis) -> list[Table]:
     """Participants left after each step, and trials left, experiments side by side."""
     flow = analysis.excluded.flow.assign(experiment=lambda table: table["experiment"].astype(str))
@@ -106,6 +113,7 @@ def tabulate_provenance(analysis: Analysis) -> Table:
     facts = [
         ("Trials", f"{analysis.source['file']}, SHA-256 {analysis.source['file_sha256']}"),
         ("Study file", f"{study.path.name}, SHA-256 {study.sha256}"),
+        *((("Features run", analysis.run.identity),) if analysis.run else ()),
         *(
             (
                 "Analysed data" if result.experiment == ALL else f"Data of {result.experiment}",
@@ -123,8 +131,13 @@ def tabulate_provenance(analysis: Analysis) -> Table:
 
 def tabulate_sources(analysis: Analysis) -> Table:
     """Where the settings of the study file come from."""
-    study = analysis.study
-    rows = [{"key": key, "source": study.source_of(key)[0], "note": study.source_of(key)[1]} for key in study.sources]
+    study, run = analysis.study, analysis.run
+    told = {key: study.source_of(key) for key in study.sources if key not in _OTHERS[run is not None]}
+    for record in run.records if run else ():
+        for key, text in record.get("sources", {}).items():
+            kind, _, note = str(text).partition(":")
+            told.setdefault(key, (kind.strip(), note.strip()))
+    rows = [{"key": key, "source": kind, "note": note} for key, (kind, note) in told.items()]
     return Table(
         (Column("key", "Setting", "code"), Column("source", "Source"), Column("note", "Note")),
         pd.DataFrame(rows),

@@ -164,6 +164,8 @@ def analyse(
         kept = excluded.kept
         _check_kept(study, excluded)
         study = with_feature_effects(study, kept).placed(kept)
+        if run is not None and study.simulate is not None:  # what [simulate.truth] says is of other trials
+            study = study.model_copy(update={"simulate": study.simulate.model_copy(update={"truth": {}})})
         experiments = _by_experiment(kept)
         folders = name_folders(study, experiments)
     with watch.time("raw accuracy"):

@@ -88,6 +88,8 @@ def _simulated(analysis: Analysis) -> Callout | None:
     if not study.study.simulated:
         return None
     kinds = [study.source_of(key)[0] for key in study.sources]
+    for record in analysis.run.records if analysis.run else ():
+        kinds += [str(text).partition(":")[0].strip() for text in record.get("sources", {}).values()]
     reference = study.study.reference
     words = (
         "No participant in this report is a person. Answers were generated from true values that we chose. Nothing "

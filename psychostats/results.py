@@ -187,11 +187,11 @@ def summarise_fit(study: Study, experiment: str, model: ModelTable, made: Fit, r
         calibration=calibration(made, interval=Interval("eti", interval.probability)),
         prior=prior_predictive_accuracy(made, factor),
         truth=truth,
-        pattern=_cross(made, factor, table.by, interval) if table.by in made.coding.levels else pd.DataFrame(),
+        pattern=cross(made, factor, table.by, interval) if table.by in made.coding.levels else pd.DataFrame(),
     )
 
 
-def _cross(made: Fit, factor: str, other: str, interval: Interval) -> pd.DataFrame:
+def cross(made: Fit, factor: str, other: str, interval: Interval) -> pd.DataFrame:
     """Contrast each of two factors at the levels of the other, and every change of a contrast between two levels."""
     parts = []
     for one, two in ((factor, other), (other, factor)):

@@ -30,6 +30,7 @@ from psychostats.document import (
 from psychostats.exhibits import show_features, show_trials
 from psychostats.feature_section import feature_blocks
 from psychostats.joint_section import describe_joint
+from psychostats.methods import describe_features
 from psychostats.opening import groups_of, notices, summary_sentences
 from psychostats.predictor import describe_target, plural
 from psychostats.results import ITEMS
@@ -157,6 +158,7 @@ def _design(analysis: Analysis) -> list[Block]:
         accounts.tabulate_design(analysis),
         *map(Paragraph, _cautions(analysis)),
     ]
+    blocks += describe_features(analysis)
     if study.sources:
         where = "{0} says which settings come from the paper, from a predecessor, or are assumed."
         blocks.append(Paragraph(prose(where, Link("table-sources"))))

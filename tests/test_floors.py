@@ -76,7 +76,7 @@ FLOORS = {
         ("joint",),
         ("analysis",),
         ("tables", "opening", "feature_section"),
-        ("algebra", "accounts", "joint_section", "exhibits"),
+        ("algebra", "accounts", "joint_section", "exhibits", "methods"),
         ("claims",),
         ("supplement",),
         ("sections",),

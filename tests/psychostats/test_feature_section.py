@@ -8,7 +8,7 @@ import pytest
 from feature_trials import FORMULA, answer, features_of
 
 from psychostats import feature_panels as panels
-from psychostats.document import BulletList, Document, Figure, Heading, Paragraph, Table, render_html
+from psychostats.document import BulletList, Document, Figure, Heading, Paragraph, Table
 from psychostats.errors import InputError
 from psychostats.feature_section import feature_blocks, tabulate_shares
 from psychostats.feature_sentences import (
@@ -22,6 +22,7 @@ from psychostats.feature_sentences import (
 from psychostats.feature_study import draw_feature_figures, study_features
 from psychostats.figures import save_figure
 from psychostats.fit import fit
+from psychostats.rendering import render_html
 
 BASES = ("local", "distributed")
 

@@ -52,7 +52,9 @@ def test_the_folder_holds_what_the_contract_says(small):
         f"fits/{model}_{name}/{file}" for model in ("main", "plain") for name in ("first", "second") for file in FIT
     }
     tables = {f"tables/{name}_{table}.csv" for name in ("first", "second") for table in TABLES}
-    assert files == {"report.html", "report.pdf"} | fits | tables | {f"figures/{name}.svg" for name in FIGURES}
+    figures = {f"figures/{name}.{suffix}" for name in FIGURES for suffix in ("svg", "png")}
+    documents = {"report.html", "report.pdf", "report.docx", "references.bib"}
+    assert files == documents | fits | tables | figures
     assert TABLES == ("accuracy", "exclusions", "effects", "terms", "checks")
 
 
@@ -150,7 +152,7 @@ def test_a_browser_shows_the_page_whole(request, browser, which):
     made = request.getfixturevalue(which)
     page = browser(made.out / "report.html")
     assert (page.errors, page.undrawn, page.requests) == ((), (), ())
-    assert page.images == made.html.count("<figure") == len(list((made.out / "figures").iterdir()))
+    assert page.images == made.html.count("<figure") == len(list((made.out / "figures").glob("*.svg")))
     assert not page.overflows
     assert read_study(made.study).study.title in page.text
 
@@ -319,7 +321,8 @@ def test_a_killed_run_leaves_no_report_and_the_next_one_resumes(tmp_path):
         f"main: nothing changed, answered from {out / 'fits' / 'main'}"
     ]
     assert contents(out / "fits" / "main") == finished
-    assert {path.name for path in out.iterdir()} == {"report.html", "report.pdf", "fits", "figures", "tables"}
+    documents = {"report.html", "report.pdf", "report.docx", "references.bib"}
+    assert {path.name for path in out.iterdir()} == documents | {"fits", "figures", "tables"}
 
 
 # Other shapes of a study -------------------------------------------------------------------------------------------
