@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 import pandas as pd
 
 from psychostats.analysis import Analysis
-from psychostats.document import Block, Grid, Heading, Panel, Paragraph, Picture, Words, prose
+from psychostats.document import Block, Grid, Heading, Link, Panel, Paragraph, Picture, Words, prose
 from psychostats.features import FeaturesRun
 from psychostats.sentences import number, percent
 
@@ -51,17 +51,17 @@ def show_trials(analysis: Analysis) -> list[Block]:
         Paragraph(
             prose(
                 "On each trial a participant saw images that drive a feature least and images that drive it most, and "
-                "said which of two queries goes with the latter. {0} shows a trial of each experiment for one pair{1}: "
-                "a neuron and the direction matched with it.{2}",
-                "The figure below",
+                "said which of two queries goes with the latter. {0} shows a trial of each experiment for one pair{1}, "
+                "the one of median accuracy there: a neuron and the direction matched with it.{2}",
+                Link("figure-trials"),
                 layer,
                 " The images are generated scenes, whose elements are known." if generated else "",
             )
         ),
         Grid(
             tuple(rows),
-            "Trials as participants saw them, the feature named on the left. Of the two queries the upper is the one "
-            "that drives the feature; on a trial its side was drawn.",
+            "Trials as participants saw them. Of the two queries the upper is the one that drives the feature; on a "
+            "trial, which side it stood on was drawn.",
             "For each experiment and basis: references that drive a feature least, two queries, references that drive "
             "it most.",
             heads=("", "Weakest references", "Queries", "Strongest references"),

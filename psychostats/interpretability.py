@@ -26,6 +26,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from psychostats.columns import COLUMNS
+from psychostats.effects import RESERVED
 from psychostats.errors import InputError, nearest
 from psychostats.fit import Fit
 from psychostats.grid import predictors
@@ -380,7 +381,8 @@ def _told(
     for frame, place in sources:
         first = pd.Series(np.arange(len(frame))).groupby(place).first()
         for name in map(str, frame.columns):
-            of_a_trial = name in COLUMNS and name not in _OF_A_FEATURE
+            # What is found of a feature has columns of its own, such as its sd.
+            of_a_trial = (name in COLUMNS and name not in _OF_A_FEATURE) or name in RESERVED
             if of_a_trial or name in (item, factor, *fit.spec.formula.response.columns, *told):
                 continue
             codes = pd.factorize(frame[name])[0]

@@ -30,11 +30,14 @@ def notices(analysis: Analysis) -> tuple[Callout, ...]:
 
 
 def _failed(analysis: Analysis) -> Callout | None:
-    parts: list[Result | Opinion] = [*analysis.results, *analysis.opinions]
-    failed = [part for part in parts if not part.fit.converged]
+    parts = [(name_of(part), part.fit) for part in analysis.results]
+    parts += [(name_of(opinion), opinion.fit) for opinion in analysis.opinions]
+    if analysis.joint:
+        parts += [("joint", analysis.joint.fit), ("joint, without the change", analysis.joint.without)]
+    failed = [(name, made) for name, made in parts if not made.converged]
     if not failed:
         return None
-    items = [prose("{0}: {1}", Strong(name_of(result)), " ".join(result.fit.warnings)) for result in failed]
+    items = [prose("{0}: {1}", Strong(name), " ".join(made.warnings)) for name, made in failed]
     advice = (
         "Draws and warm-up are set by draws and tune in each [[models]] table of the study file. {0} lists every "
         "figure and its limit; {1} says what they mean."

@@ -190,7 +190,9 @@ def _whole_tables(analysis: Analysis) -> dict[str, pd.DataFrame]:
     tables: dict[str, pd.DataFrame] = {}
     if analysis.joint:
         one = analysis.joint
-        tables["joint"] = _stack([one.means, one.contrasts, one.interaction, one.between, one.dprime])
+        parts = [one.means, one.contrasts, one.interaction, one.between, one.dprime]
+        # Rows over all experiments have a blank cell there.
+        tables["joint"] = pd.concat([part.astype(object) for part in parts if len(part)], ignore_index=True)
         if len(one.truth):
             tables["truth"] = one.truth
     if analysis.features:

@@ -260,7 +260,7 @@ def _effects(analysis: Analysis, figures: Figures) -> list[Block]:
 
 
 def _features(analysis: Analysis, figures: Figures) -> list[Block]:
-    """The sections on single features, with the images of the best and the worst, and of all in the end."""
+    """The sections on single features, with the images of the best and the worst; the supplement has all."""
     found = analysis.features
     if found is None:
         return []
@@ -270,14 +270,7 @@ def _features(analysis: Analysis, figures: Figures) -> list[Block]:
         caption="The best and the worst features of each basis with the images that drive them most.",
         anchor="figure-best",
     )
-    every = found.features.sort_values([found.factor, "estimate"], ascending=[True, False], kind="stable")
-    all_of_them = show_features(
-        analysis,
-        every,
-        caption="Every feature with the images that drive it most, the best of each basis first.",
-        anchor="figure-every-feature",
-    )
-    return feature_blocks(found, figures, images=[*best, *all_of_them])
+    return feature_blocks(found, figures, images=best)
 
 
 def _opinions(analysis: Analysis, figures: Figures) -> list[Block]:

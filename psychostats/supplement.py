@@ -25,6 +25,7 @@ from psychostats.document import (
     prose,
 )
 from psychostats.effects import ROPE_LOGIT, ROPE_PROBABILITY
+from psychostats.exhibits import show_features
 from psychostats.opening import groups_of
 from psychostats.sentences import ROPE_DECISIVE, number, points, say_calibration
 from psychostats.works import Entry
@@ -38,6 +39,7 @@ def supplement(analysis: Analysis, figures: Figures, command: str) -> list[Block
         *_estimates(analysis),
         *_groups(analysis, figures),
         *_checks(analysis, figures),
+        *_every_feature(analysis),
         *_limits(analysis),
         *_reading(analysis),
         *_provenance(analysis, command),
@@ -200,6 +202,21 @@ def _limits(analysis: Analysis) -> list[Block]:
     if several and analysis.joint is None:
         items.append("Experiments were fitted on their own, so differences between them were not estimated.")
     return [Heading("Limits of this analysis", 1, "limits"), BulletList(tuple(items))]
+
+
+def _every_feature(analysis: Analysis) -> list[Block]:
+    """Every feature with its images, the best of each basis first."""
+    found = analysis.features
+    if found is None:
+        return []
+    ranked = found.features.sort_values([found.factor, "estimate"], ascending=[True, False], kind="stable")
+    grid = show_features(
+        analysis,
+        ranked,
+        caption="Every feature with the images that drive it most, the best of each basis first.",
+        anchor="figure-every-feature",
+    )
+    return [Heading("Supplement: every feature", 1, "every-feature"), *grid] if grid else []
 
 
 def _reading(analysis: Analysis) -> list[Block]:

@@ -386,22 +386,25 @@ def _true_effects(result: Result) -> Iterator[tuple[str, float, Row]]:
 def tabulate_convergence(analysis: Analysis) -> Table:
     """Whether each fit may be read, by its worst figures."""
     rows = []
-    for result in analysis.results:
-        checks = pd.DataFrame([check.row() for check in result.fit.checks])
+    fits = [(result.experiment, result.model.name, result.fit) for result in analysis.results]
+    if analysis.joint:
+        fits += [("all", "joint", analysis.joint.fit), ("all", "joint, without", analysis.joint.without)]
+    for experiment, model, made in fits:
+        checks = pd.DataFrame([check.row() for check in made.checks])
         of_level = checks["term"].fillna("").str.startswith("r_")
         values = {name: checks.loc[(checks["name"] == name) & ~of_level, "value"] for name in checks["name"].unique()}
         levels = checks.loc[of_level, "value"]
         rows.append(
             {
-                "experiment": result.experiment,
-                "model": result.model.name,
+                "experiment": experiment,
+                "model": model,
                 "rhat": values["rhat"].max(skipna=False),
                 "levels": levels.max(skipna=False) if len(levels) else None,
                 "bulk": values["ess_bulk"].min(skipna=False),
                 "tail": values["ess_tail"].min(skipna=False),
                 "divergences": values["divergences"].max(),
                 "depth": values["treedepth_hits"].max(),
-                "verdict": "converged" if result.fit.converged else "NOT converged",
+                "verdict": "converged" if made.converged else "NOT converged",
             }
         )
     columns = (
