@@ -11,6 +11,7 @@ import pandas as pd
 
 from psychostats.analysis import Analysis
 from psychostats.document import Column, Table
+from psychostats.opening import sources_of
 from psychostats.predictor import plural
 from psychostats.results import ALL
 from psychostats.sampler import Settings
@@ -18,13 +19,6 @@ from psychostats.study import Study
 from psychostats.tables import by_experiment
 
 _COUNTED = ("participant", "pair", "feature", "stimulus", "layer")
-
-
-#: Settings that say nothing of these trials: without a features run, and with one.
-_OTHERS = {
-    False: frozenset({"simulate.shown"}),
-    True: frozenset({"design.pairs", "design.layers", "simulate.truth"}),
-}
 
 
 def tabulate_exclusions(analysis: Analysis) -> list[Table]:
@@ -131,19 +125,13 @@ def tabulate_provenance(analysis: Analysis) -> Table:
 
 def tabulate_sources(analysis: Analysis) -> Table:
     """Where the settings of the study file come from."""
-    study, run = analysis.study, analysis.run
-    told = {key: study.source_of(key) for key in study.sources if key not in _OTHERS[run is not None]}
-    for record in run.records if run else ():
-        for key, text in record.get("sources", {}).items():
-            kind, _, note = str(text).partition(":")
-            told.setdefault(key, (kind.strip(), note.strip()))
-    rows = [{"key": key, "source": kind, "note": note} for key, (kind, note) in told.items()]
+    rows = [{"key": key, "source": kind, "note": note} for key, (kind, note) in sources_of(analysis).items()]
     return Table(
         (Column("key", "Setting", "code"), Column("source", "Source"), Column("note", "Note")),
-        pd.DataFrame(rows),
+        pd.DataFrame(rows, columns=["key", "source", "note"]),
         "Where the settings of the study file come from.",
-        "paper: stated there. predecessor: an earlier study of the same line. assumed: ours. A setting that is not "
-        "listed is assumed.",
+        "paper: stated there, or quoted from it by its published reviews, as the note says. predecessor: an earlier "
+        "study of the same line. assumed: ours. A setting that is not listed is assumed.",
         "table-sources",
     )
 
@@ -155,6 +143,6 @@ def tabulate_seconds(analysis: Analysis) -> Table:
         (Column("stage", "Stage"), Column("seconds", "Seconds", "number", 1)),
         pd.DataFrame(rows, columns=["stage", "seconds"]),
         "Time of each stage of this run.",
-        "A fit that was answered from disk takes no sampling. Writing the two documents is not in the table.",
+        "A fit that was answered from disk takes no sampling. Writing the documents is not in the table.",
         "table-seconds",
     )

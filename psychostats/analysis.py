@@ -236,6 +236,9 @@ def _contributions(study: Study, run: FeaturesRun, say: Callable[[str], None]) -
     """Compare contributions, where the run has them."""
     if not run.has("contributions"):
         return None
+    if len(run.paths) > 1:  # logits and norms of two networks are on scales of their own
+        say("contributions of several networks are not compared; give one run to see them")
+        return None
     say("contributions to the network's decision")
     matched, selectivity = (run.table(name) if run.has(name) else None for name in ("norm_matched", "selectivity"))
     tables = (run.table(name) for name in ("contributions", "features", "pairs"))
@@ -256,7 +259,14 @@ def with_feature_effects(study: Study, kept: pd.DataFrame) -> Study:
         else model.model_copy(update={"formula": f"{model.formula} + (1 | feature)"})
         for model in study.models
     )
-    return study.model_copy(update={"models": models})
+    joint = study.joint and study.joint.model_copy(
+        update={
+            key: f"{getattr(study.joint, key)} + (1 | feature)"
+            for key in ("formula", "without")
+            if key not in study.joint.model_fields_set
+        }
+    )
+    return study.model_copy(update={"models": models, "joint": joint})
 
 
 def shared_features(kept: pd.DataFrame) -> list[str]:
@@ -280,6 +290,9 @@ def _check_kept(study: Study, excluded: Excluded) -> None:
         raise InputError(
             f"[effects] factor '{factor}' holds numbers; name a column of levels, or give its levels in [levels]."
         )
+    by = study.effects.by
+    if by and pd.api.types.is_numeric_dtype(excluded.kept[by]):
+        raise InputError(f"[effects] by '{by}' holds numbers; name a column of levels.")
     named = moderator in study.models[0].spec().formula.variables
     if named and not pd.api.types.is_numeric_dtype(excluded.kept[str(moderator)]):
         raise InputError(f"[effects] moderator '{moderator}' holds levels; name a column of numbers.")

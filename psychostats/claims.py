@@ -9,12 +9,11 @@ from __future__ import annotations
 import pandas as pd
 
 from psychostats.analysis import Analysis
-from psychostats.contribution_section import say_contributions
 from psychostats.document import Link, Strong, Words, prose
 from psychostats.joint_section import say_joint
 from psychostats.sentences import Row, verdict
 
-_BASES = ({"local", "distributed"}, {"neuron", "dictionary"})
+_BASES = (("local", "distributed"), ("neuron", "dictionary"))
 _WORDS = {"higher": "supported", "lower": "contradicted", "open": "open", "equal": "practically no difference"}
 
 
@@ -24,7 +23,7 @@ def say_claims(analysis: Analysis) -> list[Words]:
     if joint is None or not joint.fit.converged or effects.moderator is None:
         return []
     levels = joint.fit.coding.levels[effects.factor]
-    if set(levels) not in _BASES:
+    if tuple(levels) not in _BASES:
         return []
     first, second = levels
     difference, change = say_joint(analysis)[:2]
@@ -44,11 +43,39 @@ def say_claims(analysis: Analysis) -> list[Words]:
         for roman, (what, judged, words) in zip(("(i)", "(ii)"), claims, strict=True)
     ]
     if analysis.contributions is not None:
-        opening = say_contributions(analysis.contributions.verdicts)[0]
-        words = prose("{0}", opening) if isinstance(opening, str) else opening
         claim = f"{second} features contribute more to the network's decision"
-        said.append((*prose("Claim {0}, {1}. ", "(iii)", claim), *words, *prose(" ({0})", Link("contributions"))))
+        verdicts = analysis.contributions.verdicts
+        judged, counts = _count(verdicts["says"]), []
+        for method, part in verdicts.groupby("method", sort=False, observed=True):
+            yes, no, neither = (int((part["says"] == word).sum()) for word in ("higher", "lower", "open"))
+            counts.append(
+                f"nulled by {method} {yes} of {len(part)} say so, {no} the opposite and {neither} leave it open"
+            )
+        said.append(
+            prose(
+                "Claim (iii), {0}: {1}. Features were nulled in two ways, and the change of the logit was measured in "
+                "several: {2}. They are of one network and of the same features, so how many agree is no test. ({3})",
+                claim,
+                Strong(judged),
+                "; ".join(counts),
+                Link("contributions"),
+            )
+        )
     return said
+
+
+def _count(says: pd.Series[str]) -> str:
+    """Return one word for what several measures say."""
+    held = set(says) - {"unknown"}
+    if not held:
+        return "open"
+    if {"higher", "lower"} <= held:
+        return "undecided, it depends on the measure"
+    if "higher" in held:
+        return "supported" if held == {"higher"} else "supported by some measures and contradicted by none"
+    if "lower" in held:
+        return "contradicted" if held == {"lower"} else "contradicted by some measures and supported by none"
+    return "open"
 
 
 def _population(rows: pd.DataFrame) -> Row:

@@ -166,7 +166,7 @@ def describe_contributions(found: Contributions, figures: Mapping[str, Path]) ->
         Paragraph(
             prose(
                 "Each feature of {0} pairs was nulled in {1} images, and the change of the logit of the class that is "
-                "looked at was measured (drop: before less after). Two definitions stand side by side: subtract takes "
+                "predicted was measured (drop: before less after). Two definitions stand side by side: subtract takes "
                 "the feature's term out of the activations; reconstruct replaces the activations by what the "
                 "dictionary makes of them, without the term. For neurons both are the same.{2}",
                 counts["pairs"],

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 import pandas as pd
 
 from psychostats.analysis import Analysis
-from psychostats.document import Block, Grid, Heading, Link, Panel, Paragraph, Picture, Words, prose
+from psychostats.document import Block, Code, Grid, Heading, Link, Panel, Paragraph, Picture, Words, prose
 from psychostats.features import FeaturesRun
 from psychostats.sentences import number, percent
 
@@ -94,17 +94,19 @@ def show_features(analysis: Analysis, ranked: pd.DataFrame, *, caption: Words, a
         Of the grid.
     """
     run = analysis.run
-    if run is None or not run.has("pictures") or ranked.empty:
+    if run is None or not run.has("pictures") or ranked.empty or "feature" not in ranked:
         return []
     shown = _best_images(run)
     rows = [row for row in ranked.to_dict("records") if row["feature"] in shown]
     cells: list[tuple[Words | Panel, ...]] = []
     for row in rows:
         images = shown[row["feature"]]
-        at = f", {row['layer']}" if "layer" in row else ""
+        where = f"{row['end']} {row['rank']}: " if "end" in row else ""
+        # The network goes before the layer in a feature's id; in a table of one network it says nothing.
+        name = str(row["feature"]).partition("/")[2] or str(row["feature"])
         cells.append(
             (
-                f"{row[analysis.study.effects.factor]}{at}",
+                prose("{0}{1}, {2}", where, str(row[analysis.study.effects.factor]), Code(name)),
                 Panel(_pictures(run, images, f"reference that drives {row['feature']} most"), len(images)),
                 f"{percent(row['estimate'])} [{number(100 * row['conf_low'], 0)}, {number(100 * row['conf_high'], 0)}]",
             )

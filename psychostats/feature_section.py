@@ -46,7 +46,9 @@ Figures = Mapping[str, Path]
 _LIMITS = ("conf_low", "conf_high")
 
 
-def feature_blocks(study: FeatureStudy, figures: Figures, *, images: Sequence[Block] = ()) -> list[Block]:
+def feature_blocks(
+    study: FeatureStudy, figures: Figures, *, images: Sequence[Block] = (), model: str = "main model"
+) -> list[Block]:
     """Compose the sections on single features.
 
     Parameters
@@ -55,16 +57,18 @@ def feature_blocks(study: FeatureStudy, figures: Figures, *, images: Sequence[Bl
         Of `psychostats.feature_study`.
     images
         Blocks that show the best and the worst features; they follow the table that ranks them.
+    model
+        What the report calls the model that features are taken from.
     """
     return [
-        *_one_by_one(study, figures, images),
-        *_contributions(study, figures),
+        *_one_by_one(study, figures, images, model),
+        *_contributions(study, figures, model),
         *_complexity(study, figures),
         *([BulletList(study.missing)] if study.missing else []),
     ]
 
 
-def _one_by_one(study: FeatureStudy, figures: Figures, images: Sequence[Block]) -> list[Block]:
+def _one_by_one(study: FeatureStudy, figures: Figures, images: Sequence[Block], model: str) -> list[Block]:
     how = (
         " The main fit is a maximum of the likelihood: the draws are those of the normal approximation around it, the "
         "features' effects among them."
@@ -83,14 +87,17 @@ def _one_by_one(study: FeatureStudy, figures: Figures, images: Sequence[Block]) 
         Paragraph(
             prose(
                 "A feature's interpretability is the probability that a new participant is right about it. It is "
-                "estimated from the main model, the feature's own effects included and participants averaged over, "
-                "and so it is {0}: drawn towards what other features of its basis and depth are, the more so the "
-                "less was seen of it. Raw accuracy, of some ten to a hundred trials, spreads features too far, and its "
-                "best feature is partly the luckiest. A feature is called interpretable above {1} (assumed; {2}).{3}",
-                Strong("shrunk"),
-                percent(study.threshold),
-                "half-way between chance and perfect" if study.threshold == THRESHOLD else "as the study has it",
-                how,
+                "estimated from the {model}, the feature's own effects included and participants averaged over, and so "
+                "it is {shrunk}: drawn towards what other features of its basis and depth are, the more so the less "
+                "was seen of it. Raw accuracy, of {trials} trials a feature, spreads features too far, and its best "
+                "feature is partly the luckiest. A feature is called interpretable above {limit} (assumed; {why})."
+                "{how}",
+                model=model,
+                shrunk=Strong("shrunk"),
+                trials=f"{study.features['trials'].min():.0f} to {study.features['trials'].max():.0f}",
+                limit=percent(study.threshold),
+                why="half-way between chance and perfect" if study.threshold == THRESHOLD else "as the study has it",
+                how=how,
             )
         ),
         BulletList((*said, *_share_sentences(study))),
@@ -123,20 +130,23 @@ def _share_sentences(study: FeatureStudy) -> Iterable[tuple[Inline, ...]]:
             yield say_shares(pair.to_dict("records"), first, study.factor, study.threshold)
 
 
-def _contributions(study: FeatureStudy, figures: Figures) -> list[Block]:
+def _contributions(study: FeatureStudy, figures: Figures, model: str) -> list[Block]:
     if not study.contributions:
         return []
     blocks: list[Block] = [
         Heading("Does contribution predict interpretability?", 1, "contribution"),
         Paragraph(
             prose(
-                "The main model, fitted again with the contribution of each feature to the network's decision (the "
+                "The {1}, fitted again with the contribution of each feature to the network's decision (the "
                 "logarithm of its absolute value, in SDs over the features of its basis) and its product with {0}. The "
-                "slopes are within a basis, beside what depth predicts as the main formula has it (where depth acts "
+                "slopes are within a basis, beside what depth predicts as its formula has it (where depth acts "
                 "in another way, part of a slope may be depth's); beyond them, features differ by effects of their "
                 "own, so what is not known of each feature is in the intervals. A slope says what goes with what, "
-                "not what causes what.",
+                "not what causes what. In the figures points are features as they are, at their own depths, and the "
+                "line holds depth at its mean: where contribution and interpretability both grow with depth, points "
+                "rise along contribution more than the line.",
                 study.factor,
+                model,
             )
         ),
     ]

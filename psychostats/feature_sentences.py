@@ -127,14 +127,26 @@ def say_balance(balance: pd.DataFrame, by: str | None, limit: float) -> tuple[In
     if len(inside):
         words += (
             " Differences of opposite sign at different depths cancel there: within a {by} the mean absolute "
-            "difference is {c}, on matched stimuli {d}."
+            "difference is {c}, on matched stimuli {d}; the largest that matching leaves is {e}, of {f} in {g}."
         )
+    worst = inside[inside["sample"] == "matched"] if by else inside
+    ranked = worst.dropna(subset="smd").sort_values("smd", key=abs, kind="stable").to_dict("records")
+    place = ranked[-1] if ranked else {}
     return prose(
         words,
         a=largest(whole, "all"),
         b=largest(whole, "matched"),
         limit=number(limit, 1),
         **({"by": by or "", "c": mean("all"), "d": mean("matched")} if len(inside) else {}),
+        **(
+            {
+                "e": number(abs(place["smd"])) if place else "unknown",
+                "f": str(place.get("covariate", "")).replace("_", " "),
+                "g": str(place.get(str(by), "")),
+            }
+            if len(inside)
+            else {}
+        ),
     )
 
 

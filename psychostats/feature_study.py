@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from psychostats.errors import NoMaximumError
+from psychostats.errors import InputError, NoMaximumError
 from psychostats.explanations import (
     COMPLEXITY,
     Complexity,
@@ -151,8 +151,8 @@ def study_features(
         say(name)
         try:
             made[name] = study_contribution(main, trials, name, factor=factor, item=item, **refits)
-        except NoMaximumError as error:
-            missing.append(f"With {name} in the model {error}")
+        except (NoMaximumError, InputError) as error:
+            missing.append(f"With {name} in the model: {error}")
             continue
         column = made[name].scaling.column
         held = made[name].fit.data.drop_duplicates([item, factor])
@@ -165,8 +165,8 @@ def study_features(
             complexity = study_complexity(
                 main, trials, usable, factor=factor, caliper=caliper, reach=reach, say=say, **refits
             )
-        except NoMaximumError as error:
-            missing.append(f"Adjusted for complexity, or on matched stimuli, {error}")
+        except (NoMaximumError, InputError) as error:
+            missing.append(f"Adjusted for complexity, or on matched stimuli: {error}")
     else:
         missing.append("The trials say nothing of their stimuli's complexity, so nothing could be adjusted for it.")
     ranked = rank_features(features, extremes, factor=factor)

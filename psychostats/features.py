@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from psychostats.cells import lacking_column, name_some
+from psychostats.cells import lacking_column, name_some, read_raw
 from psychostats.columns import analysed, order_levels
 from psychostats.errors import DataError, Fault, InputError, nearest
 from psychostats.trials import TrialTable, assignment_faults, errors_first, examine_trials
@@ -166,6 +166,14 @@ def read_run(*paths: str | Path) -> FeaturesRun:
         found = record.get("schema") if isinstance(record, dict) else None
         if found != SCHEMA:
             raise InputError(f"{path} was written in the form {found}; this version reads {SCHEMA}.")
+        try:
+            [(one["path"], one["sha256"]) for stage in record["stages"] for one in stage["outputs"]]
+            record["run_id"], record["network"]["id"]
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{path / 'run.json'} is damaged: it does not say what was written, or of which network; "
+                "'featurecompute compute' with --resume mends it."
+            ) from error
         records.append(record)
     return FeaturesRun(tuple(map(Path, paths)), tuple(records))
 
@@ -250,6 +258,7 @@ def attach_features(
     rows.index = trials.index
     faults = [
         *_versions(trials, rows),
+        *_strange_levels(known, trials, levels or {}),
         *(
             Fault(f"Column '{name}' is in the trials and in the features run; rename one of them.", "error", name)
             for name in [*new, *evidence.columns]
@@ -262,7 +271,9 @@ def attach_features(
             out[name] = rows[name]
             continue
         faults += _disagreements(trials, rows, name)
-        if trials[name].isna().any():  # the run knows what the file left blank
+        if name == "depth":  # which a file may have rounded
+            out[name] = rows[name].astype(float).where(rows[name].notna(), trials[name].astype(float))
+        elif trials[name].isna().any():  # the run knows what the file left blank
             out[name] = _filled(trials[name], rows[name])
     if faults:
         raise DataError(faults)
@@ -286,24 +297,61 @@ def examine_joined(trials: str | Path | pd.DataFrame, run: FeaturesRun, **option
     run
         The features run that the trials were shown from.
     """
-    table = examine_trials(trials, **options)
+    levels, filters = dict(options.pop("levels", None) or {}), dict(options.pop("filters", None) or {})
+    columns = options.get("columns") or {}
+    held = {*read_raw(trials).cells, *columns}
+    # What only the run knows is recoded, and rows are chosen by it, once it is there.
+    later = {name: wanted for name, wanted in filters.items() if name not in held and name in run.provides}
+    table = examine_trials(
+        trials,
+        **options,
+        levels={name: one for name, one in levels.items() if name in held or name not in run.provides},
+        filters={name: wanted for name, wanted in filters.items() if name not in later},
+    )
     if table.errors or table.frame.empty:
         return table
-    levels = options.get("levels") or {}
     try:
         frame = attach_features(table.frame, run, levels=levels)
     except DataError as error:
         return replace(table, faults=errors_first([*table.faults, *error.faults]))
     found: list[Fault] = []
-    if "representation" not in table.frame:
+    for name, wanted in later.items():
+        chosen = {str(one) for one in (wanted if isinstance(wanted, list | tuple) else [wanted])}
+        frame = frame[frame[name].astype(object).map(str).isin(chosen)]
+        if frame.empty:
+            found.append(Fault(f"No trial is left: none has {name} {' or '.join(sorted(chosen))}.", "error", name))
+            break
+    if "representation" not in table.frame and len(frame):
         found += assignment_faults(frame, (), options.get("assignment"))
-    return replace(table, frame=frame, faults=errors_first([*table.faults, *found]))
+    aside = len(table.frame) - len(frame)
+    return replace(
+        table, frame=frame, faults=errors_first([*table.faults, *found]), n_filtered=table.n_filtered + aside
+    )
 
 
 def _columns(stimuli: pd.DataFrame, features: pd.DataFrame) -> list[str]:
     """Return the columns that trials do not have themselves."""
     own = {"stimulus", "feature", *OF_STIMULUS, *OF_FEATURE, *_LEFT}
     return [name for name in dict.fromkeys([*stimuli, *features]) if name not in own]
+
+
+def _strange_levels(
+    known: pd.DataFrame, trials: pd.DataFrame, levels: Mapping[str, Sequence[str] | Mapping[str, str]]
+) -> Iterator[Fault]:
+    """Yield levels of the run that a study does not allow; those of the trials' own columns were judged before."""
+    for name, table in levels.items():
+        if name in trials or name not in known:
+            continue
+        allowed = list(dict.fromkeys(table.values() if isinstance(table, Mapping) else table))
+        shown = known.loc[known.index.isin(trials["stimulus"].dropna().unique()), name]
+        strange = sorted(set(shown.dropna().astype(str)) - set(allowed))
+        if strange:
+            yield Fault(
+                f"The features run's '{name}' holds {name_some(strange, quote=True)}; the study allows "
+                f"{', '.join(allowed)}.",
+                "error",
+                name,
+            )
 
 
 def _filled(cells: pd.Series[Any], known: pd.Series[Any]) -> pd.Series[Any]:
@@ -358,11 +406,11 @@ def _versions(trials: pd.DataFrame, rows: pd.DataFrame) -> Iterator[Fault]:
     other = trials.loc[asked & (trials["version"].astype(object) != rows["version"].astype(object)), "stimulus"]
     if len(other):
         named = other.unique().tolist()
-        first = other.index[0]
+        first = int(np.flatnonzero(trials.index == other.index[0])[0])
         yield Fault(
             f"{len(other)} trials show another version of their stimulus than the features run holds: "
-            f"{name_some(named, quote=True)} (row {first}: {trials['version'][first]}, the run has "
-            f"{rows['version'][first]}); take the run that the stimuli were shown from.",
+            f"{name_some(named, quote=True)} (row {other.index[0]}: {trials['version'].iloc[first]}, the run has "
+            f"{rows['version'].iloc[first]}); take the run that the stimuli were shown from.",
             "error",
             "version",
         )
@@ -371,16 +419,18 @@ def _versions(trials: pd.DataFrame, rows: pd.DataFrame) -> Iterator[Fault]:
 def _disagreements(trials: pd.DataFrame, rows: pd.DataFrame, name: str) -> Iterator[Fault]:
     """Yield what a trial says otherwise than the run; a blank cell says nothing."""
     mine, theirs = trials[name], rows[name]
+    if name == "phase":  # that a stimulus was shown again is the trial's to say
+        mine = mine.astype(object).where(mine.astype(object) != "repeat", theirs.astype(object))
     both = mine.notna() & theirs.notna()
-    if name == "depth":
-        apart = ~np.isclose(mine[both].astype(float), theirs[both].astype(float), rtol=0, atol=1e-6)
+    if name == "depth":  # a file may round it to two decimals
+        apart = ~np.isclose(mine[both].astype(float), theirs[both].astype(float), rtol=0, atol=5e-3)
     else:
         apart = (mine[both].astype(object) != theirs[both].astype(object)).to_numpy(dtype=bool)
     if apart.any():
-        row = mine[both].index[apart][0]
+        at = int(np.flatnonzero(both)[np.flatnonzero(apart)[0]])
         yield Fault(
-            f"{int(apart.sum())} trials have another {name} than their stimulus: row {row} says '{mine[row]}', "
-            f"stimulus '{trials['stimulus'][row]}' of the features run '{theirs[row]}'.",
+            f"{int(apart.sum())} trials have another {name} than their stimulus: row {mine.index[at]} says "
+            f"'{mine.iloc[at]}', stimulus '{trials['stimulus'].iloc[at]}' of the features run '{theirs.iloc[at]}'.",
             "error",
             name,
         )

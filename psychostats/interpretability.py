@@ -144,7 +144,10 @@ def draw_features(
     raw = np.bincount(feature, design.successes, len(order)) / trials
     table = pd.concat([table, _told(fit, features, order, feature, factor, item)], axis=1)
     # One normal effect a feature, so that whether it is above a threshold is a matter of that effect alone.
-    single = all(_constant(design.blocks[k].index, feature) for k in new)
+    single = all(
+        _constant(design.blocks[k].index, feature) and all(_constant(z, feature) for z in design.blocks[k].Z.T)
+        for k in new
+    )
     fixed_rows = [k for k in kept if k not in new]
     closed = NewFeatures(rows, parameters, family, share, new, others, fixed_rows) if single else None
     return Features(table.assign(trials=trials.astype(int), raw=raw), factor, item, accuracy, closed)

@@ -19,8 +19,9 @@ import pandas as pd
 from psychostats.compare import compare
 from psychostats.design import code
 from psychostats.effects import contrasts, discriminability, interactions, marginal_means
-from psychostats.errors import InputError
+from psychostats.errors import InputError, NoMaximumError
 from psychostats.fit import Fit, fit
+from psychostats.marginal import comparisons
 from psychostats.predictor import probability
 from psychostats.results import ALL
 from psychostats.settings import ModelTable
@@ -52,7 +53,7 @@ class Joint:
     predicted
         The two models by what they predict (PSIS-LOO by trial).
     maxima
-        The two models by maximum likelihood: AIC, and the likelihood-ratio test.
+        The two models by maximum likelihood: AIC, and the likelihood-ratio test; empty where there is no maximum.
     truth
         In a simulated study whose people were shown a features run: ``depth`` (NaN over all), ``true``, the difference
         of the true accuracies at the trials shown, and the estimate with its interval; empty elsewhere.
@@ -121,12 +122,17 @@ def fit_jointly(
     between = [interactions(one, factor, EACH, [a, b], interval=interval) for a, b in combinations(levels, 2)]
     forced = one.spec.family.guess == 0.5
     dprime = [discriminability(one, factor, by=by, interval=interval) for by in (None, each)] if forced else []
-    maxima = {
-        model.name: fit(
-            _maximum(model).spec(), kept.dropna(subset=list(model.spec().formula.variables)), engine="laplace"
+    try:
+        maxima = compare(
+            {
+                model.name: fit(
+                    _maximum(model).spec(), kept.dropna(subset=list(model.spec().formula.variables)), engine="laplace"
+                )
+                for model in (without, both)
+            }
         )
-        for model in (without, both)
-    }
+    except NoMaximumError:  # a posterior there is all the same
+        maxima = pd.DataFrame()
     return Joint(
         one,
         made[without.name],
@@ -136,7 +142,7 @@ def fit_jointly(
         pd.concat(between, ignore_index=True),
         stack(dprime) if dprime else pd.DataFrame(),
         compare(made),
-        compare(maxima),
+        maxima,
         _true_differences(study, kept, one),
         len(kept),
     )
@@ -181,21 +187,22 @@ def _true_differences(study: Study, kept: pd.DataFrame, made: Fit) -> pd.DataFra
     levels = list(made.coding.levels[factor])
     if p is None or len(levels) != 2:
         return pd.DataFrame()
-    cells = kept.assign(p=p).groupby([EACH, factor, moderator], observed=True)["p"].agg(["mean", "size"]).reset_index()
-
-    def difference(part: pd.DataFrame) -> float:
-        """Experiments count alike, as in the model's average; within one, trials do."""
-        weighted = part.assign(sum=part["mean"] * part["size"]).groupby([EACH, factor], observed=True)
-        means = (weighted["sum"].sum() / weighted["size"].sum()).groupby(level=factor, observed=True).mean()
-        return float(means[levels[1]] - means[levels[0]])
-
-    depths = sorted(cells[moderator].unique())
-    overall = contrasts(made, factor, interval=interval)
-    each = contrasts(made, factor, by={moderator: [float(depth) for depth in depths]}, interval=interval)
-    rows = pd.concat([overall.assign(**{moderator: np.nan}), each], ignore_index=True)
+    cells = kept.assign(p=p).pivot_table("p", [EACH, moderator], factor, observed=True).reindex(columns=levels)
+    differences = (cells[levels[1]] - cells[levels[0]]).dropna()
+    each = differences.groupby(level=moderator).mean()
+    depths = [float(depth) for depth in each.index]
+    # Over all, experiments and depths count alike, in the truth and in the estimate.
+    places = kept.drop_duplicates([EACH, factor, moderator])
+    overall = comparisons(made, factor, places, target="population", interval=interval)
+    rows = pd.concat(
+        [
+            overall.assign(**{moderator: np.nan}),
+            contrasts(made, factor, by={moderator: depths}, interval=interval),
+        ],
+        ignore_index=True,
+    )
     rows = rows[(rows["scale"] == "difference") & (rows["target"] == "population")]
-    true = [difference(cells), *(difference(cells[cells[moderator] == depth]) for depth in depths)]
-    return rows.assign(true=true).rename(columns={moderator: "depth"}).reset_index(drop=True)
+    return rows.assign(true=[differences.mean(), *each]).rename(columns={moderator: "depth"}).reset_index(drop=True)
 
 
 def _maximum(model: ModelTable) -> ModelTable:

@@ -23,7 +23,6 @@ from psychostats.document import (
     Paragraph,
     Table,
     Words,
-    format_value,
     prose,
 )
 from psychostats.effects import ROPE_PROBABILITY
@@ -36,6 +35,7 @@ from psychostats.sentences import (
     percent,
     points,
     points_interval,
+    say_aic_limits,
     say_difference,
     say_interaction,
     say_predicted_change,
@@ -66,12 +66,14 @@ def describe_joint(analysis: Analysis, figures: Mapping[str, Path]) -> list[Bloc
         Figure(
             figures["joint"],
             f"The contrast of {factor} in each experiment and over all, by the joint model.",
-            f"Forest plot of the differences between the levels of {factor}, a row an experiment and one for all.",
+            f"Forest plot of the differences between the levels of {factor} in percentage points: "
+            + "; ".join(_spoken(joint))
+            + ".",
             "figure-joint",
         ),
         _tabulate_contrasts(analysis, joint),
         _tabulate_between(joint),
-        _tabulate_models(joint, moderator),
+        *((_tabulate_models(joint, moderator),) if len(joint.maxima) else ()),
     ]
     if len(joint.dprime):
         blocks.append(_tabulate_dprime(analysis, joint))
@@ -109,8 +111,19 @@ def say_joint(analysis: Analysis) -> list[Words]:
     return sentences
 
 
+def _spoken(joint: Joint) -> list[str]:
+    """Return what the forest shows, in words."""
+    rows = _population(joint.contrasts)
+    rows = rows[(rows["scale"] == "difference") & (rows[".at"] == "mean")]
+    return [
+        f"{TOGETHER if pd.isna(row[EACH]) else row[EACH]} {points_interval(row)}" for row in rows.to_dict("records")
+    ]
+
+
 def _say_models(joint: Joint, what: str) -> tuple[Inline, ...]:
     maxima = {row["model"]: row for row in joint.maxima.to_dict("records")}
+    if not maxima:
+        return prose("Is {0} worth its terms? The likelihood has no maximum, so AIC does not say.", what)
     predicted = {row["model"]: row for row in joint.predicted.to_dict("records")}
     one, other = "joint", "joint_without"
     return say_predicted_change(
@@ -157,7 +170,7 @@ def _tabulate_contrasts(analysis: Analysis, joint: Joint) -> Table:
         if row["scale"] == "link":
             continue
         where = TOGETHER if pd.isna(row[EACH]) else str(row[EACH])
-        at = "mean" if row[".at"] == "mean" else format_value(float(row[moderator]))
+        at = "mean" if row[".at"] == "mean" else f"{float(row[moderator]):.3g}"
         name = str(row["contrast"]).replace(" / ", " − ").replace(" - ", " − ")
         cell = rows.setdefault((where, at, name), {"experiment": where, "at": at, "contrast": name})
         if row["scale"] == "odds_ratio":
@@ -243,7 +256,8 @@ def _tabulate_models(joint: Joint, moderator: str) -> Table:
         f"Is the change of the contrast with {moderator} worth its terms?",
         "AIC and the likelihood-ratio test of the larger model against the smaller are of maximum likelihood "
         "(Laplace's approximation); elpd is the expected log predictive density of another trial, by PSIS-LOO, of the "
-        "posterior. " + " ".join(str(note) for note in joint.predicted.attrs.get("notes", [])[-1:]),
+        f"posterior. The test is of the change and of its differences between experiments at once. {say_aic_limits()} "
+        + " ".join(str(note) for note in joint.predicted.attrs.get("notes", [])[-1:]),
         "table-interaction-models",
     )
 
@@ -291,8 +305,9 @@ def _tabulate_truth(joint: Joint, moderator: str) -> Table:
         ),
         pd.DataFrame(rows),
         "What was true of these simulated people, and what was estimated: differences in percentage points.",
-        "True: the accuracies of the true model, averaged over new people and pairs, at the very trials shown; it "
-        f"follows what was measured of each stimulus, so it need not run straight along {moderator}, as the model "
-        "does. A star marks a true value outside the interval.",
+        "True: the accuracies of the true model, averaged over new people and pairs, at the very trials shown; over "
+        "all, experiments and depths count alike, in the truth and in the estimate. It follows what was measured of "
+        f"each stimulus, so it need not run straight along {moderator}, as the model does. A star marks a true value "
+        "outside the interval.",
         "table-joint-truth",
     )

@@ -71,6 +71,12 @@ def describe_features(analysis: Analysis) -> list[Block]:
     return blocks
 
 
+def _by_layer(kept: pd.DataFrame) -> str:
+    """Say how many pairs there are in each layer."""
+    counts = kept.groupby("layer", observed=True)["pair"].nunique()
+    return ", ".join(f"{count} in {layer}" for layer, count in counts.items())
+
+
 def _tell(analysis: Analysis, record: Mapping[str, Any]) -> list[Words]:
     """Return the paragraphs on one run."""
     settings, sources = record.get("settings", {}), record.get("sources", {})
@@ -82,8 +88,8 @@ def _tell(analysis: Analysis, record: Mapping[str, Any]) -> list[Words]:
     network, images = record["network"], record.get("images", {})
     said: list[Words] = [
         prose(
-            "The network {0}{1} was shown {2} images ({3}){4}. {5} Layers were looked into: {6}; depth is a layer's "
-            "place among all weighted layers in the order of execution, 0 for the first and 1 for the last.",
+            "The network {0}{1} was shown {2} images ({3}){4}. It was looked into at {5} layers, {6}; depth is a "
+            "layer's place among all weighted layers in the order of execution, 0 for the first and 1 for the last.",
             str(network["id"]),
             of("network.source"),
             int(images.get("count", 0)),
@@ -99,9 +105,10 @@ def _tell(analysis: Analysis, record: Mapping[str, Any]) -> list[Words]:
         method = str(dictionary.get("method"))
         said.append(
             prose(
-                "Local features are {0} neurons{1}, sampled evenly over layers. Distributed features are directions "
-                "learned by {2}{3}, {4} a layer{5}. A neuron is paired with the direction that is most often the most "
-                "active on its {6} most activating images{7}{8}. {9} pairs of {10} features were shown.",
+                "Local features are {0} neurons{1}: each layer is drawn with the same chance, then a channel of it "
+                "that is ever active. Distributed features are directions learned by {2}{3}, {4} a layer{5}. A neuron "
+                "is paired with the direction that is most often the most active on its {6} most activating images{7}"
+                "{8}. {9} pairs of {10} features were shown{11}.",
                 chosen.get("neurons") if isinstance(chosen.get("neurons"), int) else len(chosen.get("neurons", ())),
                 of("features.neurons"),
                 _METHODS.get(method, method),
@@ -110,9 +117,12 @@ def _tell(analysis: Analysis, record: Mapping[str, Any]) -> list[Words]:
                 of("dictionary.rank"),
                 int(chosen.get("top", 0)),
                 of("features.rule"),
-                ", each with a direction of its own" + of("features.one_to_one") if chosen.get("one_to_one") else "",
+                ", as far as each can have one of its own" + of("features.one_to_one")
+                if chosen.get("one_to_one")
+                else "",
                 kept["pair"].nunique() if "pair" in kept else 0,
                 kept["feature"].nunique() if "feature" in kept else 0,
+                f" ({_by_layer(kept)})" if {"pair", "layer"} <= set(kept) else "",
             )
         )
     stimuli = settings.get("stimuli")

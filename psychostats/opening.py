@@ -90,9 +90,7 @@ def _simulated(analysis: Analysis) -> Callout | None:
     study = analysis.study
     if not study.study.simulated:
         return None
-    kinds = [study.source_of(key)[0] for key in study.sources]
-    for record in analysis.run.records if analysis.run else ():
-        kinds += [str(text).partition(":")[0].strip() for text in record.get("sources", {}).values()]
+    kinds = [kind for kind, _ in sources_of(analysis).values()]
     reference = study.study.reference
     words = (
         "No participant in this report is a person. Answers were generated from true values that we chose. Nothing "
@@ -105,6 +103,24 @@ def _simulated(analysis: Analysis) -> Callout | None:
             f"{assumed} assumed."
         )
     return Callout("warning", "Simulated participants", (Paragraph(words),))
+
+
+#: Settings that say nothing of these trials: without a features run, and with one.
+_OTHERS = {
+    False: frozenset({"simulate.shown"}),
+    True: frozenset({"design.pairs", "design.layers", "simulate.truth"}),
+}
+
+
+def sources_of(analysis: Analysis) -> dict[str, tuple[str, str]]:
+    """Return the source and the note of every setting that these trials depend on, by its dotted key."""
+    study, run = analysis.study, analysis.run
+    told = {key: study.source_of(key) for key in study.sources if key not in _OTHERS[run is not None]}
+    for record in run.records if run else ():
+        for key, text in record.get("sources", {}).items():
+            kind, _, note = str(text).partition(":")
+            told.setdefault(key, (kind.strip(), note.strip()))
+    return told
 
 
 def _check(analysis: Analysis) -> Callout | None:

@@ -19,7 +19,7 @@ from psychostats.bibliography import to_bibtex
 from psychostats.contribution_section import draw_contributions
 from psychostats.convergence import ESS_MIN, RHAT_MAX
 from psychostats.effects import ROPE_PROBABILITY
-from psychostats.errors import InputError
+from psychostats.errors import InputError, ReportError
 from psychostats.feature_study import CONTRIBUTIONS, draw_feature_figures
 from psychostats.features import FeaturesRun
 from psychostats.figures import add_note, label_of
@@ -71,7 +71,7 @@ FIGURES = (
     "verdicts",
 )
 DOCUMENTS = ("report.html", "report.pdf", "report.docx", "references.bib")
-WHOLE = ("features", "shares", "contributions", "contribution_terms", "joint", "truth")
+WHOLE = ("features", "shares", "contributions", "contribution_terms", "joint", "joint_terms", "joint_models", "truth")
 """Tables that are of no single experiment."""
 _FILES = re.compile(
     rf"({'|'.join(map(re.escape, DOCUMENTS))})|figures/({'|'.join(FIGURES)})\.(svg|png)"
@@ -144,7 +144,7 @@ def write_report(
             others = [references]
             try:
                 others.append(render_docx(document, Path(part) / "report.docx"))
-            except InputError as error:  # Word is an extra
+            except (InputError, ReportError) as error:  # Word is an extra; the others must not be lost with it
                 say(f"  warning: report.docx was not written: {error}")
                 (out / "report.docx").unlink(missing_ok=True)  # one of before would be of another report
         # The page goes first: by it a later run knows that the rest may be replaced.
@@ -193,6 +193,12 @@ def _whole_tables(analysis: Analysis) -> dict[str, pd.DataFrame]:
         parts = [one.means, one.contrasts, one.interaction, one.between, one.dprime]
         # Rows over all experiments have a blank cell there.
         tables["joint"] = pd.concat([part.astype(object) for part in parts if len(part)], ignore_index=True)
+        fits = {"joint": one.fit, "joint_without": one.without}
+        interval = analysis.study.effects.as_interval()
+        tables["joint_terms"] = pd.concat(
+            [made.terms(interval=interval).assign(model=name) for name, made in fits.items()], ignore_index=True
+        )
+        tables["joint_models"] = pd.concat([one.maxima, one.predicted], ignore_index=True)
         if len(one.truth):
             tables["truth"] = one.truth
     if analysis.features:
@@ -290,8 +296,7 @@ def _forest(analysis: Analysis) -> pd.DataFrame:
         table = result.contrasts[result.contrasts["scale"] == "difference"].copy()
         names = table["contrast"].str.replace(" - ", " − ")
         if ".at" in table:
-            mean = result.fit.coding.ranges[str(moderator)][1]
-            values = table[moderator].map(lambda at, mean=mean: f"mean ({mean:.2f})" if pd.isna(at) else f"{at:g}")
+            values = table[moderator].map(lambda at: "mean" if pd.isna(at) else f"{at:.3g}")
             place = f"{moderator} " + values
             names = place if table["contrast"].nunique() == 1 else names + ", " + place
         for name in ("estimate", "conf_low", "conf_high"):

@@ -210,7 +210,7 @@ def _whole(rows: pd.DataFrame, name: str) -> bool:
 
 def _known(study: Study, experiment: str, made: Fit) -> Known | None:
     """Return the true model of a simulated study in the coding of a fit, if it is the model that was fitted."""
-    if not study.study.simulated or study.simulate is None:
+    if not study.study.simulated or study.simulate is None or not study.simulate.truth:
         return None
     spec, truth = study.simulate.spec(), study.plan().truth
     same = (spec.formula, spec.family) == (made.spec.formula, made.spec.family)

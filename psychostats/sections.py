@@ -31,7 +31,7 @@ from psychostats.exhibits import show_features, show_trials
 from psychostats.feature_section import feature_blocks
 from psychostats.joint_section import describe_joint
 from psychostats.methods import describe_features
-from psychostats.opening import groups_of, notices, summary_sentences
+from psychostats.opening import groups_of, notices, sources_of, summary_sentences
 from psychostats.predictor import describe_target, plural
 from psychostats.results import ITEMS
 from psychostats.supplement import supplement
@@ -159,7 +159,7 @@ def _design(analysis: Analysis) -> list[Block]:
         *map(Paragraph, _cautions(analysis)),
     ]
     blocks += describe_features(analysis)
-    if study.sources:
+    if sources_of(analysis):
         where = "{0} says which settings come from the paper, from a predecessor, or are assumed."
         blocks.append(Paragraph(prose(where, Link("table-sources"))))
     return blocks
@@ -267,10 +267,12 @@ def _features(analysis: Analysis, figures: Figures) -> list[Block]:
     best = show_features(
         analysis,
         found.ranked,
-        caption="The best and the worst features of each basis with the images that drive them most.",
+        caption="The best and the worst features of each basis with the images that drive them most, as one stimulus "
+        f"shows them. Accuracy: posterior mean and {found.interval.label}, in percent.",
         anchor="figure-best",
     )
-    return feature_blocks(found, figures, images=best)
+    model = "model of all experiments" if analysis.joint else "main model"
+    return feature_blocks(found, figures, images=best, model=model)
 
 
 def _opinions(analysis: Analysis, figures: Figures) -> list[Block]:

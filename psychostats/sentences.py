@@ -40,6 +40,8 @@ def percent(value: float) -> str:
 def points(value: float) -> str:
     """Print a difference of probabilities in percentage points, with its sign."""
     text = format_value(100 * value, "number", 1)
+    if text == "0.0" and abs(value) >= 5e-5:  # on which side of zero a limit lies is what a verdict hangs on
+        text = format_value(100 * value, "number", 2)
     return text if text.startswith("−") or text == "0.0" else f"+{text}"
 
 
@@ -153,8 +155,8 @@ def say_interaction(
         winner=second if judged == "higher" else first,
         a=points(at_low),
         b=points(at_high),
-        low=f"{ends[0]:g}".replace("-", "−"),
-        high=f"{ends[1]:g}".replace("-", "−"),
+        low=f"{ends[0]:.3g}".replace("-", "−"),
+        high=f"{ends[1]:.3g}".replace("-", "−"),
         change=Strong(points(change["estimate"])),
         label=_label(change),
         change_low=points(change["conf_low"]),
@@ -231,6 +233,14 @@ def say_prediction(rows: Sequence[Row]) -> list[str]:
 # Differences in AIC: up to 2 both models are supported, above 10 the worse has essentially no support; between, more or
 # less (Burnham and Anderson 2002, section 2.6).
 _AIC_SMALL, _AIC_LARGE = 2.0, 10.0
+
+
+def say_aic_limits() -> str:
+    """Say from which difference in AIC on a model is said to be preferred."""
+    return (
+        f"Up to {_AIC_SMALL:g} AIC is said not to tell models apart, from {_AIC_LARGE:g} on to prefer one clearly "
+        "(Burnham and Anderson 2002)."
+    )
 
 
 def say_predicted_change(what: str, aic: float, elpd: float, se: float, p_value: float) -> tuple[Inline, ...]:

@@ -186,7 +186,7 @@ class EffectsTable(Table):
     moderator: str | None = "depth"
     at: tuple[float, ...] | Literal["range"] = (0.0, 0.5, 1.0)
     """Rising values of the moderator where the contrast is asked for; the interaction is the last against the first.
-    ``range``: the lowest and the highest that the analysed trials have, to two decimals."""
+    ``range``: the lowest and the highest that the analysed trials have."""
     interval: Literal["eti", "hdi"] = "eti"
     probability: float = 0.95
     by: str | None = None

@@ -124,10 +124,9 @@ class Study(Table):
         name = self.effects.moderator
         if self.effects.at != "range" or name is None or name not in kept:
             return self
-        low, high = kept[name].min(), kept[name].max()
-        ends = (math.ceil(100 * low - 1e-9) / 100, math.floor(100 * high + 1e-9) / 100)
+        ends = (float(kept[name].min()), float(kept[name].max()))
         if not ends[0] < ends[1]:
-            raise InputError(f"[effects] at is 'range', but {name} is {low:g} to {high:g} in the analysed trials.")
+            raise InputError(f"[effects] at is 'range', but {name} is {ends[0]:g} in all analysed trials.")
         return self.model_copy(update={"effects": self.effects.model_copy(update={"at": ends})})
 
     def examine(self, trials: str | Path, run: FeaturesRun | None = None) -> TrialTable:
@@ -278,6 +277,13 @@ def _check(study: Study, content: Mapping[str, Any]) -> None:
     if study.joint is not None:
         for key, model in zip(("formula", "without"), study.joint.as_models(study.models[0]), strict=True):
             with collected(f"[joint] {key}: "):
+                if 0 < model.settings().draws < 4:
+                    faults.append(f"[joint] draws is {model.draws}; a report needs at least 4, for R-hat.")
+                moderator = study.effects.moderator
+                if moderator is None or moderator not in model.spec().formula.variables:
+                    faults.append(
+                        f"[joint] {key} does not name the moderator of [effects], whose interaction it is about."
+                    )
                 if "experiment" not in model.spec().formula.variables:
                     faults.append(f"[joint] {key} does not name 'experiment'; one model of all has it as a predictor.")
                 faults += _effects_faults(study, model)
@@ -331,6 +337,8 @@ def _effects_faults(study: Study, model: ModelTable) -> Iterator[str]:
     asked = {"factor": effects.factor}
     if effects.by and model == study.models[0]:
         asked["by"] = effects.by
+        if effects.by in (effects.factor, effects.moderator):
+            yield f"[effects] by is '{effects.by}', which is the factor or the moderator; name another factor."
     if effects.moderator and "moderator" in effects.model_fields_set and model == study.models[0]:
         asked["moderator"] = effects.moderator
     for key, name in asked.items():

@@ -26,7 +26,7 @@ from psychostats.document import (
 )
 from psychostats.effects import ROPE_LOGIT, ROPE_PROBABILITY
 from psychostats.exhibits import show_features
-from psychostats.opening import groups_of
+from psychostats.opening import groups_of, sources_of
 from psychostats.sentences import ROPE_DECISIVE, number, points, say_calibration
 from psychostats.works import Entry
 
@@ -197,8 +197,22 @@ def _limits(analysis: Analysis) -> list[Block]:
     items: list[Words] = [
         f"Other priors, other {rates}, other exclusions, and a curved course along a numeric predictor "
         "were not examined; estimates could move with any of them.",
-        "Why this number of participants was recruited, the study file does not say.",
+        "Why there are this many participants, the study file does not say.",
     ]
+    kept = analysis.excluded.kept
+    unused = [name for name in ("rt", "confidence") if name in kept and kept[name].notna().any()]
+    unused = [name for name in unused if name not in {opinion.asked.response for opinion in analysis.opinions}]
+    if unused:
+        items.append(
+            f"{' and '.join(unused)} were recorded and not analysed; [[opinions]] in the study file asks for them."
+        )
+    if analysis.run is not None:
+        networks = len(analysis.run.paths)
+        items.append(
+            f"{'One network was' if networks == 1 else f'{networks} networks were'} looked into, trained once, with "
+            "one dictionary a layer, and neurons were sampled once; another network, seed or sample may say something "
+            "else."
+        )
     if several and analysis.joint is None:
         items.append("Experiments were fitted on their own, so differences between them were not estimated.")
     return [Heading("Limits of this analysis", 1, "limits"), BulletList(tuple(items))]
@@ -213,7 +227,8 @@ def _every_feature(analysis: Analysis) -> list[Block]:
     grid = show_features(
         analysis,
         ranked,
-        caption="Every feature with the images that drive it most, the best of each basis first.",
+        caption="Every feature with the images that drive it most, as one stimulus shows them, the best of each basis "
+        f"first. Accuracy: posterior mean and {found.interval.label}, in percent.",
         anchor="figure-every-feature",
     )
     return [Heading("Supplement: every feature", 1, "every-feature"), *grid] if grid else []
@@ -282,6 +297,6 @@ def _provenance(analysis: Analysis, command: str) -> list[Block]:
     if command:
         blocks += [Paragraph("The command that made this report:"), CodeBlock(command)]
     blocks.append(accounts.tabulate_provenance(analysis))
-    if analysis.study.sources:
+    if sources_of(analysis):
         blocks.append(accounts.tabulate_sources(analysis))
     return [*blocks, Heading("Appendix: time", 1, "appendix"), accounts.tabulate_seconds(analysis)]

@@ -13,7 +13,7 @@ import pandas as pd
 from psychostats.analysis import Analysis
 from psychostats.checks import MISFIT_CHANCE
 from psychostats.convergence import DIVERGENT_SHARE_MAX, ESS_MIN, RHAT_MAX, RHAT_MAX_LEVELS
-from psychostats.document import Column, Table, format_value
+from psychostats.document import Column, Table
 from psychostats.effects import ROPE_PROBABILITY
 from psychostats.results import ALL, Result
 from psychostats.sentences import Row, estimate, number, percent, points, points_interval, share
@@ -165,8 +165,8 @@ def tabulate_interaction(analysis: Analysis) -> Table:
         analysis,
         columns,
         pd.DataFrame(list(rows.values())),
-        f"Interaction: the contrast at {analysis.moderator} {at[-1]:g} minus the contrast at {at[0]:g}, in percentage "
-        "points.",
+        f"Interaction: the contrast at {analysis.moderator} {at[-1]:.3g} minus the contrast at {at[0]:.3g}, in "
+        "percentage points.",
         "pd is of the population's change in percentage points. The region of practical equivalence was set for a "
         "contrast, not for a difference of contrasts, so none is given here.",
         "table-interaction",
@@ -327,7 +327,7 @@ def tabulate_terms(analysis: Analysis, classes: tuple[str, ...], caption: str, a
 def tabulate_truth(analysis: Analysis) -> Table | None:
     """Return true values beside estimates, for a simulated study whose file says what is true."""
     study = analysis.study
-    if not study.study.simulated or study.simulate is None:
+    if not study.study.simulated or study.simulate is None or not study.simulate.truth:
         return None
     truth = study.plan().truth
     rows: dict[str, dict[str, str]] = {}
@@ -477,4 +477,4 @@ def _at(row: dict[Any, Any], result: Result, moderator: str | None) -> str:
     value = row.get(moderator)
     if value is None or pd.isna(value):
         return f"mean ({number(result.fit.coding.ranges[moderator][1])})"
-    return format_value(float(value))
+    return f"{float(value):.3g}".replace("-", "−")

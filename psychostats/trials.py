@@ -433,7 +433,8 @@ def _accuracy_faults(frame: pd.DataFrame) -> Iterator[Fault]:
         )
     if "participant" in trials and trials["participant"].notna().any():
         people = trials.groupby(person_keys(trials), observed=True)["correct"].agg(["sum", "count"])
-        below = people[stats.binom.cdf(people["sum"], people["count"], 0.5) < 0.05 / len(people)]
+        # Nobody is left where no cell of their experiment is one of its levels, which is a fault of its own.
+        below = people[stats.binom.cdf(people["sum"], people["count"], 0.5) < 0.05 / max(len(people), 1)]
         if len(below):
             who = name_some(
                 [f"{_person(key)} ({row['sum']:.0f} of {row['count']:.0f})" for key, row in below.iterrows()]
