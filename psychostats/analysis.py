@@ -211,7 +211,7 @@ def analyse(
         with watch.time("single features"):
             features = _features(study, whole, kept, say)
         with watch.time("contributions"):
-            contributions = _contributions(study, run, say)
+            contributions = contributions_of(study, run, say)
     parts = (opinions, joint, run, features, contributions)
     found = Analysis(study, source, examined, excluded, *raw, tuple(results), *parts, watch.stop())
     new, stages = [one for one in made if not one.reused], ("compile", "sample", "summarise")
@@ -232,8 +232,8 @@ def _features(study: Study, whole: Fit | None, kept: pd.DataFrame, say: Callable
     )
 
 
-def _contributions(study: Study, run: FeaturesRun, say: Callable[[str], None]) -> Contributions | None:
-    """Compare contributions, where the run has them."""
+def contributions_of(study: Study, run: FeaturesRun, say: Callable[[str], None]) -> Contributions | None:
+    """Compare the contributions of a run; None where it has none, or there are several networks."""
     if not run.has("contributions"):
         return None
     if len(run.paths) > 1:  # logits and norms of two networks are on scales of their own

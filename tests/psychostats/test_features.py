@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -230,3 +232,51 @@ def test_a_run_of_another_version_is_exit_2_and_names_it(tmp_path, folder, run):
     read_run(folder).table("trial_lists").drop(columns="target_side").assign(correct=1).to_csv(trials, index=False)
     said = run("check", str(trials), "--formula", "correct ~ 1", "--run", str(other))
     assert said.code == 2 and "another version" in said.out
+
+
+# What only the run knows ------------------------------------------------------------------------------------------
+
+
+def test_levels_and_filters_may_be_of_columns_that_only_the_run_has(bare, known):
+    levels = {"representation": {"local": "neuron", "distributed": "dictionary"}, "layer": ["a", "b", "c", "d"]}
+    table = examine_joined(bare, known, needed=("stimulus",), levels=levels, filters={"layer": ["a", "b"]})
+    assert not table.errors
+    assert set(table.frame["layer"].dropna()) == {"a", "b"} and table.n_filtered == len(bare) - len(table.frame)
+    assert set(table.frame["representation"].dropna()) == {"neuron", "dictionary"}
+    nothing = examine_joined(bare, known, needed=("stimulus",), filters={"layer": "z"})
+    assert "No trial is left" in nothing.errors[0].message
+
+
+def test_a_level_of_the_run_that_the_study_does_not_allow_is_named(bare, known):
+    assert "'distributed'" in refused(bare, known, levels={"representation": ["local"]})
+
+
+def test_a_repeated_trial_shows_a_main_stimulus(bare, known):
+    full = attach_features(bare, known)
+    phase = full["phase"].astype(object)
+    row = full.index[(phase == "main") & ~full["catch"]][3]
+    joined = attach_features(bare.assign(phase=phase.where(phase.index != row, "repeat")), known)
+    assert joined.loc[row, "phase"] == "repeat"
+
+
+def test_a_depth_that_the_file_rounds_is_the_runs(bare, known):
+    full = attach_features(bare, known)
+    joined = attach_features(bare.assign(depth=full["depth"].round(2)), known)
+    pd.testing.assert_series_equal(joined["depth"], full["depth"])
+
+
+def test_faults_are_told_in_a_table_whose_index_repeats(bare, known):
+    full = attach_features(bare, known)
+    wrong = bare.assign(layer="z").set_axis([0] * len(bare))
+    said = refused(wrong, known)
+    assert len(said) < 500 and "'z'" in said and str(full["layer"].dropna().iloc[0])
+
+
+@pytest.mark.parametrize("gone", ["stages", "run_id", "network"])
+def test_a_damaged_record_is_one_sentence(tmp_path, gone):
+    folder = make_run(tmp_path / "run")
+    record = json.loads((folder / "run.json").read_text())
+    record.pop(gone)
+    (folder / "run.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="is damaged"):
+        read_run(folder)

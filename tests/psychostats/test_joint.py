@@ -8,7 +8,7 @@ import pytest
 from runs import make_run
 from studies import SMALL
 
-from psychostats.analysis import analyse
+from psychostats.analysis import analyse, contributions_of, with_feature_effects
 from psychostats.design import code
 from psychostats.effects import contrasts, interactions
 from psychostats.errors import InputError, StudyError
@@ -248,6 +248,48 @@ def test_a_joint_model_names_the_experiment(tmp_path):
     text = "[joint]\nformula = 'correct ~ representation * depth + (1 | pair)'"
     with pytest.raises(StudyError, match="'experiment'"):
         read_study(study_with(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("[joint]\ndraws = 2\n", "draws is 2"),
+        (
+            "[effects]\nmoderator = 'depth'\n[joint]\nwithout = 'correct ~ experiment * representation'\n",
+            "does not name",
+        ),
+        ("[effects]\nby = 'representation'\n", "the factor or the moderator"),
+        ("[effects]\nby = 'depth'\n", "the factor or the moderator"),
+    ],
+)
+def test_faults_of_the_file_come_before_any_fit(tmp_path, text, said):
+    with pytest.raises(StudyError, match=said):
+        read_study(study_with(tmp_path, text))
+
+
+def test_the_joint_model_takes_shared_directions_into_account(tmp_path, made):
+    _, _, run = made
+    lists = read_run(run).table("trial_lists")
+    main = lists[(lists["phase"] == "main") & ~lists["catch"]]
+    one, other = main.loc[main["representation"] == "distributed", "feature"].unique()[:2]
+    shared = main.assign(feature=main["feature"].replace(other, one), correct=1)
+    for text, grown in (
+        ("[joint]\n", True),
+        (f"[joint]\nformula = 'correct ~ experiment * depth + {GROUPS}'\n", False),
+    ):
+        path = study_with(tmp_path, text if grown else text.replace("* depth", "* representation * depth"))
+        joint = with_feature_effects(read_study(path), shared).joint
+        assert joint.formula.endswith("+ (1 | feature)") is grown and joint.without.endswith("+ (1 | feature)")
+
+
+def test_contributions_of_several_networks_are_not_pooled(tmp_path):
+    """Their logits and norms are on scales of their own."""
+    one, other = make_run(tmp_path / "one"), make_run(tmp_path / "two", network="vgg", seed=6)
+    said = []
+    study = read_study(study_with(tmp_path, "[joint]\n"))
+    assert contributions_of(study, read_run(one, other), said.append) is None
+    assert "several networks" in said[0]
+    assert contributions_of(study, read_run(one), said.append) is not None
 
 
 @pytest.mark.parametrize(
