@@ -7,9 +7,6 @@ Knows nothing of trials, models, fits or reports.
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from mizani.breaks import breaks_extended
@@ -19,7 +16,6 @@ from psychostats.figures import (
     ALARM,
     BAND,
     FAINT,
-    FONT,
     GREYS,
     HORIZONTAL,
     INK,
@@ -47,7 +43,6 @@ from psychostats.figures import (
     panels_of,
     require,
     save_figure,
-    shorten,
     side_by_side,
     signed,
     style,
@@ -61,11 +56,9 @@ __all__ = [
     "plot_accuracy",
     "plot_accuracy_by_depth",
     "plot_contrasts",
-    "plot_convergence",
     "plot_predictive_accuracy",
     "plot_predictive_groups",
     "plot_prior_predictive",
-    "plot_ranks",
     "plot_terms",
     "save_figure",
 ]
@@ -125,6 +118,8 @@ def plot_accuracy_by_depth(
     by: str = "depth",
     interval_label: str,
     chance: float | None = 0.5,
+    items: pd.DataFrame | None = None,
+    item: str = "item",
 ) -> ggplot:
     """Draw accuracy along depth or layers: raw shares as points, the model as lines.
 
@@ -139,6 +134,9 @@ def plot_accuracy_by_depth(
         Columns of the coloured levels and of the horizontal axis; a numeric `by` is drawn to scale.
     interval_label, chance
         As in `plot_accuracy`.
+    items, item
+        Raw accuracy of each thing shown, ``experiment, <factor>, <by>, n, accuracy`` with a numeric `by`, as faint
+        points, and what such a thing is called.
     """
     to_scale = by in raw and pd.api.types.is_numeric_dtype(raw[by])
     texts = {"experiment": "experiment", "level": factor} | ({} if to_scale else {"along": by})
@@ -161,9 +159,19 @@ def plot_accuracy_by_depth(
         f"Points: raw accuracy{'' if to_scale else ' at each place'}, their area in proportion to trials. Strong lines "
         f"and {'ribbons' if to_scale else 'bars'}: population, {interval_label}. Faint lines: typical."
     )
+    faint, lowest = [], [points["accuracy"], lines["conf_low"]]
+    if items is not None and to_scale and len(items):
+        each = tidy(items, "items", texts, ["n", "accuracy"], scale=scale, like=points).dropna(subset="accuracy")
+        spread = 0.012 * float(np.ptp(each["along"])) / max(len(levels) - 1, 1)
+        place = each["level"].astype(str).map({level: i for i, level in enumerate(levels)}).astype(float)
+        each = each.assign(at=each["along"] + spread * (2 * place - len(levels) + 1))  # levels beside each other
+        faint = [p9.geom_point(p9.aes(y="accuracy", color="level", shape="level"), each, size=0.9, alpha=0.3, stroke=0)]
+        note += f" Small faint points: the raw accuracy of each {item}."
+        lowest.append(each["accuracy"])
     return (
         p9.ggplot(points, p9.aes("at"))
         + chance_line(chance)
+        + faint
         + bars(lines[population & linked], p9.geom_ribbon, VERTICAL | {"fill": "level"}, alpha=0.2, show_legend=False)
         + bars(
             lines[population & ~linked], p9.geom_linerange, VERTICAL | colour, size=2.2, alpha=0.35, show_legend=False
@@ -179,7 +187,7 @@ def plot_accuracy_by_depth(
         + p9.scale_alpha_manual({"population": 1.0, "typical": 0.35}, guide=None)
         + p9.scale_linetype_manual(cycle(levels, LINES), name=title_of(factor))
         + colours(levels, factor)
-        + p9.coord_cartesian(ylim=accuracy_limits(chance, points["accuracy"], lines["conf_low"]))
+        + p9.coord_cartesian(ylim=accuracy_limits(chance, *lowest))
         + p9.labs(x=title_of(by), y="Accuracy", caption=caption(note))
         + facets(points, columns)
         + style(35 + tall, grid="y", turned=crowded(places, points, columns), stacked=stacked)
@@ -392,108 +400,4 @@ def plot_prior_predictive(draws: pd.DataFrame, *, factor: str, chance: float | N
         + p9.scale_x_continuous(labels=signed, breaks=breaks_extended(n=4))
         + p9.labs(x="", y="Share of prior draws", caption=caption(f"Dashed: {words}no difference."))
         + style(30 + 42 * -(-len(parts) // 3), grid="y", legend="none")
-    )
-
-
-def plot_convergence(terms: pd.DataFrame, *, limits: Mapping[str, float]) -> ggplot:
-    """Draw R-hat and effective sample sizes as strips of terms, with their limits; the worst failures are named.
-
-    Parameters
-    ----------
-    terms
-        ``experiment, term, rhat, ess_bulk, ess_tail``.
-    limits
-        Greatest ``rhat`` and least ``ess_bulk`` and ``ess_tail`` of a converged term.
-    """
-    measures = {"rhat": "R-hat", "ess_bulk": "Bulk ESS", "ess_tail": "Tail ESS"}
-    wide = tidy(terms, "terms", {"experiment": "experiment", "term": "term"}, list(measures), wrap=60)
-    experiments = levels_of(wide, "experiment")
-    rows = wide.melt(["experiment", "term"], list(measures), "measure", "value").dropna(subset="value")
-    rows["at"] = rows["measure"].map(dict(limits))
-    rows["excess"] = np.where(rows["measure"] == "rhat", rows["value"] / rows["at"], rows["at"] / rows["value"])
-    rows["place"] = np.where(rows["excess"] > 1, "failed", "met")
-    rows["measure"] = pd.Categorical(rows["measure"].map(measures), list(measures.values()))
-    # The golden ratio spreads neighbours evenly over the row, so equal values stay apart without chance deciding.
-    order = rows.groupby(["experiment", "measure"], observed=True).cumcount()
-    middle = pd.Series(len(experiments) - 1.0 - rows["experiment"].cat.codes, index=rows.index)
-    rows["row"] = middle + (order * 0.618034 % 1 - 0.5) * 0.4
-    failed = rows[rows["place"] == "failed"].sort_values("excess", ascending=False, kind="stable")
-    worst = failed.groupby(["experiment", "measure"], observed=True).head(1)
-    worst = worst.assign(row=middle.loc[worst.index] + 0.38, term=worst["term"].astype(str).map(shorten))
-    # Failing R-hats lie at the right edge of their panel, failing sizes at the left one: names run inwards.
-    label = [
-        p9.geom_text(p9.aes(label="term"), part, size=6, color=ALARM, ha=side, family=FONT)
-        for side, part in (
-            ("right", worst[worst["measure"] == measures["rhat"]]),
-            ("left", worst[worst["measure"] != measures["rhat"]]),
-        )
-        if len(part)
-    ]
-    return (
-        p9.ggplot(rows, p9.aes("value", "row"))
-        + p9.geom_vline(p9.aes(xintercept="at"), linetype="dashed", color=FAINT, size=0.5)
-        + p9.geom_point(p9.aes(color="place", shape="place"), size=1.7, alpha=0.8, stroke=0)
-        + label
-        + p9.scale_color_manual({"met": INK, "failed": ALARM})
-        + p9.scale_shape_manual({"met": "o", "failed": "D"})
-        + p9.scale_y_continuous(
-            breaks=list(range(len(experiments)))[::-1], labels=experiments, limits=(-0.5, len(experiments) - 0.4)
-        )
-        + p9.scale_x_continuous(labels=signed, breaks=breaks_extended(n=4))
-        + p9.facet_wrap("measure", scales="free_x", nrow=1)
-        + p9.labs(x="", y="", caption=caption(f"Dashed: limits. {len(failed)} of {len(rows)} values fail."))
-        + style(32 + 16 * len(experiments), grid="x", legend="none")
-    )
-
-
-def plot_ranks(draws: pd.DataFrame, *, bins: int = 20) -> ggplot:
-    """Draw rank histograms, one panel a term and one line a chain; flat lines are chains that agree.
-
-    Ranks are taken over all chains together (Vehtari et al. 2021, Bayesian Analysis 16, 667-718); the band holds
-    about 95 % of the bins of independent draws.
-
-    Parameters
-    ----------
-    draws
-        ``experiment, term, chain, draw, value``.
-    bins
-        Number of bins of the ranks.
-    """
-    texts = {"experiment": "experiment", "term": "term", "chain": "chain"}
-    several = len(draws["experiment"].unique()) > 1
-    broken = draws.assign(term=draws["term"].astype(str).str.replace(":", ": "))  # a place to break a long name
-    rows = tidy(broken, "draws", texts, ["value"], wrap=27 if several else 30)
-    wide = max(7, 54 // panels_of(rows))  # letters that fit above a column of panels
-    rows["experiment"] = rows["experiment"].cat.rename_categories(lambda name: label_of(name, wide))
-    panel = ["experiment", "term"]
-    place = rows.groupby(panel, observed=True)["value"].rank(method="average", pct=True)
-    rows["bin"] = np.ceil(place * bins).astype(int) - 1
-    chains = levels_of(rows, "chain")
-    counts = pd.crosstab([rows[c] for c in (*panel, "chain")], rows["bin"]).reindex(columns=range(bins), fill_value=0)
-    length = counts.sum(axis=1)
-    shares = (
-        counts.div(length / bins, axis=0)
-        .reset_index()
-        .melt([*panel, "chain"], value_name="share")
-        .astype({"bin": float})
-    )
-    # Both edges of each bin, so that a plain line draws the steps.
-    edges = pd.concat([shares.assign(at=shares["bin"] / bins), shares.assign(at=(shares["bin"] + 1) / bins)])
-    edges = edges.sort_values([*panel, "chain", "bin", "at"], kind="stable")
-    spread = 1.96 * float(np.sqrt(bins / length.min() * (1 - 1 / bins)))
-    terms = levels_of(rows, "term")
-    grid: Any = p9.facet_grid("term", "experiment") if several else p9.facet_wrap("term", ncol=3)
-    deep = len(terms) if several else -(-len(terms) // 3)
-    note = "Ranks over all chains; 1 is a flat histogram. Shaded: about 95 % of bins of independent draws."
-    return (
-        p9.ggplot(edges, p9.aes("at", "share"))
-        + p9.annotate("rect", xmin=0, xmax=1, ymin=1 - spread, ymax=1 + spread, fill=BAND)
-        + p9.geom_line(p9.aes(color="chain", linetype="chain", group="chain"), size=0.5)
-        + p9.scale_color_manual(cycle(chains, PALETTE), name="Chain")
-        + p9.scale_x_continuous(breaks=[0, 0.5, 1])
-        + grid
-        + p9.labs(x="Rank among all draws (share)", y="Share of draws / expected", caption=caption(note))
-        + style(35 + 26 * deep, grid="y")
-        + p9.scale_linetype_manual(cycle(chains, LINES), name="Chain")
-        + p9.theme(strip_text=p9.element_text(size=7), strip_text_y=p9.element_text(rotation=0))
     )

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,6 +19,7 @@ from psychostats.analysis import Analysis, analyse, file_name
 from psychostats.bibliography import to_bibtex
 from psychostats.contribution_section import draw_contributions
 from psychostats.convergence import ESS_MIN, RHAT_MAX
+from psychostats.diagnostics import plot_convergence, plot_ranks
 from psychostats.effects import ROPE_PROBABILITY
 from psychostats.errors import InputError, ReportError
 from psychostats.feature_study import CONTRIBUTIONS, draw_feature_figures
@@ -30,17 +32,15 @@ from psychostats.plots import (
     plot_accuracy,
     plot_accuracy_by_depth,
     plot_contrasts,
-    plot_convergence,
     plot_predictive_accuracy,
     plot_predictive_groups,
     plot_prior_predictive,
-    plot_ranks,
     plot_terms,
     save_figure,
 )
 from psychostats.reliability import plot_calibration
 from psychostats.rendering import GENERATOR, render_html, render_pdf
-from psychostats.results import Result
+from psychostats.results import ALL, Result
 from psychostats.sections import compose
 from psychostats.study import Study
 from psychostats.supplement import works_of
@@ -265,6 +265,7 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
             by=moderator,
             interval_label=label,
             chance=chance,
+            **_shown(analysis, moderator, labels),
         )
     by = next((name for name in cells.columns if name in ("layer", moderator)), None)
     if by:
@@ -278,6 +279,23 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
         plots |= draw_contributions(analysis.contributions)
     # Word takes the PNGs.
     return {name: save_figure(plot, folder / name, png=True) for name, plot in plots.items()}
+
+
+def _shown(analysis: Analysis, moderator: str, labels: dict[str, str]) -> dict[str, Any]:
+    """Return the raw accuracy of each thing shown at each level, and what it is called; nothing where none is named."""
+    kept, factor = analysis.excluded.kept, analysis.study.effects.factor
+    items = next((result.items for result in analysis.main if result.items is not None), None)
+    if items is None:
+        return {}
+    item = str(items.columns[0])
+    rows = kept if "experiment" in kept.columns else kept.assign(experiment=ALL)
+    by = ["experiment", factor, item]
+    table = rows.groupby(by, observed=True).agg(
+        n=("correct", "size"), accuracy=("correct", "mean"), **{moderator: (moderator, "mean")}
+    )
+    table = table.reset_index()
+    table["experiment"] = table["experiment"].astype(str).map(labels)
+    return {"items": table, "item": f"{item} at each level" if item == "pair" else item}
 
 
 def _priors(analysis: Analysis) -> pd.DataFrame:

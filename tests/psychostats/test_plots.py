@@ -11,7 +11,7 @@ import pandas as pd
 import plotnine as p9
 import pytest
 
-from psychostats import plots
+from psychostats import diagnostics, plots
 from psychostats.errors import InputError
 from psychostats.figures import PALETTE
 from psychostats.intervals import Interval, Rope
@@ -84,8 +84,8 @@ FIGURES: dict[str, Callable[[dict[str, pd.DataFrame]], p9.ggplot]] = {
     ),
     "people": lambda t: plots.plot_predictive_groups(t["people"], group="participant", interval_label=LABEL),
     "prior": lambda t: plots.plot_prior_predictive(t["prior"], factor="basis"),
-    "convergence": lambda t: plots.plot_convergence(t["terms"], limits=LIMITS),
-    "ranks": lambda t: plots.plot_ranks(t["draws"]),
+    "convergence": lambda t: diagnostics.plot_convergence(t["terms"], limits=LIMITS),
+    "ranks": lambda t: diagnostics.plot_ranks(t["draws"]),
 }
 WITH_BARS = ["accuracy", "depth", "contrasts", "terms", "predictive", "people"]
 
@@ -186,7 +186,7 @@ def test_failed_terms_are_counted_and_the_worst_is_named() -> None:
             "ess_tail": [500.0, 900.0, np.nan],
         }
     )
-    plot = plots.plot_convergence(terms, limits=LIMITS)
+    plot = diagnostics.plot_convergence(terms, limits=LIMITS)
     assert "3 of 8 values fail" in plot.labels.caption
     assert pd.concat(drawn(plot, "text"))["label"].tolist() == ["worst", "worst"]
 
@@ -195,8 +195,8 @@ def test_ranks_are_flat_for_chains_that_agree_and_not_for_one_that_differs() -> 
     rng = np.random.default_rng(2)
     n = 2000
     draws = pd.DataFrame({"experiment": "e", "term": "b", "chain": np.repeat([1, 2, 3, 4], n), "draw": 0})
-    same = plots.plot_ranks(draws.assign(value=rng.normal(size=4 * n))).data
-    shifted = plots.plot_ranks(draws.assign(value=rng.normal(size=4 * n) + 3 * (draws["chain"] == 4))).data
+    same = diagnostics.plot_ranks(draws.assign(value=rng.normal(size=4 * n))).data
+    shifted = diagnostics.plot_ranks(draws.assign(value=rng.normal(size=4 * n) + 3 * (draws["chain"] == 4))).data
     assert same["share"].between(0.6, 1.4).all()
     top = shifted[(shifted["chain"] == "4") & (shifted["bin"] == 19)]["share"]
     assert (top > 3.9).all()
@@ -221,3 +221,18 @@ def test_a_missing_column_is_named() -> None:
         plots.plot_accuracy(
             data["participants"], data["summary"].drop(columns="basis"), factor="basis", interval_label=LABEL
         )
+
+
+def test_each_thing_shown_is_a_faint_point_over_its_own_place():
+    """Levels stand beside each other by a hundredth of the range, so that neither hides the other."""
+    made = tables(["one"], ["a", "b"])
+    items = made["raw"].assign(n=7, accuracy=0.61)
+    plot = plots.plot_accuracy_by_depth(
+        made["raw"], made["fitted"], factor="basis", by="place", interval_label=LABEL, items=items, item="pair"
+    )
+    drawn = [one._data for one in plot.layers if isinstance(one._data, pd.DataFrame) and "accuracy" in one._data]
+    (faint,) = [data for data in drawn if (data["accuracy"] == 0.61).all()]
+    assert len(faint) == len(items)
+    assert (faint["at"] - faint["along"]).abs().tolist() == pytest.approx([0.012] * len(items))
+    assert set(np.sign(faint["at"] - faint["along"])) == {-1.0, 1.0}
+    assert "raw accuracy of each pair" in plot.labels.caption.replace("\n", " ")
