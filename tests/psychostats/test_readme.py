@@ -4,8 +4,10 @@ import importlib
 import re
 
 import pytest
+from runs import make_run
 from studies import ROOT, small_report
 
+import psychostats as ps
 from psychostats.study import read_study
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -18,7 +20,7 @@ def block(language, table=""):
 
 
 def test_the_python_runs(tmp_path_factory, tmp_path):
-    code = block("python")
+    code = block("python", "import psychostats as ps")
     for old, new in {
         '"data/colin2024_simulated/trials.csv"': repr(str(small_report(tmp_path_factory).trials)),
         '"natural"': '"first"',
@@ -30,6 +32,23 @@ def test_the_python_runs(tmp_path_factory, tmp_path):
     names = {}
     exec(compile(code, "README.md", "exec"), names)
     assert names["fit"].path == tmp_path / "main" and len(names["kept"]) > 200
+
+
+def test_the_python_that_joins_a_run_runs(tmp_path):
+    folder = make_run(tmp_path / "scenes")
+    lists = ps.read_run(folder).table("trial_lists").assign(correct=lambda table: (table.index % 4 > 0).astype(int))
+    lists[["participant", "trial", "phase", "catch", "stimulus", "correct"]].to_csv(
+        tmp_path / "trials.csv", index=False
+    )
+    code = block("python", "ps.read_run(")
+    for old, new in {
+        '"reports/scenes"': repr(str(folder)),
+        '"trials.csv"': repr(str(tmp_path / "trials.csv")),
+        'family="afc"': 'family="afc", engine="laplace"',
+    }.items():
+        assert old in code
+        code = code.replace(old, new)
+    exec(compile(code, "README.md", "exec"), {"ps": ps})
 
 
 def test_the_study_file_is_one(tmp_path):
