@@ -281,7 +281,7 @@ def test_windows_are_ranks_of_all_images(tmp_path):
 
 
 def test_images_that_changed_since_the_run_are_refused(tmp_path):
-    study = tiny.write_study(tmp_path, count=20)
+    study = tiny.write_study(tmp_path, count=30)
     compute_study(read_study(study), tmp_path / "run")
     image = next((tmp_path / "images").rglob("*.png"))
     image.write_bytes(next((tmp_path / "images" / "class3").rglob("*.png")).read_bytes())
