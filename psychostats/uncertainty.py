@@ -258,7 +258,7 @@ class Delta:
         Both are NaN where nothing varies: rounding leaves differences of the order of eps / step, which are no errors.
         """
         estimate, se = self.estimate(values), self.sd(values)
-        constant = se <= 1e-9 * np.maximum(1.0, np.abs(values).max(axis=0))
+        constant = se <= 1e-8 * np.maximum(1.0, np.abs(values).max(axis=0))
         z = np.where(constant, np.nan, estimate / np.where(constant, 1.0, se))
         return {"z_ratio": z, "p_value": p_values(adjust, z, self.correlation(values), means)}
 

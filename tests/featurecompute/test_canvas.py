@@ -99,7 +99,8 @@ def test_crops_of_several_pictures_stand_in_their_order_and_lead_back():
     assert found.shape == (4, 3, 8, 8) and crops.window < 24
     for number in range(4):
         picture, box = pictures[number // 2], boxes[number // 2][number % 2]
-        assert torch.equal(crops.take(picture[None], [[box]])[0], found[number])
+        # Sums of products may be taken in another order for another number of pictures, as the processor has it.
+        torch.testing.assert_close(crops.take(picture[None], [[box]])[0], found[number], rtol=1e-6, atol=1e-6)
     (gradient,) = torch.autograd.grad(found[1].sum(), pictures)
     # Each pixel of a crop is a weighted mean; the picture beside it, and what lies far from the box, do not matter.
     assert float(gradient[0].sum()) == pytest.approx(3 * 64, rel=1e-5)
