@@ -164,10 +164,21 @@ def _studentized_range(q: Array, means: float) -> Array:
 
 
 def _factor(correlation: Array) -> Array:
-    """Return A with A A' = correlation and as many columns as its rank."""
-    values, vectors = np.linalg.eigh(correlation)
-    kept = values > 1e-8 * max(values.max(initial=0.0), 1e-300)
-    return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))
+    """Return A with A A' = correlation and as many columns as its rank.
+
+    Cholesky's factor, row by row, without the columns of what follows from the rows before. Eigenvectors would do as
+    well, but where eigenvalues are alike they are any of many, and the points of `largest` would lie elsewhere on
+    another processor.
+    """
+    least = 1e-8 * max(np.abs(correlation).max(initial=0.0), 1e-300)
+    columns = np.zeros_like(correlation, dtype=float)
+    rank = 0
+    for row in range(len(correlation)):
+        left = correlation[row:, row] - columns[row:, :rank] @ columns[row, :rank]
+        if left[0] > least:
+            columns[row:, rank] = left / np.sqrt(left[0])
+            rank += 1
+    return columns[:, :rank]
 
 
 @functools.lru_cache(maxsize=8)
