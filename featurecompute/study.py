@@ -19,7 +19,17 @@ from pydantic_core import PydanticCustomError
 from featurecompute.errors import StudyError, nearest
 
 STATISTICS_TABLES: tuple[str, ...] = ("study", "columns", "levels", "filter", "exclusions", "design", "simulate")
-STATISTICS_TABLES += ("models", "opinions", "joint", "effects", "report", "sources")
+STATISTICS_TABLES += (
+    "recordings",
+    "demographics",
+    "models",
+    "opinions",
+    "joint",
+    "effects",
+    "reanalysis",
+    "report",
+    "sources",
+)
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Positive: TypeAlias = Annotated[int, Field(ge=1)]

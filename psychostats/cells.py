@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from psychostats.errors import Fault, nearest
+from psychostats.parts import Source
 
 Kind: TypeAlias = Literal["text", "number", "integer", "binary", "flag"]
 Cells: TypeAlias = list[Any]
@@ -64,6 +65,12 @@ class Raw:
         The columns that the source stores as text, numerals or not (a CSV file does not say).
     orders
         The categories of a data frame's categorical columns.
+    sources
+        The files, where recordings were read; then `rows` number all trials from 1.
+    origins
+        Of each row the place of its file among `sources`, and its row in that file.
+    notes
+        What a reader converted or set aside, a sentence each.
     """
 
     cells: dict[str, Cells] = field(default_factory=dict)
@@ -71,6 +78,9 @@ class Raw:
     faults: tuple[Fault, ...] = ()
     words: frozenset[str] = frozenset()
     orders: dict[str, list[str]] = field(default_factory=dict)
+    sources: tuple[Source, ...] = ()
+    origins: tuple[Sequence[int], Sequence[int]] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_raw(source: str | Path | pd.DataFrame) -> Raw:

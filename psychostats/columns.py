@@ -35,6 +35,8 @@ COLUMNS: Mapping[str, Column] = {
     for column in (
         Column("participant", "text"),
         Column("experiment", "text"),
+        Column("session", "text"),
+        Column("started", "text", "dates and times as ISO 8601 has them"),
         Column("block", "text"),
         Column("trial", "integer", "whole numbers from 1"),
         Column("representation", "text"),
@@ -49,6 +51,8 @@ COLUMNS: Mapping[str, Column] = {
         Column("confidence", "number", "finite numbers"),
         Column("catch", "flag", "true and false (or 1 and 0)"),
         Column("phase", "text", "'practice', 'main' and 'repeat'", _PHASES),
+        Column("instruction_time", "number", "finite numbers (seconds)"),
+        Column("practice_attempts", "integer", "whole numbers from 1"),
     )
 }
 

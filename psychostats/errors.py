@@ -77,12 +77,18 @@ class Fault:
         Name of the column at fault, if one is.
     row
         First row at fault, counted as in the file: the header is row 1.
+    rows
+        Every row at fault, where it is rows that are.
+    file
+        The file at fault, where recordings of several were read.
     """
 
     message: str
     severity: Literal["error", "warning"] = "error"
     column: str | None = None
     row: int | None = None
+    rows: tuple[int, ...] = ()
+    file: str | None = None
 
 
 class DataError(InputError):

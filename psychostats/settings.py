@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from psychostats.intervals import Interval
+from psychostats.parts import Tool
 from psychostats.sampler import Settings
 from psychostats.simulate import People
 from psychostats.spec import ModelSpec, specify
@@ -39,6 +40,38 @@ class StudyTable(Table):
     pseudonymize: bool = False
     trials: str = ""
     """Where its trials lie, from the study file's folder; for readers, no command looks there."""
+
+
+class RecordingsTable(Table):
+    """``[recordings]``: how what an experiment wrote is read."""
+
+    tool: Tool = "auto"
+    wide: str | None = None
+    """How the columns of a table with one row a participant are called, such as ``{column}_{trial}``."""
+    metadata: str | None = None
+    """A table that joins the trials, from the study file's folder."""
+    by: str = "stimulus"
+    """The column by which it joins."""
+
+
+class DemographicsTable(Table):
+    """``[demographics]``: who took part, of which summaries are printed and nothing else."""
+
+    file: str = ""
+    """A platform's export, from the study file's folder; ``--demographics`` gives another."""
+    key: str = "Participant id"
+    columns: tuple[str, ...] = ("Age", "Sex")
+    smallest: Annotated[int, Field(ge=2)] = 5
+    """Cells with fewer people are suppressed."""
+
+
+class ReanalysisTable(Table):
+    """``[reanalysis]``: how new participants are laid beside the old."""
+
+    names: tuple[str, str] = ("old", "new")
+    """What the two studies are called."""
+    steps: Annotated[int, Field(ge=2, le=50)] = 8
+    """At how many numbers of participants the effect is followed."""
 
 
 class DesignTable(Table):

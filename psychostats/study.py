@@ -22,12 +22,16 @@ from psychostats.effects import RESERVED
 from psychostats.errors import DataError, InputError, StudyError, nearest
 from psychostats.exclusions import Exclusions
 from psychostats.features import FeaturesRun, examine_joined
+from psychostats.parts import Reading
 from psychostats.settings import (
+    DemographicsTable,
     DesignTable,
     EffectsTable,
     JointTable,
     ModelTable,
     OpinionTable,
+    ReanalysisTable,
+    RecordingsTable,
     ReportTable,
     ShownTable,
     SimulateTable,
@@ -64,6 +68,8 @@ class Study(Table):
     columns: dict[str, str] = Field(default_factory=dict)
     levels: dict[str, list[str] | dict[str, str]] = Field(default_factory=dict)
     filter: dict[str, Any] = Field(default_factory=dict)
+    recordings: RecordingsTable = RecordingsTable()
+    demographics: DemographicsTable | None = None
     exclusions: dict[str, Any] = Field(default_factory=dict)
     design: DesignTable = DesignTable()
     simulate: SimulateTable | None = None
@@ -71,6 +77,7 @@ class Study(Table):
     opinions: tuple[OpinionTable, ...] = ()
     joint: JointTable | None = None
     effects: EffectsTable = EffectsTable()
+    reanalysis: ReanalysisTable = ReanalysisTable()
     report: ReportTable = ReportTable()
     sources: dict[str, str] = Field(default_factory=dict)
     path: Path = Path()
@@ -95,6 +102,12 @@ class Study(Table):
         names += ["experiment"] if self.design.participants else []
         return tuple(dict.fromkeys(names))
 
+    def reading(self) -> Reading:
+        """Return how recordings are read; files are found from the study file's folder."""
+        table = self.recordings
+        metadata = self.path.parent / table.metadata if table.metadata else None
+        return Reading(table.tool, table.wide, metadata, table.by)
+
     def read_options(self, run: FeaturesRun | None = None) -> dict[str, Any]:
         """Return what the study says of a trial file, for `psychostats.trials.read_trials`.
 
@@ -109,6 +122,7 @@ class Study(Table):
             "assignment": self.design.assignment,
             "unanswered": "error" if self.rules().missing_response is None else "keep",
             "pseudonymize": self.study.pseudonymize,
+            "reading": self.reading(),
         }
 
     def reseeded(self, seed: int | None) -> Study:

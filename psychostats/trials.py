@@ -35,16 +35,20 @@ from psychostats.columns import COLUMNS, analysed, order_levels, person_keys
 from psychostats.errors import DataError, Fault, InputError
 from psychostats.identity import pseudonymize, redact
 from psychostats.lettering import visible
+from psychostats.parts import LeftOut, Reading, Source
 
 Assignment: TypeAlias = Literal["within", "between"]
 Levels: TypeAlias = Sequence[str] | Mapping[str, str]
 
 
+PLAIN = Reading()
+"""Recordings are read as each file asks to be."""
+
 _KINDS: Mapping[str, Kind] = {column.name: column.kind for column in COLUMNS.values()}
 
 # These decide whose row it is and whether it is analysed, so a bad cell in them is always an error.
 _STEERING = ("participant", "phase", "catch")
-_KEY = ("participant", "experiment", "phase", "block", "trial")
+_KEY = ("participant", "experiment", "session", "phase", "block", "trial")
 _MILLISECONDS = 100.0  # a median response time above this many "seconds" is taken for milliseconds
 
 
@@ -63,6 +67,12 @@ class TrialTable:
         infinite one.
     n_rows, n_filtered
         Rows of the file, and how many of them the filters set aside.
+    sources
+        The files, where recordings were read.
+    notes
+        What their reader converted or set aside, a sentence each.
+    left_out
+        Files and sessions with faults that ``skip_bad`` left out.
     """
 
     frame: pd.DataFrame
@@ -71,6 +81,9 @@ class TrialTable:
     n_rows: int = 0
     n_filtered: int = 0
     n_infinite: int = 0
+    sources: tuple[Source, ...] = ()
+    notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def errors(self) -> tuple[Fault, ...]:
@@ -94,6 +107,8 @@ class ReadOptions(TypedDict, total=False):
     missing: Literal["error", "drop"]
     unanswered: Literal["error", "keep"]
     pseudonymize: bool
+    reading: Reading
+    skip_bad: bool
 
 
 def read_trials(source: str | Path | pd.DataFrame, **options: Unpack[ReadOptions]) -> pd.DataFrame:
@@ -138,6 +153,8 @@ def examine_trials(
     missing: Literal["error", "drop"] = "error",
     unanswered: Literal["error", "keep"] = "error",
     pseudonymize: bool = False,
+    reading: Reading = PLAIN,
+    skip_bad: bool = False,
 ) -> TrialTable:
     """Read a trial table and judge it: map, recode, filter, convert, then check the rows that are left.
 
@@ -168,6 +185,10 @@ def examine_trials(
         ``"keep"`` leaves rows with a blank `correct` in the frame (as NaN) for an exclusion rule to remove.
     pseudonymize
         Replace participants' ids even if they match no platform's pattern.
+    reading
+        How recordings of experiments are read; a plain table needs none of it.
+    skip_bad
+        Leave out files that cannot be read and sessions with faults, and count them, instead of stopping.
 
     Returns
     -------

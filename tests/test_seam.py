@@ -36,6 +36,7 @@ def test_features_and_pairs_join_by_one_column_each():
 def test_a_trial_list_has_the_columns_of_a_trial_before_it_is_answered():
     asked = set(manifest.TRIAL_LISTS.columns) - {"version", "target_side"}
     answered = {"response", "correct", "rt", "confidence", "block"}
+    answered |= {"session", "started", "instruction_time", "practice_attempts"}
     assert asked | answered == set(columns.COLUMNS)
     assert set(manifest.STIMULI.columns) & set(columns.COLUMNS) == {
         "stimulus",
