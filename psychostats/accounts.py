@@ -23,7 +23,12 @@ _COUNTED = ("participant", "pair", "feature", "stimulus", "layer")
 
 def tabulate_exclusions(analysis: Analysis) -> list[Table]:
     """Participants left after each step, and trials left, experiments side by side."""
-    flow = analysis.excluded.flow.assign(experiment=lambda table: table["experiment"].astype(str))
+    return tabulate_flow(analysis.excluded.flow)
+
+
+def tabulate_flow(flow: pd.DataFrame, of: str = "", anchor: str = "table") -> list[Table]:
+    """The same of a table of what rules removed, `of` a study that is named; its anchors begin with `anchor`."""
+    flow = flow.assign(experiment=lambda table: table["experiment"].astype(str))
     names = list(dict.fromkeys(flow["experiment"]))
     tables = []
     for key in ("participants", "trials"):
@@ -38,8 +43,9 @@ def tabulate_exclusions(analysis: Analysis) -> list[Table]:
                 for gone, left in zip(rows[f"{key}_removed"], rows[f"{key}_left"], strict=True)
             ]
         headers = [Column(name, key.capitalize() if len(names) == 1 else name, align="right") for name in names]
-        caption = f"{key.capitalize()} left after each step; in brackets, how many the step removed."
-        tables.append(Table((Column("step", "Step"), *headers), wide, caption, anchor=f"table-{key}"))
+        whose = f"{key.capitalize()} of {of}" if of else key.capitalize()
+        caption = f"{whose} left after each step; in brackets, how many the step removed."
+        tables.append(Table((Column("step", "Step"), *headers), wide, caption, anchor=f"{anchor}-{key}"))
     return tables
 
 

@@ -162,11 +162,11 @@ def analyse(
         source = {"file": redact(trials.name), "file_sha256": hashlib.sha256(trials.read_bytes()).hexdigest()}
         excluded = apply_exclusions(table, study.rules())
         kept = excluded.kept
-        _check_kept(study, excluded)
+        require_analysable(study, excluded)
         study = with_feature_effects(study, kept).placed(kept)
         if run is not None and study.simulate is not None:  # what [simulate.truth] says is of other trials
             study = study.model_copy(update={"simulate": study.simulate.model_copy(update={"truth": {}})})
-        experiments = _by_experiment(kept)
+        experiments = by_experiment(kept)
         folders = name_folders(study, experiments)
     with watch.time("raw accuracy"):
         raw = _raw_tables(study, table, kept)
@@ -278,7 +278,7 @@ def shared_features(kept: pd.DataFrame) -> list[str]:
     return sorted({str(key[-1] if isinstance(key, tuple) else key) for key in pairs.index[pairs > 1]})
 
 
-def _check_kept(study: Study, excluded: Excluded) -> None:
+def require_analysable(study: Study, excluded: Excluded) -> None:
     """Refuse, before any fit, trials that the effects of the study cannot be taken from."""
     for experiment, steps in excluded.flow.groupby("experiment", sort=False):
         emptied = steps.loc[steps["trials_left"] == 0, "step"]
@@ -321,7 +321,7 @@ def file_name(experiment: str) -> str:
     return "".join(sign if sign.isalnum() or sign in "-_" else "-" for sign in experiment)
 
 
-def _by_experiment(kept: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def by_experiment(kept: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Split the analysed trials by experiment, in the order of its levels."""
     if "experiment" not in kept.columns:
         return [(ALL, kept)]

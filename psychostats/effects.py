@@ -64,6 +64,9 @@ EFFECT_COLUMNS = (
 )
 
 
+Weights: TypeAlias = Mapping[str, Mapping[str, float]]
+"""Factor -> level -> how much it counts in an average over that factor."""
+
 #: Names of the tables' own columns, which no predictor's column may bear.
 RESERVED = frozenset({"term", "contrast", *EFFECT_COLUMNS})
 
@@ -122,6 +125,7 @@ def contrasts(
     by: Mapping[str, Sequence[Any]] | None = None,
     scale: Scale = "response",
     interval: Interval | None = None,
+    weights: Weights | None = None,
 ) -> pd.DataFrame:
     """Contrast the levels of a factor pairwise, the later level minus (or over) the earlier.
 
@@ -132,6 +136,8 @@ def contrasts(
     scale
         ``response`` gives the difference in probability and the odds ratio of p; ``link`` the difference in linear
         predictor, whose exponential is an odds ratio (above guessing, where a guess or lapse rate is above 0).
+    weights
+        Factor -> level -> how much it counts where that factor is averaged over; equal weights where it is not named.
 
     Returns
     -------
@@ -141,7 +147,7 @@ def contrasts(
         averages, per draw.
     """
     rows = []
-    for first, second in _pairs(_cells(fit, factor, by, scale)):
+    for first, second in _pairs(_cells(fit, factor, by, scale, weights=weights)):
         for target in first.draws:
             for kind, draws in _differences(first, second, target, scale).items():
                 sign = "/" if kind == "odds_ratio" else "-"
@@ -198,12 +204,13 @@ def interactions(
     values: Sequence[Any],
     *,
     interval: Interval | None = None,
+    weights: Weights | None = None,
 ) -> pd.DataFrame:
     """Does the contrast of a factor change between two values of a moderator? The difference of differences.
 
     Parameters
     ----------
-    fit, factor, interval
+    fit, factor, interval, weights
         As for `contrasts`.
     moderator, values
         Predictor and its two values, the contrast at the second minus the contrast at the first.
@@ -219,7 +226,7 @@ def interactions(
         raise InputError(f"'{factor}' cannot moderate itself; name another predictor.")
     rows = []
     for scale in ("response", "link"):
-        pairs = _pairs(_cells(fit, factor, {moderator: values}, scale))
+        pairs = _pairs(_cells(fit, factor, {moderator: values}, scale, weights=weights))
         half = len(pairs) // 2
         for (a, b), (c, d) in zip(pairs[:half], pairs[half:], strict=True):
             for target in a.draws:
@@ -318,7 +325,13 @@ class _Cell:
 
 
 def _cells(
-    fit: Estimated, factor: str, by: Mapping[str, Sequence[Any]] | None, scale: str, *, odds: bool = True
+    fit: Estimated,
+    factor: str,
+    by: Mapping[str, Sequence[Any]] | None,
+    scale: str,
+    *,
+    odds: bool = True,
+    weights: Weights | None = None,
 ) -> list[_Cell]:
     """Cross the values of `by` (the first varies slowest) with those of the factor, and average over the rest.
 
@@ -333,7 +346,8 @@ def _cells(
     at.setdefault(factor, list(coding.levels[factor] if is_factor else dict.fromkeys(coding.ranges[factor])))
     grid = coding.grid(at)
     rows = rows_of(fit, grid)
-    average = _averager(fit, rows, scale, odds=odds and fit.spec.family.binary)
+    mean = _mean_of(fit, grid, weights) if weights else _plain_mean
+    average = _averager(fit, rows, scale, mean, odds=odds and fit.spec.family.binary)
     cells = []
     for key, group in grid.groupby(list(at), sort=False, observed=True):
         place = {by_column(name): value for name, value in zip(at, key, strict=True) if name != factor}
@@ -347,22 +361,43 @@ def _cells(
 _Means: TypeAlias = tuple[dict[Target, Array], dict[Target, Array], dict[Target, Array]]
 
 
-def _averager(fit: Estimated, rows: Rows, scale: str, *, odds: bool) -> Callable[[npt.NDArray[np.int64]], _Means]:
+_Averages: TypeAlias = Callable[[Array, npt.NDArray[np.int64]], Array]
+
+
+def _plain_mean(values: Array, at: npt.NDArray[np.int64]) -> Array:
+    return np.asarray(values[:, at].mean(axis=1))
+
+
+def _mean_of(fit: Estimated, grid: pd.DataFrame, weights: Weights) -> _Averages:
+    """Return a function that averages rows of a grid by the weights of their levels."""
+    whole = np.ones(len(grid))
+    for name, given in weights.items():
+        require_predictors(fit, [name])
+        levels = fit.coding.levels.get(name, ())
+        if set(given) != set(levels) or not all(0 <= one < np.inf for one in given.values()) or not sum(given.values()):
+            raise InputError(f"weights of '{name}' must be numbers from 0, one for each of {', '.join(levels)}.")
+        whole *= grid[name].astype(str).map(given).to_numpy(dtype=float)
+    return lambda values, at: np.asarray(np.average(values[:, at], axis=1, weights=whole[at]))
+
+
+def _averager(
+    fit: Estimated, rows: Rows, scale: str, mean: _Averages, *, odds: bool
+) -> Callable[[npt.NDArray[np.int64]], _Means]:
     """Return a function that averages some rows of a grid: what is asked for, 1 - p and eta, each by target."""
     family, eta = rows.family, rows.eta()
     if scale == "link":
-        return lambda at: ({"typical": eta[:, at].mean(axis=1)}, {}, {})
+        return lambda at: ({"typical": mean(eta, at)}, {}, {})
     # Without group effects the population is the typical person, whichever is averaged.
     linked = () if not fit.uncertainty.on_link else TARGETS if not rows.blocks else TARGETS[:1]
     right = {target: rows.mean(target) for target in TARGETS if target not in linked}
     wrong = {target: rows.miss(target) for target in right if odds}
 
     def average(at: npt.NDArray[np.int64]) -> _Means:
-        inner = eta[:, at].mean(axis=1)
+        inner = mean(eta, at)
         means = {target: np.asarray(family.mean(inner)) for target in linked}
         misses = {target: np.asarray(family.miss(inner)) for target in linked if odds}
-        means |= {target: p[:, at].mean(axis=1) for target, p in right.items()}
-        misses |= {target: p[:, at].mean(axis=1) for target, p in wrong.items()}
+        means |= {target: mean(p, at) for target, p in right.items()}
+        misses |= {target: mean(p, at) for target, p in wrong.items()}
         return means, misses, dict.fromkeys(linked, inner)
 
     return average

@@ -126,7 +126,9 @@ def fit_jointly(
         maxima = compare(
             {
                 model.name: fit(
-                    _maximum(model).spec(), kept.dropna(subset=list(model.spec().formula.variables)), engine="laplace"
+                    without_priors(model).spec(),
+                    kept.dropna(subset=list(model.spec().formula.variables)),
+                    engine="laplace",
                 )
                 for model in (without, both)
             }
@@ -205,6 +207,6 @@ def _true_differences(study: Study, kept: pd.DataFrame, made: Fit) -> pd.DataFra
     return rows.assign(true=[differences.mean(), *each]).rename(columns={moderator: "depth"}).reset_index(drop=True)
 
 
-def _maximum(model: ModelTable) -> ModelTable:
+def without_priors(model: ModelTable) -> ModelTable:
     """Return the model without priors, which maximum likelihood has none of; an estimated lapse is set to 0."""
     return model.model_copy(update={"priors": (), "lapse": None if model.lapse == "estimate" else model.lapse})

@@ -20,6 +20,7 @@ from psychostats.bibliography import to_bibtex
 from psychostats.contribution_section import draw_contributions
 from psychostats.convergence import ESS_MIN, RHAT_MAX
 from psychostats.diagnostics import plot_convergence, plot_ranks
+from psychostats.document import Document
 from psychostats.effects import ROPE_PROBABILITY
 from psychostats.errors import InputError, ReportError
 from psychostats.feature_study import CONTRIBUTIONS, draw_feature_figures
@@ -46,9 +47,11 @@ from psychostats.study import Study
 from psychostats.supplement import works_of
 from psychostats.timing import Stopwatch
 from psychostats.word import render_docx
+from psychostats.works import Entry
 
 TABLES = ("accuracy", "exclusions", "effects", "terms", "checks")
 FIGURES = (
+    "accumulation",
     "accuracy",
     "balance",
     "calibration",
@@ -60,6 +63,8 @@ FIGURES = (
     "curve",
     "feature_checks",
     "features",
+    "flow_new",
+    "flow_old",
     "groups",
     "opinions",
     "items",
@@ -68,10 +73,13 @@ FIGURES = (
     "prior",
     "ranks",
     "shares",
+    "studies",
     "verdicts",
 )
 DOCUMENTS = ("report.html", "report.pdf", "report.docx", "references.bib")
-WHOLE = ("features", "shares", "contributions", "contribution_terms", "joint", "joint_terms", "joint_models", "truth")
+WHOLE: tuple[str, ...] = ("features", "shares", "contributions", "contribution_terms")
+WHOLE += ("joint", "joint_terms", "joint_models", "truth")
+WHOLE += ("between", "conclusions", "accumulation", "files")  # of a reanalysis
 """Tables that are of no single experiment."""
 _FILES = re.compile(
     rf"({'|'.join(map(re.escape, DOCUMENTS))})|figures/({'|'.join(FIGURES)})\.(svg|png)"
@@ -121,7 +129,7 @@ def write_report(
         If the trials cannot be analysed, or `out` holds something that is no report.
     """
     out = Path(out)
-    _require_report_folder(out)
+    require_report_folder(out)
     analysis = analyse(study, trials, out / "fits", run=run, progress=progress, say=say)
     watch = Stopwatch()
     out.mkdir(parents=True, exist_ok=True)
@@ -129,29 +137,38 @@ def write_report(
         shutil.rmtree(stale, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as part:
         with watch.time("tables"):
-            tables = write_tables(analysis, Path(part) / "tables")
+            write_tables(analysis, Path(part) / "tables")
         with watch.time("figures"):
             say("drawing figures")
             figures = draw_figures(analysis, Path(part) / "figures")
         analysis.seconds.update(watch.stop())
         with watch.time("document"):
-            say("writing report.html, report.pdf and report.docx")
-            document = compose(analysis, figures, command)
-            html = render_html(document, Path(part) / "report.html")
-            pdf = render_pdf(document, Path(part) / "report.pdf")
-            references = Path(part) / "references.bib"
-            references.write_text(to_bibtex(works_of(analysis)), encoding="utf-8")
-            others = [references]
-            try:
-                others.append(render_docx(document, Path(part) / "report.docx"))
-            except (InputError, ReportError) as error:  # Word is an extra; the others must not be lost with it
-                say(f"  warning: report.docx was not written: {error}")
-                (out / "report.docx").unlink(missing_ok=True)  # one of before would be of another report
-        # The page goes first: by it a later run knows that the rest may be replaced.
-        for made in (html, tables, Path(part) / "figures", pdf, *others):
-            _put(made, out / made.name)
+            write_documents(compose(analysis, figures, command), works_of(analysis), Path(part), say)
+        put_report(Path(part), out)
     say(f"{out / 'report.html'} and {out / 'report.pdf'} written in {sum(analysis.seconds.values()):.0f} s")
     return analysis.converged
+
+
+def write_documents(document: Document, works: tuple[Entry, ...], folder: Path, say: Callable[[str], None]) -> None:
+    """Write ``report.html, report.pdf, references.bib`` and, where pandoc is there, ``report.docx`` into a folder."""
+    say("writing report.html, report.pdf and report.docx")
+    render_html(document, folder / "report.html")
+    render_pdf(document, folder / "report.pdf")
+    (folder / "references.bib").write_text(to_bibtex(works), encoding="utf-8")
+    try:
+        render_docx(document, folder / "report.docx")
+    except (InputError, ReportError) as error:  # Word is an extra; the others must not be lost with it
+        say(f"  warning: report.docx was not written: {error}")
+
+
+def put_report(part: Path, out: Path) -> None:
+    """Put a report that is written whole in place of the one that `out` may hold."""
+    # The page goes first: by it a later run knows that the rest may be replaced.
+    for name in ("report.html", "tables", "figures", *DOCUMENTS[1:]):
+        if (part / name).exists():
+            _put(part / name, out / name)
+        elif (out / name).is_file():
+            (out / name).unlink()  # one of before would be of another report
 
 
 def write_tables(analysis: Analysis, folder: Path) -> Path:
@@ -377,7 +394,7 @@ def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:
     return table
 
 
-def _require_report_folder(out: Path) -> None:
+def require_report_folder(out: Path) -> None:
     """Refuse a folder with anything in it that this room would not write, since what it writes it also replaces.
 
     Pages, figures and tables are replaced only beside a page that says that a report made it; what begins with a dot,

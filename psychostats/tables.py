@@ -5,7 +5,7 @@ In: frames of numbers.  Out: `Table` blocks.  Rounds and arranges; computes no s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,6 +15,7 @@ from psychostats.checks import MISFIT_CHANCE
 from psychostats.convergence import DIVERGENT_SHARE_MAX, ESS_MIN, RHAT_MAX, RHAT_MAX_LEVELS
 from psychostats.document import Column, Table
 from psychostats.effects import ROPE_PROBABILITY
+from psychostats.fit import Fit
 from psychostats.results import ALL, Result
 from psychostats.sentences import Row, estimate, number, percent, points, points_interval, share
 
@@ -385,30 +386,37 @@ def _true_effects(result: Result) -> Iterator[tuple[str, float, Row]]:
 
 def tabulate_convergence(analysis: Analysis) -> Table:
     """Whether each fit may be read, by its worst figures."""
-    rows = []
     fits = [(result.experiment, result.model.name, result.fit) for result in analysis.results]
     if analysis.joint:
         fits += [("all", "joint", analysis.joint.fit), ("all", "joint, without", analysis.joint.without)]
+    return tabulate_fits(fits, "Model", several=len(analysis.experiments) > 1)
+
+
+def tabulate_fits(fits: Sequence[tuple[str, str, Fit]], name: str, *, several: bool) -> Table:
+    """Whether each of some fits may be read: by experiment, and what else tells them apart, which `name` names."""
+    rows = []
     for experiment, model, made in fits:
         checks = pd.DataFrame([check.row() for check in made.checks])
         of_level = checks["term"].fillna("").str.startswith("r_")
         values = {name: checks.loc[(checks["name"] == name) & ~of_level, "value"] for name in checks["name"].unique()}
         levels = checks.loc[of_level, "value"]
+        none = pd.Series(dtype=float)  # a maximum of the likelihood has no chains
         rows.append(
             {
                 "experiment": experiment,
                 "model": model,
-                "rhat": values["rhat"].max(skipna=False),
+                "rhat": values.get("rhat", none).max(skipna=False),
                 "levels": levels.max(skipna=False) if len(levels) else None,
-                "bulk": values["ess_bulk"].min(skipna=False),
-                "tail": values["ess_tail"].min(skipna=False),
-                "divergences": values["divergences"].max(),
-                "depth": values["treedepth_hits"].max(),
+                "bulk": values.get("ess_bulk", none).min(skipna=False),
+                "tail": values.get("ess_tail", none).min(skipna=False),
+                "divergences": values.get("divergences", none).max(),
+                "depth": values.get("treedepth_hits", none).max(),
                 "verdict": "converged" if made.converged else "NOT converged",
             }
         )
     columns = (
-        Column("model", "Model"),
+        *((Column("experiment", "Experiment"),) if several else ()),
+        Column("model", name),
         Column("rhat", "Worst R-hat", "number", 3),
         Column("levels", "R-hat, levels", "number", 3),
         Column("bulk", "Bulk ESS", "integer"),
@@ -417,13 +425,11 @@ def tabulate_convergence(analysis: Analysis) -> Table:
         Column("depth", "Tree limit", "integer"),
         Column("verdict", "Verdict"),
     )
-    return by_experiment(
-        analysis,
+    return Table(
         columns,
         pd.DataFrame(rows),
         "Convergence of every fit: the worst R-hat and the least effective sample size (ESS) of its terms, the worst "
-        "R-hat "
-        "of single levels, divergent transitions, and transitions that reached the limit of the tree.",
+        "R-hat of single levels, divergent transitions, and transitions that reached the limit of the tree.",
         f"Limits: R-hat at most {RHAT_MAX:g} (of single levels {RHAT_MAX_LEVELS:g}), ESS at least {ESS_MIN:.0f}, "
         f"divergences at most {percent(DIVERGENT_SHARE_MAX)} of the draws.",
         "table-convergence",

@@ -1,0 +1,298 @@
+"""The reanalysis in order: an old study and new participants into everything the report says of both.
+
+In: a study file (or a fit), and what an experiment wrote of new people.  Out: a `Reanalysis`.  Knows no document.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from psychostats.accumulation import accumulate
+from psychostats.analysis import by_experiment, file_name, require_analysable, with_feature_effects
+from psychostats.errors import DataError, InputError
+from psychostats.exclusions import Excluded, apply_exclusions
+from psychostats.fit import Fit, fit, load_fit
+from psychostats.pooled import POOLED, STUDY, Comparison, Stacked, compare_studies, stack_studies
+from psychostats.results import ALL
+from psychostats.sampler import Settings
+from psychostats.settings import EffectsTable, ModelTable, ReportTable, StudyTable
+from psychostats.study import Study
+from psychostats.timing import Stopwatch
+from psychostats.trials import TrialTable
+
+_PEOPLE = ("participant", "subject", "person", "worker", "observer")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two studies.
+
+    Parameters
+    ----------
+    name
+        What it is called.
+    kept
+        Its analysed trials.
+    excluded, examined
+        What its rules removed and what its check said; None where only its fit is known.
+    source
+        Where it came from, in words, with hashes.
+    made
+        Its fit, where only that is known.
+    """
+
+    name: str
+    kept: pd.DataFrame
+    excluded: Excluded | None = None
+    examined: TrialTable | None = None
+    source: Mapping[str, str] = field(default_factory=dict)
+    made: Fit | None = None
+
+
+@dataclass(frozen=True)
+class Reanalysis:
+    """Everything the report of a reanalysis says, as tables.
+
+    Parameters
+    ----------
+    study
+        The study file, or what stands for one where only a fit is known.
+    old, new
+        The two studies.
+    stacked
+        Their trials in one table.
+    comparisons
+        One an experiment that both have.
+    accumulation
+        The contrast as participants were added, by experiment.
+    apart
+        Experiments that only one of the studies has, which are not compared.
+    seconds
+        Of each stage.
+    """
+
+    study: Study
+    old: Side
+    new: Side
+    stacked: Stacked
+    comparisons: tuple[Comparison, ...]
+    accumulation: pd.DataFrame
+    apart: tuple[str, ...]
+    seconds: dict[str, float]
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the studies are called, the old one first."""
+        return self.old.name, self.new.name
+
+    @property
+    def fits(self) -> dict[tuple[str, str], Fit]:
+        """Every fit, by experiment and study."""
+        return {(one.experiment, name): made for one in self.comparisons for name, made in one.fits.items()}
+
+    @property
+    def converged(self) -> bool:
+        """Whether every fit may be read."""
+        return all(made.converged for made in self.fits.values())
+
+    @property
+    def moderator(self) -> str | None:
+        """The numeric predictor along which the contrast is followed, if the model has it."""
+        return self.study.effects.moderator if any(len(one.interaction) for one in self.comparisons) else None
+
+
+def exclude(study: Study, name: str, examined: TrialTable, source: Mapping[str, str]) -> Side:
+    """Apply the study's exclusions to one of the studies.
+
+    Raises
+    ------
+    DataError
+        With every fault of the trials.
+    InputError
+        If the effects of the study cannot be taken from what is left.
+    """
+    if examined.errors:
+        raise DataError(examined.errors)
+    excluded = apply_exclusions(examined.frame, study.rules())
+    require_analysable(study, excluded)
+    return Side(name, excluded.kept, excluded, examined, source)
+
+
+def study_of_fit(path: Path) -> tuple[Study, Side]:
+    """Return the study that a fit stands for, and its trials as the fit holds them.
+
+    The contrast is of ``representation``, else of the first factor; its moderator is ``depth``, else the first numeric
+    predictor, followed over its range. People are the first group that is called so.
+
+    Raises
+    ------
+    FitError
+        If `path` is no fit.
+    InputError
+        If nothing can be contrasted in it.
+    """
+    made = load_fit(path)
+    factors, numbers = list(made.coding.levels), list(made.coding.ranges)
+    if not factors:
+        raise InputError(f"the fit {path} has no factor, so there is no contrast to lay side by side.")
+    groups = list(dict.fromkeys(factor for bar in made.spec.formula.bars for factor in bar.factors))
+    person = next((name for name in groups if name.startswith(_PEOPLE)), groups[0] if groups else None)
+    if person is None:
+        raise InputError(f"the fit {path} has no group effects, so it does not say who answered.")
+    table, how = made.spec.to_table(), made.settings
+    asked = {name: getattr(how, name) for name in ("draws", "tune", "chains", "seed", "target_accept")}
+    model = ModelTable(
+        name="main",
+        formula=table["formula"],
+        family=table["family"],
+        link=table["link"],
+        guess=table["guess"] if table["family"] == "afc" else None,
+        lapse=table["lapse"],
+        priors=tuple(table["priors"]),
+        **(asked if isinstance(how, Settings) else {}),
+    )
+    ends = made.coding.ranges
+    number = "depth" if "depth" in numbers else next((name for name in numbers if ends[name][0] < ends[name][2]), None)
+    study = Study(
+        study=StudyTable(name=path.name, title=f"The fit {path.name} and new participants"),
+        models=(model,),
+        effects=EffectsTable(
+            factor="representation" if "representation" in factors else factors[0], moderator=number, at="range"
+        ),
+        report=ReportTable(group=person),
+        path=path,
+    )
+    source = {"fit": path.name, "data_sha256": str(made.provenance["data"]["sha256"])}
+    return study, Side(study.reanalysis.names[0], made.data, source=source, made=made)
+
+
+def reanalyse(
+    study: Study,
+    old: Side,
+    new: Side,
+    fits: Path,
+    *,
+    reuse: Path | None = None,
+    progress: bool | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Reanalysis:
+    """Fit two studies apart and together, and follow the effect as people were added.
+
+    Parameters
+    ----------
+    study
+        The study file, read. Its first model is fitted.
+    old, new
+        The two studies.
+    fits
+        Folder for the fits; those already there are used again where nothing changed.
+    reuse
+        The report of the old study, whose fits are taken where nothing changed.
+    progress
+        Show the sampler's progress bar; by default on a terminal.
+    say
+        Called with a line as each step begins.
+
+    Raises
+    ------
+    InputError
+        If the studies have nothing in common that could be compared.
+    """
+    watch = Stopwatch()
+    names, person = (old.name, new.name), study.report.group
+    stacked = stack_studies(old.kept, new.kept, names=names, person=person)
+    if stacked.returning:
+        say(f"{len(stacked.returning)} of the new people took part in the old study; their new trials are left out")
+    study = with_feature_effects(study, stacked.rows).placed(stacked.rows)
+    model, effects = study.models[0], study.effects
+    shared, apart = _shared_experiments(stacked.rows, names, model)
+
+    def fit_side(experiment: str, asked: ModelTable, which: str, rows: pd.DataFrame) -> Fit:
+        if which == old.name and old.made is not None:
+            say(f"{which}: the fit is given and is not fitted again")
+            return old.made
+        role = "old" if which == old.name else "new" if which == new.name else POOLED
+        folder = fits / (role if experiment == ALL else f"{role}_{file_name(experiment)}")
+        if role == "old" and reuse is not None:
+            _take(reuse / "fits" / f"{asked.name}{'' if experiment == ALL else '_' + file_name(experiment)}", folder)
+        if which != POOLED:  # people keep their own ids, so that a fit of the study alone is the same fit
+            rows = rows.assign(**{person: rows[person].str.removeprefix(f"{which} ")}).drop(columns=STUDY)
+        label = which if experiment == ALL else f"{which}, {experiment}"
+        begin = f"fitting {label}: {len(rows):,} trials of {rows[person].nunique()} {person}s"
+        engine = "laplace" if old.made is not None and old.made.is_maximum else "auto"
+        made = fit(
+            asked.spec(),
+            rows,
+            engine=engine,
+            **asdict(asked.settings()),
+            missing="drop",
+            out=folder,
+            overwrite=True,
+            progress=progress,
+            on_start=lambda: say(begin),
+        )
+        if made.reused:
+            say(f"{label}: nothing changed, answered from {folder}; it is not fitted again")
+        for warning in made.warnings:
+            say(f"  {'warning' if made.converged else 'NOT CONVERGED'}: {warning}")
+        return made
+
+    comparisons = []
+    followed = []
+    for experiment, rows in shared:
+        with watch.time("fits and effects"):
+            comparisons.append(
+                compare_studies(
+                    experiment,
+                    model,
+                    effects,
+                    rows,
+                    names,
+                    person,
+                    partial(fit_side, experiment),
+                )
+            )
+        with watch.time("accumulation"):
+            say("the effect as participants were added" + ("" if experiment == ALL else f", {experiment}"))
+            table = accumulate(rows, model, effects, person=person, steps=study.reanalysis.steps, say=say)
+            followed.append(table.assign(experiment=experiment))
+    accumulation = pd.concat(followed, ignore_index=True)
+    return Reanalysis(study, old, new, stacked, tuple(comparisons), accumulation, apart, watch.stop())
+
+
+def _shared_experiments(
+    rows: pd.DataFrame, names: tuple[str, str], model: ModelTable
+) -> tuple[list[tuple[str, pd.DataFrame]], tuple[str, ...]]:
+    """Return the experiments that both studies have, with their trials, and the names of the others."""
+    if "experiment" in model.spec().formula.variables or "experiment" not in rows or rows["experiment"].isna().any():
+        if "experiment" in rows and rows["experiment"].nunique() > 1 and rows["experiment"].isna().any():
+            held = ", ".join(map(str, rows["experiment"].dropna().unique()))
+            raise InputError(
+                f"the new trials are of several experiments ({held}) and the old of one that is not named; take one "
+                "with --filter experiment=NAME."
+            )
+        return [(ALL, rows)], ()
+    every = by_experiment(rows)
+    shared = [(name, part) for name, part in every if part[STUDY].nunique() == len(names)]
+    if not shared:
+        each = [", ".join(map(str, rows.loc[rows[STUDY] == name, "experiment"].unique())) for name in names]
+        raise InputError(
+            f"the studies have no experiment in common: {names[0]} has {each[0]}, {names[1]} has {each[1]}."
+        )
+    return shared, tuple(name for name, part in every if part[STUDY].nunique() < len(names))
+
+
+def _take(held: Path, folder: Path) -> None:
+    """Copy a fit of the old study's own report, unless one is there already; whether it is the one decides its key."""
+    if not folder.exists() and held.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = folder.with_name(f".part-{folder.name}")
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(held, part)
+        part.replace(folder)

@@ -1,0 +1,175 @@
+"""The report of a reanalysis: a `Reanalysis` into a folder of fits, tables, figures, one HTML file and one PDF.
+
+In: what was found.  Out: the folder, as a study's report has it.  Text and numbers come from the rooms below; here they
+are put on disk.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from psychostats.analysis import file_name
+from psychostats.conclusions import conclude
+from psychostats.effects import ROPE_PROBABILITY
+from psychostats.figures import add_note, label_of, save_figure
+from psychostats.intervals import Interval, Rope
+from psychostats.plots import plot_contrasts
+from psychostats.pooled import STUDY, Comparison, interval_of
+from psychostats.reanalysis import Reanalysis
+from psychostats.reanalysis_figures import plot_accumulation
+from psychostats.reanalysis_section import compose_reanalysis, works_of
+from psychostats.report import put_report, write_documents
+from psychostats.results import ALL
+from psychostats.timing import Stopwatch
+
+
+def write_reanalysis(
+    found: Reanalysis, out: Path, *, command: str = "", say: Callable[[str], None] = lambda line: None
+) -> None:
+    """Write the report of a reanalysis.
+
+    Parameters
+    ----------
+    found
+        What was found; its fits lie in ``out/fits`` already.
+    out
+        Folder: ``report.html, report.pdf, report.docx, references.bib, fits/, figures/, tables/``.
+    command
+        What to print as the command that made it.
+    say
+        Called with a line as each step begins.
+    """
+    watch = Stopwatch()
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as folder:
+        part = Path(folder)
+        with watch.time("tables and figures"):
+            say("drawing figures")
+            write_reanalysis_tables(found, part / "tables")
+            figures = draw_reanalysis(found, part / "figures")
+        found.seconds.update(watch.stop())
+        write_documents(compose_reanalysis(found, figures, command), works_of(found), part, say)
+        put_report(part, out)
+    say(f"{out / 'report.html'} and {out / 'report.pdf'} written in {sum(found.seconds.values()):.0f} s")
+
+
+def write_reanalysis_tables(found: Reanalysis, folder: Path) -> Path:
+    """Write the tables of a reanalysis; return the folder.
+
+    For each experiment ``EXPERIMENT_{accuracy,effects,terms,checks}.csv`` and, where trials are known,
+    ``_exclusions.csv``, each with the column ``study``; for all of them ``between, conclusions, accumulation``.
+    """
+    folder.mkdir(parents=True)
+    for one in found.comparisons:
+        parts = {
+            "accuracy": _accuracy(found, one),
+            "effects": pd.concat(
+                [table.drop(columns=".at", errors="ignore") for table in (one.means, one.contrasts, one.interaction)],
+                ignore_index=True,
+            ),
+            "terms": pd.concat(
+                [
+                    made.terms(interval=interval_of(made, found.study.effects)).assign(**{STUDY: name})
+                    for name, made in one.fits.items()
+                ],
+                ignore_index=True,
+            ),
+            "checks": pd.concat(
+                [
+                    pd.DataFrame([check.row() for check in made.checks]).assign(**{STUDY: name})
+                    for name, made in one.fits.items()
+                ],
+                ignore_index=True,
+            ),
+            "exclusions": _exclusions(found, one.experiment),
+        }
+        for kind, frame in parts.items():
+            if len(frame):
+                frame.to_csv(folder / f"{file_name(one.experiment)}_{kind}.csv", index=False)
+    between = [one.between.assign(experiment=one.experiment) for one in found.comparisons]
+    pd.concat(between, ignore_index=True).to_csv(folder / "between.csv", index=False)
+    conclude(found).to_csv(folder / "conclusions.csv", index=False)
+    found.accumulation.to_csv(folder / "accumulation.csv", index=False)
+    files = [
+        {STUDY: side.name, **{name: getattr(source, name) for name in source.__dataclass_fields__}}
+        for side in (found.old, found.new)
+        for source in (side.examined.sources if side.examined else ())
+    ]
+    if files:
+        pd.DataFrame(files).to_csv(folder / "files.csv", index=False)
+    return folder
+
+
+def _accuracy(found: Reanalysis, one: Comparison) -> pd.DataFrame:
+    """Return raw accuracy by study and level of the factor."""
+    rows = found.stacked.rows
+    mine = rows if one.experiment == ALL else rows[rows["experiment"].astype(str) == one.experiment]
+    formula = next(iter(one.fits.values())).spec.formula
+    if formula.response.counts:
+        return pd.DataFrame()
+    by = [STUDY, found.study.effects.factor]
+    table = mine.groupby(by, observed=True)[formula.response.successes].agg(n="size", correct="sum").reset_index()
+    return table.assign(experiment=one.experiment, accuracy=table["correct"] / table["n"])
+
+
+def _exclusions(found: Reanalysis, experiment: str) -> pd.DataFrame:
+    parts = [
+        side.excluded.flow[side.excluded.flow["experiment"].astype(str) == experiment].assign(**{STUDY: side.name})
+        for side in (found.old, found.new)
+        if side.excluded is not None
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def draw_reanalysis(found: Reanalysis, folder: Path) -> dict[str, Path]:
+    """Draw every figure of a reanalysis; return SVG files by name."""
+    folder.mkdir(parents=True)
+    effects = found.study.effects
+    first = next(iter(found.fits.values()))
+    plots = {
+        "studies": plot_contrasts(
+            _forest(found),
+            rope=Rope(100 * ROPE_PROBABILITY.low, 100 * ROPE_PROBABILITY.high),
+            x_label=_axis(found),
+            interval_label=interval_of(first, effects).label,
+        )
+    }
+    steps = found.accumulation
+    if steps["estimate"].notna().any():
+        contrast = steps["contrast"].dropna().iloc[0]
+        rows = _in_points(steps[steps["contrast"].eq(contrast)])
+        rows[STUDY] = pd.Categorical(rows[STUDY], list(found.names))
+        plots["accumulation"] = plot_accumulation(
+            rows,
+            study=STUDY,
+            y_label=f"{label_of(str(contrast).replace(' - ', ' − '), 40)}\n(percentage points)",
+            interval_label=f"{Interval('wald', effects.probability).label}, maximum likelihood",
+        )
+    note = "Simulated participants." if found.study.study.simulated else ""
+    return {name: save_figure(add_note(plot, note), folder / name, png=True) for name, plot in plots.items()}
+
+
+def _forest(found: Reanalysis) -> pd.DataFrame:
+    """Return the differences in percentage points, a row a study, a panel an experiment."""
+    parts = []
+    for one in found.comparisons:
+        rows = one.contrasts[(one.contrasts["scale"] == "difference") & (one.contrasts[".at"] == "mean")]
+        several = rows["contrast"].nunique() > 1
+        names = rows[STUDY].map(lambda name: "both together" if name not in found.names else str(name))
+        label = rows["contrast"].str.replace(" - ", " − ", regex=False) + ", " + names if several else names
+        parts.append(_in_points(rows).assign(label=label, experiment=one.experiment))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _in_points(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(**{name: 100 * rows[name] for name in ("estimate", "conf_low", "conf_high")})
+
+
+def _axis(found: Reanalysis) -> str:
+    contrasts = found.comparisons[0].contrasts["contrast"].str.replace(" / ", " - ", regex=False).unique()
+    what = label_of(contrasts[0].replace(" - ", " − "), 90) if len(contrasts) == 1 else "Difference"
+    return f"{what}: accuracy (percentage points)"
