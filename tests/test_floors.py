@@ -77,7 +77,7 @@ FLOORS = {
         ("settings",),
         ("study",),
         ("opinions", "results", "simulation", "ledger"),
-        ("joint", "pooled"),
+        ("joint", "pooled", "additions"),
         ("robustness", "accumulation"),
         ("analysis",),
         ("reanalysis",),

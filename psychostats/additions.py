@@ -1,0 +1,300 @@
+"""The trials that a study was extended by: stored beside it, and read together with its own.
+
+In: a study, its ledger, and clean trials with the files they came from.  Out: the ledger with an addition more, or the
+study's trials and its additions as one table, judged as a whole.  Knows no model and no report.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from psychostats.columns import COLUMNS
+from psychostats.errors import DataError, Fault, InputError
+from psychostats.features import FeaturesRun
+from psychostats.identity import redact
+from psychostats.ledger import LEDGER, Ledger, held_alone, read_ledger, table_name, write_durably, write_rows
+from psychostats.parts import Source
+from psychostats.rendering import source_date
+from psychostats.study import Study
+from psychostats.trials import TrialTable, examine_trials
+
+BATCH = "addition"
+"""The column that says with which addition a trial came, 0 being the study's own; `batch` is often one of stimuli."""
+
+# A participant's trial is the same one if these agree, and the same record of it if the answers do too.
+_TRIAL = ("participant", "experiment", "session", "phase", "block", "trial")
+_ANSWERS = ("stimulus", "feature", "pair", "response", "correct", "rt", "confidence")
+
+
+# Reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_additions(ledger: Ledger) -> pd.DataFrame:
+    """Return the trials that were added, as they were stored.
+
+    Parameters
+    ----------
+    ledger
+        From `read_ledger`, which has checked the tables.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Canonical columns, text as text, before exclusions, with the column `BATCH`; index ``row``, from 1.  Where only
+        some additions have `phase` or `catch`, the trials of the others are main trials and no catch trials.
+    """
+    tables = []
+    for batch, name in enumerate(dict.fromkeys(ledger.rows["stored"]), 1):
+        try:
+            # Straight from the bytes: a reader that is given a path may look for more of the data set beside it.
+            table = pq.read_table(io.BytesIO(ledger.path.with_name(name).read_bytes())).to_pandas()
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"the table {ledger.path.with_name(name)} cannot be read: {error}.") from error
+        tables.append(table.assign(**{BATCH: batch}))
+    return _stacked(tables) if tables else pd.DataFrame({BATCH: pd.Series(dtype="int64")})
+
+
+def read_extended(
+    study: Study, trials: str | Path | None = None, run: FeaturesRun | None = None, ledger: Ledger | None = None
+) -> TrialTable:
+    """Read a study's own trials and its additions as one table, and judge the whole again.
+
+    The study's file is read as the study says.  Additions were when they came, so that the study's columns, recoding
+    and filters are not applied to them a second time; its levels and what it needs hold for all.
+
+    Parameters
+    ----------
+    study
+        The study.
+    trials
+        Its own trials; without, those that ``[study] trials`` names.
+    run
+        A features run that its own trials are joined with.
+    ledger
+        Its ledger, where it has been read.
+
+    Returns
+    -------
+    TrialTable
+        With the column `BATCH`, 0 for the study's own trials.  Their rows are those of their file; added trials are
+        numbered on from the last.  A trial that stands in two additions is a fault.
+
+    Raises
+    ------
+    InputError
+        If nobody says where the study's own trials are, or the ledger or what it names is damaged.
+    """
+    if trials is None:
+        if not study.study.trials:
+            raise InputError(f"{study.path} does not say where its trials are; give them, or [study] trials.")
+        trials = study.path.parent / study.study.trials
+    ledger = ledger or read_ledger(study)
+    table = study.examine(trials, run)
+    if table.errors:
+        return table
+    if BATCH in table.frame:
+        raise InputError(f"Column '{BATCH}' of {trials} is what additions are numbered by; rename it in [columns].")
+    own = table.frame.assign(**{BATCH: 0})
+    if not ledger.batches:
+        return replace(table, frame=own)
+    whole = _stacked([own, read_additions(ledger)])
+    last = int(own.index.max())
+    whole.index = pd.Index([*own.index, *range(last + 1, last + 1 + len(whole) - len(own))], name="row")
+    levels = {
+        name: list(declared.values() if isinstance(declared, dict) else declared)
+        for name, declared in study.levels.items()
+        if name not in COLUMNS or COLUMNS[name].kind == "text"
+    }
+    judged = examine_trials(
+        whole,
+        levels=levels,
+        needed=study.needed(),
+        assignment=study.design.assignment,
+        unanswered="error" if study.rules().missing_response is None else "keep",
+    )
+    said = {fault.message for fault in judged.faults}
+    return replace(
+        table,
+        frame=judged.frame,
+        faults=(*judged.faults, *(fault for fault in table.faults if fault.message not in said)),
+        n_rows=table.n_rows + len(whole) - len(own),
+    )
+
+
+def _stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Put tables under each other: categories as text, and every row with the phase and the catch of a plain one."""
+    names = {name for table in tables for name in table}
+    plain = {name: value for name, value in (("phase", "main"), ("catch", False)) if name in names}
+    filled = [_plain(table).assign(**{n: v for n, v in plain.items() if n not in table}) for table in tables]
+    whole = pd.concat(filled, ignore_index=True)
+    whole.index = pd.RangeIndex(1, len(whole) + 1, name="row")
+    return whole
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with categories as text, None where there is none."""
+    categorical = [name for name, column in frame.items() if isinstance(column.dtype, pd.CategoricalDtype)]
+    return frame.assign(**{str(n): frame[n].astype(object).where(frame[n].notna(), None) for n in categorical})
+
+
+# Writing ---------------------------------------------------------------------------------------------------------
+
+
+def append(
+    ledger: Ledger,
+    trials: pd.DataFrame,
+    sources: Sequence[Source],
+    study: Study,
+    key_fingerprint: str = "",
+    *,
+    own: pd.DataFrame | None = None,
+) -> Ledger:
+    """Store new trials beside the study file, and enter their files in its ledger; wholly or not at all.
+
+    The table is written first and the ledger replaced after it, so that a process that is killed between leaves a table
+    that no ledger names, which the next addition overwrites.
+
+    Parameters
+    ----------
+    ledger
+        Of the study; what others added meanwhile is read again.
+    trials
+        Clean trials as `Study.examine` returns them, before exclusions, one row a trial.
+    sources
+        The files they came from.  Those of status ``known`` are passed over.
+    study
+        The study that is extended.
+    key_fingerprint
+        Of the key that participants' pseudonyms were made with.
+    own
+        The study's own clean trials, among which the new ones must not be.
+
+    Returns
+    -------
+    Ledger
+        With the new rows.
+
+    Raises
+    ------
+    InputError
+        If a file came before, a participant's trials are in the study already, ids are a platform's, pseudonyms were
+        made with another key, another process is appending, or the folder cannot be written.
+    """
+    folder = ledger.path.parent
+    with held_alone(folder):
+        ledger = read_ledger(study)
+        sources = [one for one in sources if one.status != "known"]
+        _check_new(ledger, trials, sources, key_fingerprint, own)
+        batch = ledger.batches + 1
+        table = folder / table_name(batch)
+        content = _parquet(trials)
+        when = source_date() or datetime.now(UTC)
+        shared = {
+            "batch": batch,
+            "added": when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "participants": trials["participant"].nunique(),
+            "stored": table.name,
+            "stored_sha256": hashlib.sha256(content).hexdigest(),
+            "study_sha256": study.sha256,
+            "key_fingerprint": key_fingerprint,
+        }
+        new = [
+            shared | {"file": redact(one.name), "sha256": one.sha256, "size": one.size, "tool": one.tool}
+            | {"rows": one.rows, "status": "skipped" if one.status == "skipped" else "added"}
+            for one in sources
+        ]  # fmt: skip
+        rows = pd.concat([ledger.rows, pd.DataFrame(new, columns=list(LEDGER))], ignore_index=True)
+        try:
+            write_durably(table, content)
+            write_rows(ledger.path, rows)
+        except OSError as error:
+            table.unlink(missing_ok=True)
+            raise InputError(f"the addition cannot be written to {folder}: {error.strerror}.") from error
+    return replace(ledger, rows=rows.astype(ledger.rows.dtypes.to_dict()))
+
+
+def _check_new(
+    ledger: Ledger, trials: pd.DataFrame, sources: Sequence[Source], key: str, own: pd.DataFrame | None
+) -> None:
+    """Refuse what must not be added."""
+    read = [one for one in sources if one.status == "read"]
+    if trials.empty or not read:
+        raise InputError("there is nothing to add: no file holds trials that the study does not have.")
+    if "participant" not in trials:
+        raise InputError("Column 'participant' is needed to extend a study, but the new trials have none.")
+    if BATCH in trials:
+        raise InputError(f"Column '{BATCH}' is what additions are numbered by; rename it in [columns].")
+    if came := ledger.known(read):
+        source, batch, when = came[0]
+        more = f" (and {len(came) - 1} more of these files)" if len(came) > 1 else ""
+        place = f"was added as addition {batch} on {when}" if batch else "is the study's own trials"
+        raise InputError(f"File '{redact(source.name)}'{more} {place}, so it is not added again.")
+    first: dict[str, Source] = {}
+    for one in read:
+        if (same := first.setdefault(one.sha256, one)) is not one:
+            raise InputError(f"Files '{redact(same.name)}' and '{redact(one.name)}' are the same, byte by byte.")
+    if any(redact(one) != one for one in trials["participant"].dropna().astype(str).unique()):
+        raise InputError("Column 'participant' holds ids of a recruiting platform; only pseudonyms are stored.")
+    keys = set(ledger.rows["key_fingerprint"]) - {""}
+    if key and keys and key not in keys:
+        raise InputError(
+            f"the pseudonyms of the new trials were made with another key ({key}) than those of the ledger "
+            f"({', '.join(sorted(keys))}), so that nobody who took part twice would be noticed; use the same key."
+        )
+    for held in (own, read_additions(ledger)):
+        if held is not None and len(held):
+            _check_people(held, trials)
+
+
+def _check_people(held: pd.DataFrame, trials: pd.DataFrame) -> None:
+    """Refuse participants of whom the study has the same trials."""
+    common = [name for name in held.columns if name in trials]
+    trial = [name for name in _TRIAL if name in common]
+    numbered = "trial" in trial
+    for names, what, advice in (
+        ([name for name in (*_TRIAL, *_ANSWERS) if name in common], "the same answers to the same trials", ""),
+        (trial if numbered else [], "other answers to trials of the same number",
+         "; if they took part again, say so by the column 'session', and if they are others, give them other ids"),
+    ):  # fmt: skip
+        if "participant" not in names:
+            continue
+        before = set(_records(held, names))
+        again = {key[0] for key in _records(trials, names) if key in before}
+        if again:
+            people = f"{len(again)} participant" + "s" * (len(again) > 1)
+            raise DataError(
+                [
+                    Fault(
+                        f"The study has {what} of {people} already, so nothing was added{advice}.", column="participant"
+                    )
+                ]
+            )
+
+
+def _records(frame: pd.DataFrame, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Return rows that can be compared: numbers as floats, None where a cell holds nothing."""
+    columns = []
+    for name in ("participant", *(one for one in names if one != "participant")):
+        column = frame[name]
+        cells = column.astype(float) if pd.api.types.is_numeric_dtype(column) else column.astype(object).map(str)
+        columns.append(cells.astype(object).where(column.notna(), None).tolist())
+    return list(zip(*columns, strict=True))
+
+
+def _parquet(trials: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        pq.write_table(pa.Table.from_pandas(_plain(trials), preserve_index=False), buffer)
+    except pa.ArrowException as error:
+        raise InputError(f"the new trials cannot be stored as a table: {error}.") from error
+    return buffer.getvalue()
