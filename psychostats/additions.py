@@ -209,7 +209,7 @@ def append(
             "key_fingerprint": key_fingerprint,
         }
         new = [
-            shared | {"file": redact(one.name), "sha256": one.sha256, "size": one.size, "tool": one.tool}
+            shared | {"file": _printable(one.name), "sha256": one.sha256, "size": one.size, "tool": one.tool}
             | {"rows": one.rows, "status": "skipped" if one.status == "skipped" else "added"}
             for one in sources
         ]  # fmt: skip
@@ -258,43 +258,60 @@ def _check_new(
 
 def _check_people(held: pd.DataFrame, trials: pd.DataFrame) -> None:
     """Refuse participants of whom the study has the same trials."""
-    common = [name for name in held.columns if name in trials]
-    trial = [name for name in _TRIAL if name in common]
-    numbered = "trial" in trial
-    for names, what, advice in (
-        ([name for name in (*_TRIAL, *_ANSWERS) if name in common], "the same answers to the same trials", ""),
-        (trial if numbered else [], "other answers to trials of the same number",
-         "; if they took part again, say so by the column 'session', and if they are others, give them other ids"),
-    ):  # fmt: skip
-        if "participant" not in names:
-            continue
-        before = set(_records(held, names))
-        again = {key[0] for key in _records(trials, names) if key in before}
-        if again:
-            people = f"{len(again)} participant" + "s" * (len(again) > 1)
-            raise DataError(
-                [
-                    Fault(
-                        f"The study has {what} of {people} already, so nothing was added{advice}.", column="participant"
-                    )
-                ]
-            )
+    if "participant" not in held:
+        return
+    both = set(held["participant"].astype(str)) & set(trials["participant"].astype(str))
+    held, trials = (frame[frame["participant"].astype(str).isin(both)] for frame in (held, trials))
+    trial = [name for name in _TRIAL if name in held and name in trials]
+    answers = [name for name in _ANSWERS if name in held and name in trials]
+    same = _found(held, trials, [*trial, *answers])
+    if "trial" not in trial:
+        # Without numbers two trials may be alike by chance, so only somebody all of whose trials are there is the same.
+        _refuse_people(set(same) - {who for who, found in same.items() if not all(found)}, "the same answers")
+        return
+    _refuse_people({who for who, found in same.items() if any(found)}, "the same answers to the same trials")
+    _refuse_people(
+        {who for who, found in _found(held, trials, trial).items() if any(found)},
+        "other answers to trials of the same number",
+        "; if they took part again, say so by the column 'session', and if they are others, give them other ids",
+    )
+
+
+def _refuse_people(people: set[str], what: str, advice: str = "") -> None:
+    if people:
+        who = f"{len(people)} participant" + "s" * (len(people) > 1)
+        message = f"The study has {what} of {who} already, so nothing was added{advice}."
+        raise DataError([Fault(message, column="participant")])
+
+
+def _found(held: pd.DataFrame, trials: pd.DataFrame, names: Sequence[str]) -> dict[str, list[bool]]:
+    """Return of each participant which of the new trials the study has, judged by these columns."""
+    before = set(_records(held, names))
+    found: dict[str, list[bool]] = {}
+    for record in _records(trials, names):
+        found.setdefault(str(record[0]), []).append(record in before)
+    return found
 
 
 def _records(frame: pd.DataFrame, names: Sequence[str]) -> list[tuple[Any, ...]]:
     """Return rows that can be compared: numbers as floats, None where a cell holds nothing."""
     columns = []
-    for name in ("participant", *(one for one in names if one != "participant")):
+    for name in names:
         column = frame[name]
         cells = column.astype(float) if pd.api.types.is_numeric_dtype(column) else column.astype(object).map(str)
         columns.append(cells.astype(object).where(column.notna(), None).tolist())
     return list(zip(*columns, strict=True))
 
 
+def _printable(name: str) -> str:
+    """Return a file's name without platforms' ids, and bytes that are no letters written out."""
+    return redact(name).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _parquet(trials: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     try:
         pq.write_table(pa.Table.from_pandas(_plain(trials), preserve_index=False), buffer)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeError) as error:
         raise InputError(f"the new trials cannot be stored as a table: {error}.") from error
     return buffer.getvalue()

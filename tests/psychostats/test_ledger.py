@@ -8,7 +8,7 @@ import sys
 import pandas as pd
 import pytest
 from grown import growing_study, new_people, source
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psychostats.additions import append
@@ -110,6 +110,7 @@ def test_no_cell_is_a_formula_and_every_name_comes_back(study):
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
 
 
+@settings(max_examples=25, deadline=None)
 @given(names=st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=1, max_size=5))
 def test_any_text_survives(names, tmp_path_factory):
     study = growing_study(tmp_path_factory.mktemp("any"))
@@ -183,6 +184,7 @@ def test_a_ledger_that_is_not_utf8_or_not_a_file_is_refused(study):
         read_ledger(study)
 
 
+@settings(max_examples=25, deadline=None)
 @given(position=st.integers(0, 10_000), byte=st.binary(min_size=1, max_size=3), cut=st.booleans())
 def test_damage_is_a_sentence_never_a_traceback(position, byte, cut, tmp_path_factory):
     study = growing_study(tmp_path_factory.mktemp("damage"))
