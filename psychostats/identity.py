@@ -1,6 +1,7 @@
 """Hashes and pseudonyms: what tells tables apart, and what keeps people from being told apart.
 
-In: a data frame.  Out: a hash of its values, or a copy without platforms' ids.  Knows nothing of files or models.
+In: a data frame, and the key of pseudonyms if there is one.  Out: a hash of its values, or a copy without platforms'
+ids.  Knows nothing of files or models.
 """
 
 from __future__ import annotations
@@ -15,9 +16,15 @@ import pandas as pd
 
 from psychostats.cells import missing_columns
 from psychostats.errors import DataError
+from psychostats.pseudonyms import canonical, name_people, pseudonym
 
-# Within longer text too, as in Prolific's <id>@email.prolific.com.
-_PLATFORM_ID = re.compile(r"(?<![0-9A-Za-z])(?:[0-9a-f]{24}|A[0-9A-Z]{12,14})(?![0-9A-Za-z])")
+# Within longer text too, as in 'by A1B2C3D4E5F6G7'.
+_PERSONAL = re.compile(
+    r"(?<![0-9A-Za-z])(?:[0-9a-f]{24}|A[0-9A-Z]{12,14})(?:@email\.prolific\.com)?(?![0-9A-Za-z])"
+    r"|(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w@])"
+)
+_BYTE = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
+_IPV4 = re.compile(rf"(?<![\w.]){_BYTE}(?:\.{_BYTE}){{3}}(?![\w.]*\w)")
 # Outside the participants' column, what reads like a word is one, as ADVERTISEMENT and ARCHITECTURE1 do.
 _WORD = re.compile(r"A[A-Z]{9,}\d{0,3}")
 
@@ -43,53 +50,106 @@ def data_hash(frame: pd.DataFrame, columns: Collection[str]) -> str:
     return digest.hexdigest()
 
 
-def pseudonymize(frame: pd.DataFrame, *, force: bool = False, spared: Collection[str] = ()) -> pd.DataFrame:
-    """Replace participants' ids by P001, P002, ... in order of first appearance, where privacy asks for it.
+def pseudonymize(
+    frame: pd.DataFrame, *, force: bool = False, spared: Collection[str] = (), key: bytes | None = None
+) -> pd.DataFrame:
+    """Replace participants' ids by pseudonyms where privacy asks for it.
 
     Parameters
     ----------
     frame
         A table.  Without a `participant` column only the other text columns are searched.
     force
-        Replace whatever the ids look like.  Otherwise all are replaced if any holds a Prolific id (24 hex digits) or
-        an MTurk id (``A`` and 12 to 14 capitals or digits).
+        Replace whatever the ids look like.  Otherwise all are replaced if any holds a Prolific id (24 hex digits), an
+        MTurk id (``A`` and 12 to 14 capitals or digits) or an e-mail address.
     spared
-        Other columns that are not searched, such as those whose meaning is known.
+        Other columns whose meaning is known, such as stimuli, whose ids may look like people's: there only the ids of
+        the table's participants are replaced.
+    key
+        Pseudonyms are then as `psychostats.pseudonyms.pseudonym` makes them, the same in any file; without a key they
+        are P001, P002, ... in order of first appearance.
 
     Returns
     -------
     pandas.DataFrame
-        A copy.  Platform ids in columns that are not spared are replaced too: a participant's by the pseudonym, any
-        other by the column's name and a number.
+        A copy.  Platform ids in other columns are replaced too: a participant's by the pseudonym, any other by its own
+        under the key, or without one by the column's name and a number.
+
+    Raises
+    ------
+    InputError
+        If two people get one pseudonym under the key.
     """
     frame = frame.copy()
     pseudonyms: dict[str, str] = {}
-    if "participant" in frame:
-        ids = _distinct(frame["participant"])
-        if force or any(_PLATFORM_ID.search(one) for one in ids):
+    people = frame["participant"].astype(object) if "participant" in frame else None
+    if people is not None:
+        ids = _distinct(people)
+        if force or any(_PERSONAL.search(one) for one in ids):
             width = max(3, len(str(len(ids))))
             pseudonyms = {one: f"P{number:0{width}d}" for number, one in enumerate(ids, 1)}
+            if key is not None:
+                pseudonyms = dict(name_people(ids, key))
             frame["participant"] = _replaced(frame["participant"], pseudonyms)
-    for name in frame.columns.difference([*spared, "participant"]):
+    whose: dict[str, str] = {}
+    for one, pseudonym_of_one in pseudonyms.items():
+        for part in (*_PERSONAL.findall(one), one):
+            whose |= {part: pseudonym_of_one, canonical(part): pseudonym_of_one}
+    for name in frame.columns.difference(["participant"]):
         if pd.api.types.is_numeric_dtype(frame[name]):
             continue
-        held = [one for one in _distinct(frame[name]) if _PLATFORM_ID.search(one)]
-        found = [one for one in held if one in pseudonyms or not _WORD.fullmatch(one)]
-        if found:
-            table = {one: pseudonyms.get(one, f"{name}{number:03d}") for number, one in enumerate(found, 1)}
+        if pseudonyms and people is not None and _is_copy(frame[name], people):
+            frame[name] = _replaced(frame[name], pseudonyms)
+            continue
+        table = _column_names(str(name), _distinct(frame[name]), whose, name in spared, key)
+        if table:
             frame[name] = _replaced(frame[name], table)
     return frame
 
 
+def _column_names(
+    name: str, cells: Sequence[str], whose: dict[str, str], spared: bool, key: bytes | None
+) -> dict[str, str]:
+    """Return what stands in place of a column's cells that hold ids."""
+    table: dict[str, str] = {}
+    for one in cells:
+        found = _PERSONAL.findall(one)
+        parts = [part for part in found if part in whose or not (spared or _WORD.fullmatch(part))]
+        if not parts:
+            continue
+        if one in whose:
+            table[one] = whose[one]
+        elif key is None and not all(part in whose for part in parts):
+            table[one] = f"{name}{len(table) + 1:03d}"
+        else:
+            table[one] = one
+            for part in parts:
+                new = whose[part] if key is None or part in whose else pseudonym(part, key)
+                table[one] = table[one].replace(part, new)
+    return table
+
+
+def platform_ids(text: str) -> list[str]:
+    """Return the ids of platforms that a text holds, without e-mail addresses."""
+    return [part for part in _PERSONAL.findall(text) if "@" not in part and not _WORD.fullmatch(part)]
+
+
 def redact(text: str) -> str:
-    """Put ``[id]`` in place of every platform's id in a message, a file's name or a command."""
-    return _PLATFORM_ID.sub(lambda found: found[0] if _WORD.fullmatch(found[0]) else "[id]", text)
+    """Put ``[id]`` for every platform's id, e-mail and IPv4 address in a message, a file's name or a command."""
+    return _IPV4.sub("[id]", _PERSONAL.sub(lambda found: found[0] if _WORD.fullmatch(found[0]) else "[id]", text))
+
+
+def _is_copy(column: pd.Series[Any], people: pd.Series[Any]) -> bool:
+    """Whether a column holds each row's participant, so that its cells are ids whatever they look like."""
+    return bool((column.astype(object).fillna("") == people.fillna("")).all())
 
 
 def _replaced(column: pd.Series[Any], table: dict[str, str]) -> pd.Series[Any]:
     """Replace cells by a table, and levels where the column has them in an order."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.cat.rename_categories({level: table.get(str(level), level) for level in column.cat.categories})
+        levels = list(dict.fromkeys(table.get(str(level), level) for level in column.cat.categories))
+        cells = [table.get(str(one), one) if pd.notna(one) else None for one in column]
+        return pd.Series(pd.Categorical(cells, levels, ordered=column.cat.ordered), column.index, name=column.name)
     return pd.Series([table.get(str(one), one) for one in column], index=column.index, name=column.name)
 
 

@@ -34,3 +34,12 @@ Runs = Annotated[
 Missing = Annotated[
     str, typer.Option("--missing", help="Rows whose needed value is lacking or infinite: error, or drop.")
 ]
+Key = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        metavar="FILE",
+        help="Key of pseudonyms that are the same in any file, made where there is none; or PSYCHOSTATS_KEY.",
+        show_default=False,
+    ),
+]

@@ -49,6 +49,7 @@ _KINDS: Mapping[str, Kind] = {column.name: column.kind for column in COLUMNS.val
 # These decide whose row it is and whether it is analysed, so a bad cell in them is always an error.
 _STEERING = ("participant", "phase", "catch")
 _KEY = ("participant", "experiment", "session", "phase", "block", "trial")
+_OWN_IDS = ("stimulus", "feature", "pair", "layer")  # these have ids of their own, which may look like people's
 _MILLISECONDS = 100.0  # a median response time above this many "seconds" is taken for milliseconds
 
 
@@ -109,6 +110,7 @@ class ReadOptions(TypedDict, total=False):
     pseudonymize: bool
     reading: Reading
     skip_bad: bool
+    key: bytes | None
 
 
 def read_trials(source: str | Path | pd.DataFrame, **options: Unpack[ReadOptions]) -> pd.DataFrame:
@@ -155,6 +157,7 @@ def examine_trials(
     pseudonymize: bool = False,
     reading: Reading = PLAIN,
     skip_bad: bool = False,
+    key: bytes | None = None,
 ) -> TrialTable:
     """Read a trial table and judge it: map, recode, filter, convert, then check the rows that are left.
 
@@ -189,6 +192,8 @@ def examine_trials(
         How recordings of experiments are read; a plain table needs none of it.
     skip_bad
         Leave out files that cannot be read and sessions with faults, and count them, instead of stopping.
+    key
+        The key of participants' pseudonyms, which are then the same in any file; without it they are P001, P002, ...
 
     Returns
     -------
@@ -209,7 +214,7 @@ def examine_trials(
     raw = read_raw(source)
     faults = list(raw.faults)
     if not raw.rows:
-        return TrialTable(pd.DataFrame(), tuple(faults))
+        return TrialTable(pd.DataFrame(), errors_first(faults))
 
     cells, unmapped = map_columns(raw.cells, columns)
     faults += unmapped
@@ -247,7 +252,7 @@ def examine_trials(
     )
     orders = {name: raw.orders[old] for name, old in sources.items() if old in raw.orders}
     orders |= {name: _new_levels(declared) for name, declared in levels.items() if name != "phase"}
-    frame = _settle(frame[complete], orders, pseudonymize)
+    frame = _settle(frame[complete], orders, pseudonymize, key)
     if frame.empty:
         faults.append(Fault(f"No trial is left: every one of the {len(rows)} rows lacks a needed cell."))
     faults += _range_faults(frame, vital)
@@ -353,7 +358,9 @@ def _judge_lacking(
     return complete, int(endless.sum())
 
 
-def _settle(frame: pd.DataFrame, orders: Mapping[str, Sequence[str]], force: bool) -> pd.DataFrame:
+def _settle(
+    frame: pd.DataFrame, orders: Mapping[str, Sequence[str]], force: bool, key: bytes | None
+) -> pd.DataFrame:
     """Give columns their final types and level orders, and participants their pseudonyms."""
     frame = frame.copy()
     whole: dict[str, type] = {"integer": np.int64, "binary": np.int8, "flag": bool}
@@ -367,7 +374,7 @@ def _settle(frame: pd.DataFrame, orders: Mapping[str, Sequence[str]], force: boo
                 frame[name] = column.astype(whole[known.kind])
             elif known is None and (column % 1 == 0).all():
                 frame[name] = column.astype(np.int64)
-    return pseudonymize(order_levels(frame), force=force, spared=COLUMNS)
+    return pseudonymize(order_levels(frame), force=force, spared=_OWN_IDS, key=key)
 
 
 def _range_faults(frame: pd.DataFrame, vital: Collection[str]) -> Iterator[Fault]:

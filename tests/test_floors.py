@@ -25,7 +25,7 @@ FLOORS = {
             "resampling",
             "works",
         ),
-        ("tokens", "levels", "identifiable", "rasters", "parts"),
+        ("tokens", "levels", "identifiable", "rasters", "parts", "pseudonyms"),
         ("family", "monotonic"),
         ("answers", "measurements", "ratings"),
         (
@@ -54,7 +54,7 @@ FLOORS = {
             "uncertainty",
             "netcdf",
         ),
-        ("matching", "feature_panels", "flow", "reanalysis_figures", "pseudonyms"),
+        ("matching", "feature_panels", "flow", "reanalysis_figures"),
         ("dialects", "wide", "spreadsheets", "databases", "jspsych", "metadata"),
         ("recordings", "privacy", "demographics"),
         ("trials", "priors", "predictor", "kernel", "mixed", "separation", "groups", "contribution_measures"),
