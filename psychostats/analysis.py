@@ -120,6 +120,8 @@ def analyse(
     fits: Path,
     *,
     run: FeaturesRun | None = None,
+    key: bytes | None = None,
+    export: Path | None = None,
     progress: bool | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Analysis:
@@ -135,6 +137,10 @@ def analyse(
         Folder for the fits; those already there are used again where nothing changed, so an interrupted job resumes.
     run
         The features run that the stimuli come from: what it knows of them joins the trials.
+    key
+        The key of participants' pseudonyms; see `psychostats.pseudonyms`.
+    export
+        A platform's demographic export in place of the one that the study file names.
     progress
         Show the sampler's progress bar; by default on a terminal.
     say
@@ -152,8 +158,8 @@ def analyse(
     watch = Stopwatch()
     trials = Path(trials)
     with watch.time("read and check"):
-        say(f"reading {trials}")
-        examined = study.examine(trials, run)
+        say(f"reading {redact(str(trials))}")
+        examined = study.examine(trials, run, key=key)
         if examined.errors:
             raise DataError(examined.errors)
         for fault in examined.warnings:

@@ -20,8 +20,9 @@ import typer.core
 from psychostats import studies
 from psychostats.arguments import read_filters, read_mapping, read_values, spread
 from psychostats.errors import DataError, InputError, PsychostatsError
+from psychostats.identity import redact
 from psychostats.interruption import listen, settle
-from psychostats.options import Filters, FitDir, Json, Maps, Missing, Quiet, Runs, Trials
+from psychostats.options import Filters, FitDir, Json, Key, Maps, Missing, Quiet, Runs, Trials
 from psychostats.studies import end, typed
 from psychostats.terminal import count, count_dropped, counter, find_cache, print_data, print_json, say
 
@@ -95,6 +96,7 @@ def fit(
     filters: Filters = None,
     missing: Missing = "error",
     runs: Runs = None,
+    key: Key = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another fit in --out.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -108,8 +110,8 @@ def fit(
     from psychostats.engines import resolve_engine
     from psychostats.features import examine_joined, read_run
     from psychostats.fit import fit as fit_model
-    from psychostats.identity import redact
     from psychostats.maximum import Method
+    from psychostats.pseudonyms import find_key
     from psychostats.spec import specify
     from psychostats.trials import examine_trials
 
@@ -123,6 +125,7 @@ def fit(
         "filters": read_filters(filters or []),
         "needed": run.lacking(spec.formula.variables) if run else spec.formula.variables,
         "missing": missing,
+        "key": find_key(key, [out]),
     }
     table = examine_joined(trials, run, **options) if run else examine_trials(trials, **options)
     if table.errors:
@@ -334,17 +337,18 @@ def main() -> None:
         app(args=spread(sys.argv[1:]), standalone_mode=True)
     except PsychostatsError as error:
         # A line that begins with a blank belongs to the one before: a formula, and where in it the fault is.
-        lines = str(error).splitlines()
+        lines = redact(str(error)).splitlines()
         say("\n".join(line if line.startswith(" ") else f"error: {line}" for line in lines))
         sys.exit(error.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        say(f"error: {where}{error.strerror or error}.")
+        say(redact(f"error: {where}{error.strerror or error}."))
         sys.exit(2)
     except Exception as error:
         if os.environ.get("PSYCHOSTATS_DEBUG"):
             traceback.print_exc()
-        say(f"internal error: {type(error).__name__}: {error} (set PSYCHOSTATS_DEBUG=1 to see where; please report it)")
+        what = redact(f"{type(error).__name__}: {error}")
+        say(f"internal error: {what} (set PSYCHOSTATS_DEBUG=1 to see where; please report it)")
         sys.exit(1)
 
 

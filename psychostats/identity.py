@@ -18,13 +18,15 @@ from psychostats.cells import missing_columns
 from psychostats.errors import DataError
 from psychostats.pseudonyms import canonical, name_people, pseudonym
 
+MAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w@])")
+"""E-mail addresses."""
+_BYTE = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
+IPV4 = re.compile(rf"(?<![\w.]){_BYTE}(?:\.{_BYTE}){{3}}(?![\w.]*\w)")
+"""Network addresses, not version numbers that go on."""
 # Within longer text too, as in 'by A1B2C3D4E5F6G7'.
 _PERSONAL = re.compile(
-    r"(?<![0-9A-Za-z])(?:[0-9a-f]{24}|A[0-9A-Z]{12,14})(?:@email\.prolific\.com)?(?![0-9A-Za-z])"
-    r"|(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w@])"
+    r"(?<![0-9A-Za-z])(?:[0-9a-f]{24}|A[0-9A-Z]{12,14})(?:@email\.prolific\.com)?(?![0-9A-Za-z])|" + MAIL.pattern
 )
-_BYTE = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
-_IPV4 = re.compile(rf"(?<![\w.]){_BYTE}(?:\.{_BYTE}){{3}}(?![\w.]*\w)")
 # Outside the participants' column, what reads like a word is one, as ADVERTISEMENT and ARCHITECTURE1 do.
 _WORD = re.compile(r"A[A-Z]{9,}\d{0,3}")
 
@@ -136,7 +138,7 @@ def platform_ids(text: str) -> list[str]:
 
 def redact(text: str) -> str:
     """Put ``[id]`` for every platform's id, e-mail and IPv4 address in a message, a file's name or a command."""
-    return _IPV4.sub("[id]", _PERSONAL.sub(lambda found: found[0] if _WORD.fullmatch(found[0]) else "[id]", text))
+    return IPV4.sub("[id]", _PERSONAL.sub(lambda found: found[0] if _WORD.fullmatch(found[0]) else "[id]", text))
 
 
 def _is_copy(column: pd.Series[Any], people: pd.Series[Any]) -> bool:

@@ -43,3 +43,12 @@ Key = Annotated[
         show_default=False,
     ),
 ]
+Demographics = Annotated[
+    Path | None,
+    typer.Option(
+        "--demographics",
+        metavar="FILE",
+        help="A platform's demographic export, of which summaries are printed.",
+        show_default=False,
+    ),
+]

@@ -5,6 +5,7 @@ In: ids of people, and a key of 32 bytes that lies in a file of its owner's.  Ou
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -55,9 +56,9 @@ def name_people(identities: Iterable[str], key: bytes) -> Mapping[str, str]:
 
 
 def fingerprint(key: bytes) -> str:
-    """Return 8 hex digits that tell keys apart and say nothing else of them: of SHA-256 over ``psychostats`` and the key.
+    """Return 8 hex digits of SHA-256 over ``psychostats`` and the key, which tell keys apart and say nothing else.
 
-    Written where pseudonyms are, it lets a lab notice that the key has changed.
+    Written where pseudonyms are, they let a lab notice that the key has changed.
     """
     return hashlib.sha256(b"psychostats" + key).hexdigest()[:8]
 
@@ -113,7 +114,7 @@ def _usual_place() -> Path:
     base = os.environ.get("XDG_CONFIG_HOME", "")
     try:
         # The specification of XDG has relative paths passed over.
-        folder = Path(base) if os.path.isabs(base) else Path.home() / ".config"
+        folder = Path(base) if Path(base).is_absolute() else Path.home() / ".config"
     except RuntimeError as error:
         raise InputError("this user has no home folder to keep the key in; name its file with --key FILE.") from error
     return folder / "psychostats" / "pseudonyms.key"
@@ -128,12 +129,10 @@ def _make(path: Path) -> None:
             file.write(os.urandom(_BYTES))
             file.flush()
             os.fsync(file.fileno())
-        try:
+        with contextlib.suppress(FileExistsError):
             os.link(name, path)  # unlike a rename it never replaces a key
-        except FileExistsError:
-            pass
     finally:
-        os.unlink(name)
+        Path(name).unlink()
 
 
 def _read(path: Path) -> bytes:

@@ -94,6 +94,8 @@ def write_report(
     out: str | Path,
     *,
     run: FeaturesRun | None = None,
+    key: bytes | None = None,
+    export: Path | None = None,
     command: str = "",
     progress: bool | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -111,6 +113,10 @@ def write_report(
         already are used again where nothing changed, so an interrupted report resumes.
     run
         The features run that the stimuli come from: its features, contributions and images join the report.
+    key
+        The key of participants' pseudonyms; see `psychostats.pseudonyms`.
+    export
+        A platform's demographic export in place of the one that the study file names.
     command
         What to print as the command that made it.
     progress
@@ -130,7 +136,7 @@ def write_report(
     """
     out = Path(out)
     require_report_folder(out)
-    analysis = analyse(study, trials, out / "fits", run=run, progress=progress, say=say)
+    analysis = analyse(study, trials, out / "fits", run=run, key=key, export=export, progress=progress, say=say)
     watch = Stopwatch()
     out.mkdir(parents=True, exist_ok=True)
     for stale in out.glob(".part-*"):  # of a run that was killed outright

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ import typer
 
 from psychostats.arguments import read_filters, read_mapping
 from psychostats.errors import InputError
-from psychostats.options import Filters, Json, Maps, Missing, Quiet, Runs, StudyFile, Trials
+from psychostats.options import Demographics, Filters, Json, Key, Maps, Missing, Quiet, Runs, StudyFile, Trials
 from psychostats.terminal import count, count_dropped, print_data, print_json, say
 
 NOT_CONVERGED = 3
@@ -28,17 +29,27 @@ def check(
     filters: Filters = None,
     missing: Missing = "error",
     runs: Runs = None,
+    key: Key = None,
+    privacy: Annotated[
+        bool, typer.Option("--privacy", help="Instead: list the columns that could identify people.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """List every fault of a trial table: errors, warnings."""
     from psychostats.features import examine_joined, read_run
     from psychostats.formula import parse_formula
+    from psychostats.identity import redact
+    from psychostats.pseudonyms import find_key
     from psychostats.study import read_study
     from psychostats.trials import examine_trials
 
     if study is not None and formula is not None:
         raise InputError("give --study or --formula, not both.")
+    if privacy:
+        chosen = read_study(study).columns if study else {}
+        _list_identifying(trials, {**chosen, **read_mapping(maps or [])}, as_json, quiet)
+        return
     run = read_run(*runs) if runs else None
     options: dict[str, Any] = read_study(study).read_options(run) if study else {}
     if formula is not None:
@@ -52,20 +63,35 @@ def check(
         raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
     if missing == "drop":
         options["missing"] = "drop"
+    options["key"] = find_key(key)
     table = examine_joined(trials, run, **options) if run else examine_trials(trials, **options)
-    errors, warnings = table.errors, table.warnings
+    errors, warnings, name = table.errors, table.warnings, redact(str(trials))
     if as_json:
         found = [{"severity": f.severity, "column": f.column, "row": f.row, "message": f.message} for f in table.faults]
-        print_json({"file": str(trials), "errors": len(errors), "warnings": len(warnings), "faults": found})
+        print_json({"file": name, "errors": len(errors), "warnings": len(warnings), "faults": found})
     else:
         for fault in table.faults:
             print_data(f"{fault.severity}: {fault.message}")
     people = f" of {count(table.frame['participant'].nunique(), 'participant')}" if "participant" in table.frame else ""
     held = f"{count(len(table.frame), 'trial')}{people}, " if not errors else ""
     held += f"{count_dropped(table.n_dropped, table.n_infinite)} dropped, " if table.n_dropped else ""
-    say(f"{trials}: {held}{count(len(errors), 'error')}, {count(len(warnings), 'warning')}.", quiet)
+    say(f"{name}: {held}{count(len(errors), 'error')}, {count(len(warnings), 'warning')}.", quiet)
     if errors:
         raise typer.Exit(2)
+
+
+def _list_identifying(trials: Path, columns: dict[str, str], as_json: bool, quiet: bool) -> None:
+    """Print which columns could identify people; findings are warnings, so they end with exit code 0."""
+    from psychostats.cells import read_raw
+    from psychostats.identity import redact
+    from psychostats.privacy import describe_findings, find_identifying
+
+    found = find_identifying(read_raw(trials), participant=columns.get("participant"))
+    if as_json:
+        print_json({"file": redact(str(trials)), "findings": [asdict(one) for one in found]})
+    elif found:
+        print_data(describe_findings(found))
+    say(f"{redact(str(trials))}: {count(len(found), 'column')} that could identify people.", quiet)
 
 
 def simulate(
@@ -98,6 +124,8 @@ def report(
     out: Annotated[Path, typer.Option("--out", help="Folder for the report.")],
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of every model instead of its own.")] = None,
     runs: Runs = None,
+    key: Key = None,
+    demographics: Demographics = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -106,6 +134,7 @@ def report(
     With --run the features and stimuli of that run are part of it: contributions, single features, images.
     """
     from psychostats.features import read_run
+    from psychostats.pseudonyms import find_key
     from psychostats.report import write_report
     from psychostats.study import read_study
 
@@ -114,6 +143,8 @@ def report(
         trials,
         out,
         run=read_run(*runs) if runs else None,
+        key=find_key(key, [out]),
+        export=demographics,
         command=typed(),
         progress=False if quiet else None,
         say=lambda line: say(line, quiet),

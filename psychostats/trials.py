@@ -358,9 +358,7 @@ def _judge_lacking(
     return complete, int(endless.sum())
 
 
-def _settle(
-    frame: pd.DataFrame, orders: Mapping[str, Sequence[str]], force: bool, key: bytes | None
-) -> pd.DataFrame:
+def _settle(frame: pd.DataFrame, orders: Mapping[str, Sequence[str]], force: bool, key: bytes | None) -> pd.DataFrame:
     """Give columns their final types and level orders, and participants their pseudonyms."""
     frame = frame.copy()
     whole: dict[str, type] = {"integer": np.int64, "binary": np.int8, "flag": bool}
