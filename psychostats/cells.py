@@ -122,6 +122,16 @@ def _stored_as_text(cells: Mapping[str, Cells]) -> frozenset[str]:
     return frozenset(name for name, column in cells.items() if any(isinstance(cell, str) for cell in column))
 
 
+def columns_of_text(cells: Mapping[str, Cells]) -> frozenset[str]:
+    """Return the columns whose every cell that is not blank is text; ``NA`` among numbers makes no text of them."""
+
+    def is_text(column: Cells) -> bool:
+        held = [cell for cell in column if not _is_blank(cell)]
+        return bool(held) and all(isinstance(cell, str) for cell in held)
+
+    return frozenset(name for name, column in cells.items() if is_text(column))
+
+
 def _scalars(cells: Mapping[str, Cells]) -> dict[str, Cells]:
     """Write out what is neither text nor number, such as a date or a list."""
     plain = (str, int, float, np.generic, type(None))
@@ -153,7 +163,7 @@ def _read_parquet(path: Path) -> Raw:
     if faults:
         return Raw(faults=tuple(faults))
     rows = list(range(1, table.num_rows + 1))
-    return Raw(_scalars(cells), rows, _doubled_names(table.column_names), _stored_as_text(cells))
+    return Raw(_scalars(cells), rows, doubled_names(table.column_names), _stored_as_text(cells))
 
 
 def _read_text(path: Path, delimiter: str) -> Raw:
@@ -194,7 +204,7 @@ def _read_text(path: Path, delimiter: str) -> Raw:
         return Raw(faults=(Fault(f"File '{path}' holds only blank lines."),))
 
     header = [name.strip() or f"unnamed_{number}" for number, name in enumerate(records[0], 1)]
-    faults = list(_doubled_names(header))
+    faults = list(doubled_names(header))
     ragged = [(line, len(record)) for line, record in zip(starts, records, strict=True) if len(record) != len(header)]
     if ragged:
         which = name_some([f"{line} ({width} cells)" for line, width in ragged])
@@ -208,7 +218,8 @@ def _read_text(path: Path, delimiter: str) -> Raw:
     return Raw(cells, [starts[n] for n in good], tuple(faults))
 
 
-def _doubled_names(names: Sequence[str]) -> tuple[Fault, ...]:
+def doubled_names(names: Sequence[str]) -> tuple[Fault, ...]:
+    """Return a fault for every name that a header holds more than once."""
     doubled = sorted({name for name in names if names.count(name) > 1})
     return tuple(
         Fault(f"Column '{name}' stands {names.count(name)} times in the header.", column=name) for name in doubled
