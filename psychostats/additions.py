@@ -65,7 +65,12 @@ def read_additions(ledger: Ledger) -> pd.DataFrame:
 
 
 def read_extended(
-    study: Study, trials: str | Path | None = None, run: FeaturesRun | None = None, ledger: Ledger | None = None
+    study: Study,
+    trials: str | Path | None = None,
+    run: FeaturesRun | None = None,
+    ledger: Ledger | None = None,
+    *,
+    key: bytes | None = None,
 ) -> TrialTable:
     """Read a study's own trials and its additions as one table, and judge the whole again.
 
@@ -82,6 +87,8 @@ def read_extended(
         A features run that its own trials are joined with.
     ledger
         Its ledger, where it has been read.
+    key
+        Of participants' pseudonyms in its own trials; those of additions were made when they came.
 
     Returns
     -------
@@ -99,7 +106,7 @@ def read_extended(
             raise InputError(f"{study.path} does not say where its trials are; give them, or [study] trials.")
         trials = study.path.parent / study.study.trials
     ledger = ledger or read_ledger(study)
-    table = study.examine(trials, run)
+    table = study.examine(trials, run, key=key)
     if table.errors:
         return table
     if BATCH in table.frame:

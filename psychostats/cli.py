@@ -324,6 +324,7 @@ def compare(
 
 app.command()(studies.simulate)
 app.command()(studies.report)
+app.command()(studies.reanalyze)
 
 
 def main() -> None:

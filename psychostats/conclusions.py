@@ -116,6 +116,17 @@ def say_conclusions(found: Reanalysis, judged: pd.DataFrame) -> list[Words]:
     return sentences
 
 
+def describe_conclusions(found: Reanalysis, judged: pd.DataFrame) -> str:
+    """Return the sentences of `say_conclusions` as lines for a terminal."""
+    lines = [
+        words if isinstance(words, str) else "".join(str(getattr(run, "text", "")) for run in words)
+        for words in say_conclusions(found, judged)
+    ]
+    if not found.converged:
+        lines.insert(0, "NOT CONVERGED: numbers of some fits may not be read.")
+    return "\n".join(lines)
+
+
 def _say_between(found: Reanalysis, one: Comparison, contrast: str, judged: str) -> Words:
     size = points_interval(_between(one, contrast))
     words = {

@@ -52,3 +52,4 @@ Demographics = Annotated[
         show_default=False,
     ),
 ]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files and sessions with faults, and count them.")]

@@ -7,7 +7,6 @@ no words and no figures.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,17 +18,13 @@ from psychostats.errors import InputError
 from psychostats.fit import Fit
 from psychostats.formula import Formula, as_written
 from psychostats.intervals import Interval
+from psychostats.pseudonyms import is_pseudonym
 from psychostats.settings import EffectsTable, ModelTable
 
 STUDY = "study"
 """The factor that tells the two studies apart."""
 POOLED = "pooled"
 """What both together are called."""
-_PSEUDONYM = re.compile(r"P[0-9A-HJKMNP-TV-Z]{10,}")
-
-
-def is_pseudonym(text: str) -> bool:
-    return bool(_PSEUDONYM.fullmatch(text))
 
 
 @dataclass(frozen=True)

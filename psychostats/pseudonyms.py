@@ -41,6 +41,11 @@ def pseudonym(identity: str, key: bytes) -> str:
     return "P" + "".join(_LETTERS[number >> 5 * place & 31] for place in reversed(range(_LENGTH)))
 
 
+def is_pseudonym(text: str) -> bool:
+    """Return whether a text looks like what `pseudonym` makes, so that it is of a person and not of a file."""
+    return len(text) == 1 + _LENGTH and text[0] == "P" and set(text[1:]) <= set(_LETTERS)
+
+
 def name_people(identities: Iterable[str], key: bytes) -> Mapping[str, str]:
     """Return id -> pseudonym.
 

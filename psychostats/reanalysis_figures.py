@@ -50,7 +50,7 @@ def plot_accumulation(steps: pd.DataFrame, *, study: str, y_label: str, interval
         + p9.geom_hline(yintercept=0.0, color=FAINT, size=0.5)
         + p9.geom_vline(p9.aes(xintercept="participants"), ends, color=INK, size=0.5, linetype="dotted")
         + p9.geom_line(color=FAINT, size=0.5)
-        + bars(rows, p9.geom_errorbar, VERTICAL, size=0.6, width=0, color=INK)
+        + bars(rows, p9.geom_linerange, VERTICAL, size=0.6, color=INK)
         + p9.geom_point(p9.aes(fill="study", shape="study"), size=2.2, color=INK, stroke=0.5)
         + p9.scale_fill_manual(dict(zip(levels, PALETTE[1::-1], strict=False)), name="Last participant of")
         + p9.scale_shape_manual(dict(zip(levels, SHAPES, strict=False)), name="Last participant of")

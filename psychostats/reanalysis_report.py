@@ -1,30 +1,163 @@
-"""The report of a reanalysis: a `Reanalysis` into a folder of fits, tables, figures, one HTML file and one PDF.
+"""The report of a reanalysis: a folder of fits, tables, figures, one HTML file and one PDF, as a study's report has it.
 
-In: what was found.  Out: the folder, as a study's report has it.  Text and numbers come from the rooms below; here they
-are put on disk.
+In: a study (or a fit) and what an experiment wrote of new people.  Out: the folder, and the study extended where that
+is asked for.  Text and numbers come from the rooms below; here they are put on disk.
 """
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from psychostats.additions import append, read_extended
 from psychostats.analysis import file_name
 from psychostats.conclusions import conclude
 from psychostats.effects import ROPE_PROBABILITY
+from psychostats.errors import InputError
+from psychostats.features import FeaturesRun
 from psychostats.figures import add_note, label_of, save_figure
+from psychostats.identity import redact
 from psychostats.intervals import Interval, Rope
+from psychostats.ledger import Ledger, read_ledger
+from psychostats.parts import Source
 from psychostats.plots import plot_contrasts
 from psychostats.pooled import STUDY, Comparison, interval_of
-from psychostats.reanalysis import Reanalysis
+from psychostats.pseudonyms import fingerprint
+from psychostats.reanalysis import Reanalysis, exclude, reanalyse, study_of_fit
 from psychostats.reanalysis_figures import plot_accumulation
 from psychostats.reanalysis_section import compose_reanalysis, works_of
-from psychostats.report import put_report, write_documents
+from psychostats.report import put_report, require_report_folder, write_documents
 from psychostats.results import ALL
+from psychostats.study import read_study
 from psychostats.timing import Stopwatch
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a reanalysis was asked for, beside the two studies.
+
+    Parameters
+    ----------
+    names, filters
+        Columns of the new trials (our name -> theirs) and the rows to keep, before what the study file says.
+    runs
+        The features run that the stimuli come from.
+    report
+        The old study's report, whose fits are taken where nothing changed.
+    key
+        The key of participants' pseudonyms.
+    append
+        Extend the study by the new trials, once the report is written.
+    skip_bad
+        Leave out files and sessions with faults, and count them.
+    missing
+        What to do with new rows that lack a needed cell, ``error`` or ``drop``.
+    seed
+        Of every model, instead of its own.
+    """
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    filters: Mapping[str, Any] = field(default_factory=dict)
+    run: FeaturesRun | None = None
+    report: Path | None = None
+    key: bytes | None = None
+    append: bool = False
+    skip_bad: bool = False
+    missing: str = "error"
+    seed: int | None = None
+
+
+def report_reanalysis(
+    new: str,
+    like: Path,
+    out: Path,
+    asked: Asked,
+    *,
+    command: str = "",
+    progress: bool | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Reanalysis:
+    """Reanalyse a study with new participants and write the report.
+
+    Parameters
+    ----------
+    new
+        What an experiment wrote: a file, folder, archive or database, as `psychostats.trials.examine_trials` takes it.
+    like
+        The study file whose analysis is made again, with ``[study] trials``; or the directory of a fit.
+    out
+        Folder for the report.
+    asked
+        What else was asked for.
+    command
+        What to print as the command that made it.
+    progress
+        Show the sampler's progress bar; by default on a terminal.
+    say
+        Called with a line as each step begins.
+
+    Raises
+    ------
+    InputError
+        If the trials cannot be analysed, nothing of them is new, or `out` holds something that is no report; nothing
+        is added to the study then.
+    """
+    require_report_folder(out)
+    given = like.is_dir()
+    if given and asked.append:
+        raise InputError(f"--append extends a study, and {like} is a fit; give the study file with --like.")
+    study, old = study_of_fit(like) if given else (read_study(like).reseeded(asked.seed), None)
+    reading = study.model_copy(
+        update={"columns": {**study.columns, **asked.names}, "filter": {**study.filter, **asked.filters}}
+    )
+    ledger = None if given else read_ledger(study)
+    options = {"key": asked.key, "skip_bad": asked.skip_bad, "missing": asked.missing}
+    say(f"reading {redact(new)}")
+    examined = reading.examine(new, asked.run, **options)
+    if ledger is not None:
+        _require_new(ledger, examined.sources)
+    if old is None:
+        say(f"reading the trials of {like.name}")
+        held = read_extended(study, run=asked.run, ledger=ledger, key=asked.key)
+        source = {"file": study.study.trials, **_hashes(held.sources)}
+        old = exclude(study, study.reanalysis.names[0], held, source)
+    for fault in examined.warnings:
+        say(f"  warning: {fault.message}")
+    name = study.reanalysis.names[1]
+    fresh = exclude(reading, name, examined, {"file": redact(new), **_hashes(examined.sources)})
+    found = reanalyse(study, old, fresh, out / "fits", reuse=asked.report, progress=progress, say=say)
+    write_reanalysis(found, out, command=command, say=say)
+    if asked.append and ledger is not None and old.examined is not None:
+        print_of = fingerprint(asked.key) if asked.key else ""
+        ledger = append(ledger, examined.frame, examined.sources, study, print_of, own=old.examined.frame)
+        say(f"the study was extended; {ledger.path} says by what")
+    return found
+
+
+def _require_new(ledger: Ledger, sources: Sequence[Source]) -> None:
+    """Refuse new trials of which every file came before."""
+    came = ledger.known(sources)
+    if came and len(came) == len(sources):
+        source, batch, when = came[0]
+        place = f"was added on {when} (addition {batch})" if batch else "holds the study's own trials"
+        more = f", and so with {len(came) - 1} more" if len(came) > 1 else ""
+        raise InputError(f"nothing is new: the file {source.name} {place}{more}; give files that the study lacks.")
+
+
+def _hashes(sources: Sequence[Source]) -> dict[str, str]:
+    """Return the hash of the one file, or one over all of them."""
+    if not sources:
+        return {}
+    if len(sources) == 1:
+        return {"sha256": sources[0].sha256}
+    whole = hashlib.sha256("".join(sorted(one.sha256 for one in sources)).encode())
+    return {"files": f"{len(sources):,}", "sha256 of their sorted hashes": whole.hexdigest()}
 
 
 def write_reanalysis(

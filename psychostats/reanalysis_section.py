@@ -59,8 +59,8 @@ def compose_reanalysis(found: Reanalysis, figures: Figures, command: str) -> Doc
     study = found.study.study
     judged = conclude(found)
     return Document(
-        title=f"{study.title}: new participants",
-        subtitle=" · ".join([study.name, *(["simulated participants"] if study.simulated else [])]),
+        title=study.title,
+        subtitle=" · ".join(["new participants", study.name, *(["simulated participants"] if study.simulated else [])]),
         authors=found.study.report.authors,
         notices=tuple(box for box in (_failed(found), _simulated(found), _checked(found)) if box),
         banner="Simulated participants" if study.simulated else "",

@@ -1,4 +1,4 @@
-"""The commands about whole studies: check, simulate, report. Thin words over the rooms below, as in cli.py.
+"""The commands about whole studies: check, simulate, report, reanalyze. Thin words over the rooms below, as in cli.py.
 
 In: what a user typed.  Out: data on stdout, talk on stderr, an exit code.
 """
@@ -15,7 +15,19 @@ import typer
 
 from psychostats.arguments import read_filters, read_mapping
 from psychostats.errors import InputError
-from psychostats.options import Demographics, Filters, Json, Key, Maps, Missing, Quiet, Runs, StudyFile, Trials
+from psychostats.options import (
+    Demographics,
+    Filters,
+    Json,
+    Key,
+    Maps,
+    Missing,
+    Quiet,
+    Runs,
+    SkipBad,
+    StudyFile,
+    Trials,
+)
 from psychostats.terminal import count, count_dropped, print_data, print_json, say
 
 NOT_CONVERGED = 3
@@ -152,6 +164,68 @@ def report(
     if as_json:
         print_json({"html": str(out / "report.html"), "pdf": str(out / "report.pdf"), "converged": good})
     end(good)
+
+
+def reanalyze(
+    new: Annotated[
+        str,
+        typer.Argument(metavar="NEW", help="New trials: a file, folder, archive or database.", show_default=False),
+    ],
+    like: Annotated[
+        Path, typer.Option("--like", help="Study file whose analysis is made again, or a fit.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the report.")],
+    old: Annotated[
+        Path | None,
+        typer.Option("--old", metavar="REPORT", help="The old study's report, whose fits are used unless it changed."),
+    ] = None,
+    append: Annotated[bool, typer.Option("--append", help="Extend the study by the new trials.")] = False,
+    skip_bad: SkipBad = False,
+    maps: Maps = None,
+    filters: Filters = None,
+    missing: Missing = "error",
+    runs: Runs = None,
+    key: Key = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of every model instead of its own.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Lay new participants beside a study and write report.html and .pdf.
+
+    The old study, the new one, both together, what differs, and whether the conclusion changed. Participants' ids of
+    recruiting platforms become pseudonyms under a key, which is made on first use; the same person is the same in
+    every file.
+    """
+    from psychostats.conclusions import conclude, describe_conclusions
+    from psychostats.features import read_run
+    from psychostats.fit import plain
+    from psychostats.pseudonyms import read_key
+    from psychostats.reanalysis_report import Asked, report_reanalysis
+
+    if missing not in ("error", "drop"):
+        raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
+    asked = Asked(
+        names=read_mapping(maps or []),
+        filters=read_filters(filters or []),
+        run=read_run(*runs) if runs else None,
+        report=old,
+        key=read_key(key, [out]),
+        append=append,
+        skip_bad=skip_bad,
+        missing=missing,
+        seed=seed,
+    )
+    found = report_reanalysis(
+        new, like, out, asked, command=typed(), progress=False if quiet else None, say=lambda line: say(line, quiet)
+    )
+    judged = conclude(found)
+    if as_json:
+        rows = plain(judged.astype(object).where(judged.notna(), None).to_dict(orient="records"))
+        made = {"html": str(out / "report.html"), "pdf": str(out / "report.pdf"), "converged": found.converged}
+        print_json(made | {"conclusions": rows})
+    else:
+        print_data(describe_conclusions(found, judged))
+    end(found.converged)
 
 
 def typed() -> str:

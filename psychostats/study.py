@@ -143,9 +143,12 @@ class Study(Table):
             raise InputError(f"[effects] at is 'range', but {name} is {ends[0]:g} in all analysed trials.")
         return self.model_copy(update={"effects": self.effects.model_copy(update={"at": ends})})
 
-    def examine(self, trials: str | Path, run: FeaturesRun | None = None, *, key: bytes | None = None) -> TrialTable:
-        """Read a trial file as the study says, with every fault; see `psychostats.trials.examine_trials`."""
-        options = self.read_options(run) | {"key": key}
+    def examine(self, trials: str | Path, run: FeaturesRun | None = None, **options: Any) -> TrialTable:
+        """Read a trial file as the study says, with every fault; see `psychostats.trials.examine_trials`.
+
+        `options` go before what the study says.
+        """
+        options = self.read_options(run) | options
         return examine_joined(trials, run, **options) if run else examine_trials(trials, **options)
 
     def read(self, trials: str | Path) -> pd.DataFrame:
