@@ -139,7 +139,7 @@ def with_study(formula: Formula) -> str:
     if STUDY in formula.variables:
         raise InputError(f"the formula names '{STUDY}', which a reanalysis calls the factor of the two studies by.")
     fixed = as_written(formula.fixed)
-    if any(part.strip() in ("0", "-1") for part in fixed.replace("-", "+ -").split("+")):
+    if any(part.replace(" ", "") in ("0", "-1") for part in fixed.replace("-", "+ -").split("+")):
         raise InputError(f"the formula '{formula.text}' has no intercept; a pooled model needs one for each study.")
     crossed = STUDY if fixed.strip() == "1" else f"{STUDY} * ({fixed})"
     offsets = [f"offset({as_written(one)})" for one in formula.offsets]

@@ -19,7 +19,7 @@ from psychostats.additions import append, read_extended
 from psychostats.analysis import file_name
 from psychostats.conclusions import conclude
 from psychostats.effects import ROPE_PROBABILITY
-from psychostats.errors import InputError
+from psychostats.errors import DataError, InputError
 from psychostats.features import FeaturesRun
 from psychostats.figures import add_note, label_of, save_figure
 from psychostats.identity import redact
@@ -120,6 +120,8 @@ def report_reanalysis(
     options = {"key": asked.key, "skip_bad": asked.skip_bad, "missing": asked.missing}
     say(f"reading {redact(new)}")
     examined = reading.examine(new, asked.run, **options)
+    if examined.errors:
+        raise DataError(examined.errors)
     if ledger is not None:
         _require_new(ledger, examined.sources)
     if old is None:

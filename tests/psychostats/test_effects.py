@@ -550,3 +550,41 @@ def test_dprime_is_of_two_alternatives_only(trials):
     fit = handmade("correct ~ representation", trials("afc"), family="bernoulli")
     with pytest.raises(InputError, match="afc"):
         discriminability(fit, "representation")
+
+
+# Weights -----------------------------------------------------------------------------------------------------------
+
+
+def weighted_fit():
+    rng = np.random.default_rng(8)
+    rows = pd.DataFrame({"a": rng.choice(["x", "y"], 60), "g": rng.choice(["p", "q", "r"], 60)})
+    rows["correct"] = rng.integers(0, 2, 60)
+    b = {"Intercept": 0.2, "ay": 0.9, "gq": -0.4, "gr": 1.1, "ay:gq": 0.5, "ay:gr": -0.8}
+    return known_fit("correct ~ a * g", rows, b, noise=0.1)
+
+
+def test_weights_average_the_contrasts_of_a_factors_levels():
+    made, weights = weighted_fit(), {"p": 5.0, "q": 3.0, "r": 2.0}
+    each = contrasts(made, "a", by={"g": list(weights)})
+    each = each[(each["scale"] == "difference") & (each["target"] == "population")].set_index("g")["estimate"]
+    mean = contrasts(made, "a", weights={"g": weights})
+    mean = mean[(mean["scale"] == "difference") & (mean["target"] == "population")]["estimate"].iloc[0]
+    assert mean == pytest.approx(0.5 * each["p"] + 0.3 * each["q"] + 0.2 * each["r"], abs=1e-12)
+    alone = contrasts(made, "a", weights={"g": {"p": 0.0, "q": 1.0, "r": 0.0}})
+    alone = alone[(alone["scale"] == "difference") & (alone["target"] == "population")]["estimate"].iloc[0]
+    assert alone == pytest.approx(each["q"], abs=1e-12)
+
+
+def test_equal_weights_are_the_default():
+    made, equal = weighted_fit(), {"g": dict.fromkeys("pqr", 7.0)}
+    pd.testing.assert_frame_equal(contrasts(made, "a", weights=equal), contrasts(made, "a"))
+    for scale in ("response", "link"):
+        pd.testing.assert_frame_equal(
+            contrasts(made, "a", scale=scale, weights=equal), contrasts(made, "a", scale=scale)
+        )
+
+
+@pytest.mark.parametrize("given", [{"p": 1.0, "q": 1.0}, {"p": 1.0, "q": -1.0, "r": 1.0}, dict.fromkeys("pqr", 0.0)])
+def test_weights_must_be_of_every_level_and_not_negative(given):
+    with pytest.raises(InputError, match="weights of 'g' must be numbers from 0, one for each of p, q, r"):
+        contrasts(weighted_fit(), "a", weights={"g": given})
