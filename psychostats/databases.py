@@ -29,7 +29,7 @@ _SUFFIXES = (".sqlite", ".sqlite3", ".db", ".xlsx", ".xlsm")
 _ORDER = ("participant", "session", "trial")
 _CHUNK = 10_000
 _PATIENCE = 10  # seconds to wait for a server
-_SECRET = re.compile(r"(://[^/\s]*?:)[^\s]*(@)")
+_SECRET = re.compile(r"(//[^/@]*?:).*(@)", re.DOTALL)
 _SECRET_OPTION = re.compile(r"([?&](?:password|passwd|sslpassword)=)[^&#\s]*", re.IGNORECASE)
 _ADVICE = "install psychostats with the extra 'databases'"
 

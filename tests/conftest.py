@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,3 +85,21 @@ def browser(chromium: Any) -> Callable[..., Page]:
         )
 
     return look
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Any]:
+    """Give a PostgreSQL server of its own (`postgresql.Server`); without the programs as `needs_program` does."""
+    pytest.importorskip("psycopg")
+    from postgresql import programs, start
+
+    found = programs()
+    if found is None:
+        absent = "PostgreSQL is not installed (initdb)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(absent)
+        pytest.skip(absent)
+    folder = Path(tempfile.mkdtemp(prefix="postgresql-"))  # pytest's folders are closed to the user postgres
+    server = start(folder, found)
+    yield server
+    server.stop()
