@@ -163,6 +163,8 @@ def _read_psychopy(cells: dict[str, Cells]) -> _Finding:
         for row in inside
     }
     kept = [row for row in inside if answered[row]]
+    if not components:  # an experiment's own code may have judged the answers
+        kept = [row for row in inside if _holds(cells.get("correct", [None] * n_rows)[row])]
     finding = _Finding(kept, "no row of a loop has a key, a click or a time of answer")
     if n_rows > len(kept):
         finding.notes.append(
@@ -196,7 +198,7 @@ def _read_psychopy(cells: dict[str, Cells]) -> _Finding:
                 "warning",
             )
         )
-    elif kept:
+    elif components and kept:
         _take_answers(cells, {row: answered[row][0] for row in kept}, finding)
     return finding
 

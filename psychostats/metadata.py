@@ -141,7 +141,7 @@ def _read_tasks(data: bytes, name: str) -> Part:
         for task in tasks or ():
             for number, trial in enumerate(task["trials"], 1):
                 rows.append({"task": f"task_{int(task['index'])}", "task_trial": number, **_described(trial)})
-    except (TypeError, KeyError, ValueError, AttributeError):
+    except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
         rows = []
     if not rows:
         shape = '{"tasks": [{"index": 1, "trials": [{"mode": ..., "queries": ..., "references": ...}]}]}'
