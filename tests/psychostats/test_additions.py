@@ -179,7 +179,7 @@ def test_participants_who_are_in_the_study_already_are_refused(study, tmp_path):
     trials = new_people(["d", "e"])
     add(study, trials, "d.csv")
     own = study.examine(tmp_path / "trials.csv").frame
-    same = "The study has the same answers to the same trials of"
+    same = "The study has the same answers of"
     refused(study, f"{same} 2 participants already", trials, error=DataError)
     refused(study, f"{same} 1 participant already", trials[6:8], error=DataError)
     refused(study, f"{same} 3 participants already", own, own=own, error=DataError)
@@ -195,6 +195,20 @@ def test_other_answers_under_the_same_numbers_are_refused_and_another_session_is
     ledger = add(study, again.assign(trial=again["trial"] + 6), "d2.csv")
     ledger = append(ledger, new_people(["e"]).assign(session="1"), [source("e.csv")], study)
     assert append(ledger, new_people(["e"], 2).assign(session="2"), [source("e2.csv")], study).batches == 4
+
+
+def test_a_recording_that_was_saved_again_is_noticed_though_its_session_is_another(study):
+    first, later = new_people(["d"], trials=12).assign(session="d.json"), new_people(["d"], 2, 12)
+    add(study, first[:8], "d.csv")  # saved before the end
+    refused(study, "the same answers of 1 participant already", first.assign(session="d (1).json"), error=DataError)
+    ledger = add(study, later.assign(session="d2.json"), "d2.csv")
+    # Without times, the same answers to most trials are no proof; the same answers to all are.
+    plain = [frame.drop(columns="rt") for frame in (first.assign(session="3"), first.assign(session="4"))]
+    plain[0] = plain[0].assign(participant="g")
+    ledger = append(ledger, plain[0], [source("g.csv")], study)
+    wrong = plain[1].assign(participant="g", correct=[1 - plain[1]["correct"].iloc[0], *plain[1]["correct"].iloc[1:]])
+    refused(study, "the same answers of 1 participant already", plain[0].assign(session="5"), error=DataError)
+    assert append(ledger, wrong, [source("g2.csv")], study).batches == 4
 
 
 def test_trials_without_numbers_are_compared_by_their_answers(study):
@@ -213,7 +227,9 @@ def test_what_must_not_be_stored_is_refused(study):
     refused(study, "Files 'd.csv' and 'e.csv' are the same", trials, source("d.csv"), source("e.csv", "d.csv"))
     refused(study, "Column 'participant' is needed", trials.drop(columns="participant"))
     refused(study, "Column 'addition' is what additions are numbered by", trials.assign(addition=1))
-    refused(study, "ids of a recruiting platform", trials.assign(participant="5f3a9c2e1b7d4a6f8e0c1d2b"))
+    for name in ("participant", "session", "url"):
+        given = trials.assign(**{name: "x/5f3a9c2e1b7d4a6f8e0c1d2b.json"})
+        refused(study, f"Column '{name}' holds ids of a recruiting platform", given)
     refused(study, "cannot be stored", trials.assign(odd=[1, "a", (2,), None, 3.5, {}]))
     add(study, trials, "d.csv", key="aaaa")
     refused(study, r"made with another key \(bbbb\)", new_people(["e"]), key_fingerprint="bbbb")
