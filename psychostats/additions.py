@@ -253,7 +253,9 @@ def _check_new(
         if (same := first.setdefault(one.sha256, one)) is not one:
             raise InputError(f"Files '{redact(same.name)}' and '{redact(one.name)}' are the same, byte by byte.")
     for name in trials.columns.difference(sorted(_SPARED)):
-        if not pd.api.types.is_numeric_dtype(trials[name]) and any(map(_is_id, trials[name].astype(str).unique())):
+        if not pd.api.types.is_numeric_dtype(trials[name]) and any(
+            map(_is_id, trials[name].dropna().astype(str).unique())
+        ):
             raise InputError(f"Column '{name}' holds ids of a recruiting platform; only pseudonyms are stored.")
     keys = set(ledger.rows["key_fingerprint"]) - {""}
     if key and keys and key not in keys:
