@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +69,14 @@ def source(name: str, content: str | bytes = "", **more: object) -> Source:
     raw = content.encode() if isinstance(content, str) else content
     raw = raw or name.encode("utf-8", "surrogateescape")
     return Source(name, hashlib.sha256(raw).hexdigest(), len(raw), **{"tool": "table", "rows": 6, **more})
+
+
+@contextlib.contextmanager
+def full_disk(limit: int) -> Iterator[None]:
+    """Let no file of this process grow beyond so many bytes: as on a full disk, the write fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

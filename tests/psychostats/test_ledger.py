@@ -7,7 +7,7 @@ import sys
 
 import pandas as pd
 import pytest
-from grown import growing_study, new_people, source
+from grown import full_disk, growing_study, new_people, source
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -216,24 +216,25 @@ def test_a_stored_table_that_changed_or_went_is_named(study):
 def test_a_file_is_written_wholly_or_not_at_all(tmp_path):
     path = tmp_path / "x"
     write_durably(path, b"old")
-    code = (
-        "import resource, signal, sys; from pathlib import Path; from psychostats.ledger import write_durably\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
-        "write_durably(Path(sys.argv[1]), b'n' * 1000)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
-    assert "OSError" in done.stderr
+    with full_disk(10), pytest.raises(OSError, match="File too large"):
+        write_durably(path, b"n" * 1000)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_one_process_at_a_time_and_the_lock_of_a_killed_one_is_free(tmp_path):
     folder = tmp_path / "additions"
+    with held_alone(folder), pytest.raises(InputError, match="another process is adding to"), held_alone(folder):
+        pass
+    assert not folder.exists()
+    folder.mkdir()
     code = (
-        "import sys, time; from pathlib import Path; from psychostats.ledger import held_alone\n"
-        "with held_alone(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
+        "import fcntl, sys, time\nlock = open(sys.argv[1], 'a'); fcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "print('held', flush=True); time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(folder / ".lock")], stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(InputError, match="another process is adding to"), held_alone(folder):
             pass
