@@ -159,7 +159,7 @@ def analyse(
     trials = Path(trials)
     with watch.time("read and check"):
         say(f"reading {redact(str(trials))}")
-        examined = study.examine(trials, run, key=key)
+        examined = study.examine(trials, run, key=key, export=study.export(export))
         if examined.errors:
             raise DataError(examined.errors)
         for fault in examined.warnings:

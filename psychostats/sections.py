@@ -14,6 +14,7 @@ from psychostats.algebra import describe_model
 from psychostats.analysis import Analysis, shared_features
 from psychostats.claims import say_claims
 from psychostats.contribution_section import describe_contributions
+from psychostats.demographics import describe_demographics, summarise_demographics
 from psychostats.document import (
     Block,
     BulletList,
@@ -34,6 +35,7 @@ from psychostats.methods import describe_features
 from psychostats.opening import groups_of, notices, sources_of, summary_sentences
 from psychostats.predictor import describe_target, plural
 from psychostats.results import ITEMS
+from psychostats.settings import DemographicsTable
 from psychostats.supplement import supplement
 
 Figures = Mapping[str, Path]
@@ -138,6 +140,11 @@ def _data(analysis: Analysis) -> list[Block]:
     ]
     if len(analysis.catch_accuracy):
         blocks.append(accounts.tabulate_catch(analysis))
+    if (joined := analysis.trials.demographics) is not None:
+        asked = study.demographics or DemographicsTable()
+        joined = joined.of(analysis.excluded.kept["participant"].astype(str).unique())
+        summary = summarise_demographics(joined.people, asked.columns, asked.smallest)
+        blocks += describe_demographics(summary, joined, asked.smallest)
     if study.columns or any(isinstance(levels, dict) for levels in study.levels.values()):
         blocks.append(accounts.tabulate_reading(study))
     return blocks

@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, Field, ValidationError
 
+from psychostats.demographics import Export, read_demographics
 from psychostats.effects import RESERVED
 from psychostats.errors import DataError, InputError, StudyError, nearest
 from psychostats.exclusions import Exclusions
@@ -124,6 +125,13 @@ class Study(Table):
             "pseudonymize": self.study.pseudonymize,
             "reading": self.reading(),
         }
+
+    def export(self, path: Path | None = None) -> Export | None:
+        """Read the demographic export that the file names, or that of `path`; None where there is neither."""
+        table = self.demographics or DemographicsTable()
+        if path is None and not table.file:
+            return None
+        return read_demographics(path or self.path.parent / table.file, table.key, table.columns)
 
     def reseeded(self, seed: int | None) -> Study:
         """Return the study with this seed for every model, or as it is for None."""

@@ -32,6 +32,7 @@ from psychostats.cells import (
     recode_cells,
 )
 from psychostats.columns import COLUMNS, analysed, order_levels, person_keys
+from psychostats.demographics import Export, Joined, join_demographics
 from psychostats.errors import DataError, Fault, InputError
 from psychostats.identity import pseudonymize, redact
 from psychostats.lettering import visible
@@ -74,6 +75,8 @@ class TrialTable:
         What their reader converted or set aside, a sentence each.
     left_out
         Files and sessions with faults that ``skip_bad`` left out.
+    demographics
+        The participants' demographic data, where an export was given.
     """
 
     frame: pd.DataFrame
@@ -85,6 +88,7 @@ class TrialTable:
     sources: tuple[Source, ...] = ()
     notes: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    demographics: Joined | None = None
 
     @property
     def errors(self) -> tuple[Fault, ...]:
@@ -111,6 +115,7 @@ class ReadOptions(TypedDict, total=False):
     reading: Reading
     skip_bad: bool
     key: bytes | None
+    export: Export | None
 
 
 def read_trials(source: str | Path | pd.DataFrame, **options: Unpack[ReadOptions]) -> pd.DataFrame:
@@ -158,6 +163,7 @@ def examine_trials(
     reading: Reading = PLAIN,
     skip_bad: bool = False,
     key: bytes | None = None,
+    export: Export | None = None,
 ) -> TrialTable:
     """Read a trial table and judge it: map, recode, filter, convert, then check the rows that are left.
 
@@ -194,6 +200,8 @@ def examine_trials(
         Leave out files that cannot be read and sessions with faults, and count them, instead of stopping.
     key
         The key of participants' pseudonyms, which are then the same in any file; without it they are P001, P002, ...
+    export
+        A platform's demographic export, which joins the participants before their ids are replaced.
 
     Returns
     -------
@@ -252,7 +260,11 @@ def examine_trials(
     )
     orders = {name: raw.orders[old] for name, old in sources.items() if old in raw.orders}
     orders |= {name: _new_levels(declared) for name, declared in levels.items() if name != "phase"}
+    ids = frame.loc[complete, "participant"].dropna() if "participant" in frame else ()
     frame = _settle(frame[complete], orders, pseudonymize, key)
+    joined = None
+    if export is not None and "participant" in frame:
+        joined = join_demographics(export, dict(zip(ids, frame["participant"].dropna(), strict=True)), key)
     if frame.empty:
         faults.append(Fault(f"No trial is left: every one of the {len(rows)} rows lacks a needed cell."))
     faults += _range_faults(frame, vital)
@@ -267,6 +279,7 @@ def examine_trials(
         len(raw.rows),
         len(raw.rows) - len(rows),
         dropped_infinite,
+        demographics=joined,
     )
 
 
