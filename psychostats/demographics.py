@@ -226,7 +226,7 @@ def _summarise(name: str, cells: pd.Series[Any], smallest: int) -> Iterator[tupl
     else:
         groups = _join_small(given.astype(str).value_counts(), smallest)
         hidden = _hidden(groups, smallest)
-        if hidden == set(groups) and len(given) < 2 * smallest:  # so small a total would tell what is hidden
+        if hidden and not _is_open(groups, hidden, smallest):  # the total would tell what is hidden, though it is all
             groups, hidden = {"all who answered": len(given)}, set()
         # Those that are not shown stand last and by name, so that their order does not tell the small one.
         first = sorted(set(groups) - hidden, key=lambda group: (-groups[group], group))
@@ -265,13 +265,20 @@ def _join_small(counts: pd.Series[Any], smallest: int) -> dict[str, int]:
 def _hidden(groups: Mapping[str, int], smallest: int) -> set[str]:
     """Return the groups that are not shown: the small one, and the smallest other ones until it cannot be told.
 
-    Whoever knows the total knows the sum of what is hidden, and no more, since nothing says which of them is the small
-    one. Who guesses which it is, and that the others are at least `smallest`, has two sizes left for it where the sum
-    is at least ``smallest + 2``.
+    Whoever knows the total knows the sum of what is hidden, and nothing says which of them is the small one. More are
+    hidden until even a reader who guesses which it is, and that the smallest others were taken, has two sizes left.
     """
     hidden = {group for group, n in groups.items() if n < smallest}
     for group in sorted(groups, key=lambda one: (groups[one], one)):
-        if not hidden or (len(hidden) > 1 and sum(groups[one] for one in hidden) >= smallest + 2):
+        if not hidden or _is_open(groups, hidden, smallest):
             break
         hidden.add(group)
     return hidden
+
+
+def _is_open(groups: Mapping[str, int], hidden: Collection[str], smallest: int) -> bool:
+    """Whether the one small group of those that are hidden may have had more than one size."""
+    total, others = sum(groups[group] for group in hidden), len(hidden) - 1
+    largest = min((n for group, n in groups.items() if group not in hidden), default=total)
+    sizes = [size for size in range(1, smallest) if smallest * others <= total - size <= largest * others]
+    return others > 0 and len(sizes) > 1
