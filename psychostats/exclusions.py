@@ -6,36 +6,26 @@ Knows nothing of files, formulas or models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeAlias, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from psychostats.cells import name_some
 from psychostats.columns import COLUMNS, analysed, person_keys
-from psychostats.errors import InputError, StudyError, nearest
+from psychostats.errors import InputError, nearest
+from psychostats.parts import LeftOut
+from psychostats.rules import NEEDS, RepeatParticipation
+from psychostats.rules import Exclusions as Exclusions
 from psychostats.trials import require_columns
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Numbers: TypeAlias = npt.NDArray[np.float64]
-MissingResponse: TypeAlias = Literal["drop", "error"]
 Step: TypeAlias = tuple[str, str, Callable[[Bools], Bools]]
 
-#: The columns each rule reads.
-_NEEDS: Mapping[str, tuple[str, ...]] = {
-    "practice_accuracy_min": ("correct", "phase"),
-    "catch_accuracy_min": ("correct", "catch"),
-    "total_time_min": ("rt",),
-    "total_time_max": ("rt",),
-    "response_share_max": ("response",),
-    "missing_response": ("correct",),
-    "rt_min": ("rt",),
-    "rt_max": ("rt",),
-    "trials_min": (),
-}
-_SHARES = ("practice_accuracy_min", "catch_accuracy_min", "response_share_max")
 _ROUNDING = 1e-6  # seconds; sums of times that reach a limit stay whatever their last digit
 _FLOW = (
     "experiment",
@@ -49,109 +39,33 @@ _FLOW = (
 
 
 @dataclass(frozen=True)
-class Exclusions:
-    """The rules of a study, in the order in which they run; None leaves a rule out.
-
-    Participants are judged within each experiment.  One whom a rule cannot judge, having no trial of the kind it looks
-    at, stays.  Limits are inclusive: a value equal to one stays.
+class Excluded:
+    """What `apply_exclusions` found.
 
     Parameters
     ----------
-    practice_accuracy_min
-        Least share of correct practice trials.
-    catch_accuracy_min
-        Least share of correct catch trials, practice and repeats apart.
-    total_time_min, total_time_max
-        Limits of the sum of `rt` over main trials, catch trials included, in seconds.
-    response_share_max
-        Largest share of main trials, catch trials included, that got one and the same `response` (straight-lining).
-    missing_response
-        Trials whose `correct` is missing: ``"drop"`` removes them, ``"error"`` refuses them.
-    rt_min, rt_max
-        Limits of a trial's `rt`, in seconds; a trial without one stays.
-    trials_min
-        Least number of trials that a participant must have left after all the other rules.
-
-    Raises
-    ------
-    StudyError
-        If a setting is not one of its allowed values.
+    kept
+        The trials to analyse.
+    flow
+        The counts of each step.
+    rules
+        The rules that ran.
+    not_applied
+        Rules of `Exclusions.defaults` that did not, and the columns they lack.
     """
-
-    practice_accuracy_min: float | None = None
-    catch_accuracy_min: float | None = None
-    total_time_min: float | None = None
-    total_time_max: float | None = None
-    response_share_max: float | None = None
-    missing_response: MissingResponse | None = None
-    rt_min: float | None = None
-    rt_max: float | None = None
-    trials_min: int | None = None
-
-    def __post_init__(self) -> None:
-        faults = []
-        for name, value in self.to_table().items():
-            if name == "missing_response":
-                good, allowed = value in get_args(MissingResponse), "'drop' and 'error'"
-            elif isinstance(value, bool) or not isinstance(value, int | float):
-                good, allowed = False, "numbers"
-            elif name in _SHARES:
-                good, allowed = 0 <= value <= 1, "numbers from 0 to 1"
-            elif name == "trials_min":
-                good, allowed = value >= 1 and value == int(value), "whole numbers from 1"
-            else:
-                good, allowed = 0 <= value < np.inf, "seconds from 0"
-            if not good:
-                faults.append(f"Exclusion '{name}' is {value!r}; allowed are {allowed}.")
-        if faults:
-            raise StudyError("\n".join(faults))
-        for low, high in (("rt_min", "rt_max"), ("total_time_min", "total_time_max")):
-            least, most = getattr(self, low), getattr(self, high)
-            if least is not None and most is not None and least > most:
-                raise StudyError(f"Exclusion '{low}' is {least:g}, above '{high}', which is {most:g}.")
-
-    @classmethod
-    def from_table(cls, table: Mapping[str, Any]) -> Exclusions:
-        """Read the study file's ``[exclusions]``; an unknown key is a StudyError that names the nearest."""
-        known = [setting.name for setting in fields(cls)]
-        faults = [
-            f"Exclusion '{name}' is unknown{nearest(name, known)}; known are {', '.join(known)}."
-            for name in table
-            if name not in known
-        ]
-        try:
-            made = cls(**{name: value for name, value in table.items() if name in known})
-        except StudyError as error:
-            faults += str(error).splitlines()
-        if faults:
-            raise StudyError("\n".join(faults))
-        return made
-
-    def to_table(self) -> dict[str, Any]:
-        """Return the rules that are set, by name: what ``[exclusions]`` must hold to give this record."""
-        settings = {setting.name: getattr(self, setting.name) for setting in fields(self)}
-        return {name: value for name, value in settings.items() if value is not None}
-
-    @property
-    def needed(self) -> frozenset[str]:
-        """The columns that the rules read."""
-        return frozenset(column for rule in self.to_table() for column in _NEEDS[rule])
-
-
-@dataclass(frozen=True)
-class Excluded:
-    """The trials to analyse (`kept`) and the counts of each step (`flow`); see `apply_exclusions`."""
 
     kept: pd.DataFrame
     flow: pd.DataFrame
+    rules: Exclusions = field(default_factory=Exclusions)
+    not_applied: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def apply_exclusions(trials: pd.DataFrame, exclusions: Exclusions) -> Excluded:
+def apply_exclusions(trials: pd.DataFrame, exclusions: Exclusions, left_out: Sequence[LeftOut] = ()) -> Excluded:
     """Set aside what is not analysed, apply the rules, and count what each step removed.
 
-    The order is fixed: practice and repeats are set aside, participants are judged, catch trials are set aside, trials
-    are judged, and last the participants who have too few left.  Every participant rule sees only those whom the
-    rules before it kept.
+    The order is fixed: incomplete sessions and repeated participations are removed, practice and repeats are set aside,
+    participants are judged, catch trials are set aside, trials are judged, and last the participants who have too few
+    left.  Every rule sees only what the rules before it kept.
 
     Parameters
     ----------
@@ -159,6 +73,9 @@ def apply_exclusions(trials: pd.DataFrame, exclusions: Exclusions) -> Excluded:
         A clean trial table, as `psychostats.trials.read_trials` returns it.
     exclusions
         The rules.
+    left_out
+        Files and sessions that were left out before, each a row after ``all recorded``, which counts them.  What is of
+        no known experiment, or of one without any trial, is named in the step and counted in no experiment.
 
     Returns
     -------
@@ -170,9 +87,12 @@ def apply_exclusions(trials: pd.DataFrame, exclusions: Exclusions) -> Excluded:
     Raises
     ------
     InputError
-        If a rule needs a column that is missing, a response is missing under ``missing_response = "error"``, or the
-        table has no participants or a cell that no step provides for.
+        If a rule needs a column that is missing, a response is missing under ``missing_response = "error"``, people
+        took part twice under ``repeat_participation = "error"``, or the table has no participants or a cell that no
+        step provides for.
     """
+    lacking = exclusions.lacking(trials.columns)
+    exclusions = exclusions.settled(trials.columns)
     _require_cells(trials, exclusions)
     experiments = trials["experiment"].to_numpy() if "experiment" in trials else np.full(len(trials), "all")
     left = np.ones(len(trials), dtype=bool)
@@ -184,24 +104,45 @@ def apply_exclusions(trials: pd.DataFrame, exclusions: Exclusions) -> Excluded:
 
     participants = trials["participant"].to_numpy()
     rows = []
-    for experiment in _ordered(trials):
+    names = _ordered(trials)
+    before_rules = _count_left_out(left_out, names)
+    for experiment in names:
         here = experiments == experiment
-        before: tuple[int, int] | None = None
-        for step, rule, stay in counts:
-            now = len(set(participants[here & stay])), int((here & stay).sum())
-            people, removed = (0, 0) if before is None else (before[0] - now[0], before[1] - now[1])
-            rows.append((experiment, step, rule, people, removed, *now))
-            before = now
+        now = np.array([len(set(participants[here])), int(here.sum())])
+        now += sum((gone[experiment] for gone in before_rules.values()), np.zeros(2, dtype=int))
+        rows.append((experiment, "all recorded", "", 0, 0, *now.tolist()))
+        for step, gone in before_rules.items():
+            now = now - gone[experiment]
+            rows.append((experiment, step, "", *gone[experiment].tolist(), *now.tolist()))
+        for step, rule, stay in counts[1:]:
+            then = np.array([len(set(participants[here & stay])), int((here & stay).sum())])
+            rows.append((experiment, step, rule, *(now - then).tolist(), *then.tolist()))
+            now = then
     kept = trials[left].copy()
     if "correct" in kept and kept["correct"].notna().all():
         kept["correct"] = kept["correct"].astype(np.int8)
-    return Excluded(kept, pd.DataFrame(rows, columns=list(_FLOW)))
+    return Excluded(kept, pd.DataFrame(rows, columns=list(_FLOW)), exclusions, lacking)
+
+
+def _count_left_out(left_out: Sequence[LeftOut], names: Sequence[str]) -> dict[str, dict[str, npt.NDArray[np.int_]]]:
+    """Return what was left out before any rule, participants and trials, by step and experiment."""
+    steps: dict[str, dict[str, npt.NDArray[np.int_]]] = {}
+    for one in left_out:
+        lost, step = np.array([one.participants, one.trials]), one.step
+        where = names[0] if one.experiment is None and len(names) == 1 else one.experiment
+        if where not in names and lost.any():
+            whose = "unknown experiments" if where is None else f"experiment {where}"
+            step += f": of {whose}, not counted here; participants {one.participants}, trials {one.trials}"
+        counted = steps.setdefault(step, {name: np.zeros(2, dtype=int) for name in names})
+        if where in names:
+            counted[str(where)] += lost
+    return steps
 
 
 def _require_cells(trials: pd.DataFrame, exclusions: Exclusions) -> None:
     require_columns(trials, ["participant"])
-    for rule in exclusions.to_table():
-        for column in _NEEDS[rule]:
+    for rule in exclusions.active:
+        for column in NEEDS[rule]:
             if column not in trials:
                 near = nearest(column, [str(name) for name in trials.columns])
                 raise InputError(f"Exclusion '{rule}' needs column '{column}', which the trials lack{near}.")
@@ -234,13 +175,15 @@ def _ordered(trials: pd.DataFrame) -> list[str]:
 def _steps(trials: pd.DataFrame, rules: Exclusions) -> list[Step]:
     """Return each step's words, its rule, and a function from the rows left to the rows it removes."""
     table = trials.reset_index(drop=True)  # rows are matched by position: an index may hold a number twice
-    people = [table[key] for key in person_keys(table)]
+    person = table.groupby(person_keys(table), observed=True).ngroup()
+    judged = _participations(table)
+    active = rules.active
     phase = table["phase"].to_numpy() if "phase" in table else np.full(len(table), "main")
     catch = (table["catch"] == 1).to_numpy(dtype=bool) if "catch" in table else np.zeros(len(table), dtype=bool)
 
     def each(values: pd.Series[Any], how: Literal["mean", "sum", "max"], **options: int) -> Numbers:
-        """Summarise per participant and give every row its participant's value, NaN where there is none."""
-        summary: pd.Series[Any] = values.groupby(people, observed=True).transform(how, **options)
+        """Summarise per participation and give every row its value, NaN where there is none."""
+        summary: pd.Series[Any] = values.groupby(judged).transform(how, **options)
         return summary.to_numpy(dtype=float)
 
     def accuracy(rows: Bools) -> Numbers:
@@ -252,52 +195,122 @@ def _steps(trials: pd.DataFrame, rules: Exclusions) -> list[Step]:
     def response_share(left: Bools) -> Numbers:
         given = table["response"].astype(object).where(left)
         one = given.notna().astype(float)
-        alike = one.groupby([*people, given], observed=True).transform("sum")
+        alike = one.groupby([judged, given], observed=True).transform("sum")
         return each(alike, "max") / each(one.where(given.notna()), "sum", min_count=1)
 
+    def avoids_a_response(left: Bools, least: int) -> Bools:
+        given = table["response"].astype(object)
+        there = given.where(phase == "main")
+        apart = table["experiment"] if "experiment" in table else pd.Series("all", index=table.index)
+        possible = there.groupby(apart, observed=True).transform("nunique")
+        given = given.where(left)
+        often = given.groupby([judged, given]).size() >= least
+        reached = often.groupby(level=0).sum().reindex(judged).to_numpy(dtype=float)  # NaN: no response at all
+        return np.asarray(reached < possible.to_numpy(dtype=float))
+
     def trials_left(left: Bools) -> Numbers:
-        return each(pd.Series(left, dtype=float), "sum")
+        return pd.Series(left, dtype=float).groupby(person).transform("sum").to_numpy(dtype=float)
 
     steps: list[Step] = []
+    who = "participants" if judged.nunique() == person.nunique() else "sessions"
 
     def add(rule: str, words: str, removes: Callable[[Bools, Any], Bools]) -> None:
-        limit = getattr(rules, rule)
-        if limit is not None:
-            steps.append((words.format(limit), rule, lambda left: removes(left, limit)))
+        if rule in active:
+            limit = active[rule]
+            steps.append((words.format(limit, who=who), rule, lambda left: removes(left, limit)))
 
+    add(
+        "trials_recorded_min",
+        "{who} with fewer than {:g} main trials recorded",
+        lambda left, limit: each(pd.Series((phase == "main") & ~catch, dtype=float), "sum") < limit,
+    )
+    first = active.get("repeat_participation") == "first"
+    add(
+        "repeat_participation",
+        "sessions after a person's first" if first else "people who took part more than once",
+        lambda left, which: _repeated(table, judged, left, which),
+    )
     if "phase" in table:
         steps.append(("practice set aside", "", lambda left: phase == "practice"))
         steps.append(("repeats set aside", "", lambda left: phase == "repeat"))
     add(
+        "instruction_time_min",
+        "{who} with instructions read in less than {:g} s",
+        lambda left, limit: each(table["instruction_time"].astype(float), "max") < limit - _ROUNDING,
+    )
+    add(
+        "practice_attempts_max",
+        "{who} with more than {:g} attempts at the practice",
+        lambda left, limit: each(table["practice_attempts"].astype(float), "max") > limit,
+    )
+    add(
         "practice_accuracy_min",
-        "participants with practice accuracy below {:g}",
+        "{who} with practice accuracy below {:g}",
         lambda left, limit: accuracy(phase == "practice") < limit,
     )
     add(
         "catch_accuracy_min",
-        "participants with catch accuracy below {:g}",
+        "{who} with catch accuracy below {:g}",
         lambda left, limit: accuracy(left & catch) < limit,
     )
     add(
         "total_time_min",
-        "participants with a total time below {:g} s",
+        "{who} with a total time below {:g} s",
         lambda left, limit: total_time(left) < limit - _ROUNDING,
     )
     add(
         "total_time_max",
-        "participants with a total time above {:g} s",
+        "{who} with a total time above {:g} s",
         lambda left, limit: total_time(left) > limit + _ROUNDING,
     )
     add(
         "response_share_max",
-        "participants with one response on more than {:g} of their trials",
+        "{who} with one response on more than {:g} of their trials",
         lambda left, limit: response_share(left) > limit,
     )
+    add("response_count_min", "{who} with a response given fewer than {:g} times", avoids_a_response)
     if "catch" in table:
         steps.append(("catch set aside", "", lambda left: catch))
-    if rules.missing_response == "drop":
+    if active.get("missing_response") == "drop":
         add("missing_response", "trials without a response", lambda left, _: table["correct"].isna().to_numpy())
     add("rt_min", "trials faster than {:g} s", lambda left, limit: (table["rt"] < limit).to_numpy())
     add("rt_max", "trials slower than {:g} s", lambda left, limit: (table["rt"] > limit).to_numpy())
     add("trials_min", "participants with fewer than {:g} trials left", lambda left, limit: trials_left(left) < limit)
     return steps
+
+
+def _participations(table: pd.DataFrame) -> pd.Series[int]:
+    """Number the participations: who, in which experiment and which session; a blank session is one of its own."""
+    keys = [table[key] for key in person_keys(table)]
+    if "session" in table:
+        keys.append(table["session"].astype(object).where(table["session"].notna(), ""))
+    return table.groupby(keys, observed=True).ngroup()
+
+
+def _repeated(table: pd.DataFrame, judged: pd.Series[int], left: Bools, which: RepeatParticipation) -> Bools:
+    """Return the rows of participations that are not the person's only one or, for ``first``, come after it."""
+    found = pd.DataFrame({"judged": judged, "participant": table["participant"].astype(object), "row": table.index})
+    found["started"] = _times(table["started"], left) if which == "first" and "started" in table else pd.NaT
+    by = found[left].groupby("judged")
+    ranked = by.agg({"participant": "first", "row": "min", "started": "min"}).sort_values(["started", "row"])
+    several = ranked["participant"].duplicated(keep=False)
+    if which == "error" and several.any():
+        names = name_some([str(name) for name in ranked.loc[several, "participant"].unique()])
+        raise InputError(
+            f"Took part more than once: {names}; exclusion 'repeat_participation' is 'error'; 'first' keeps the first "
+            "session of each, 'drop' none."
+        )
+    gone = ranked["participant"].duplicated() if which == "first" else several
+    return judged.isin(ranked.index[gone]).to_numpy(dtype=bool)
+
+
+def _times(cells: pd.Series[Any], left: Bools) -> pd.Series[Any]:
+    """Read dates and times; those without a zone are taken to be of one and the same."""
+    read = pd.to_datetime(cells.astype(object), format="ISO8601", utc=True, errors="coerce")
+    bad = (read.isna() & cells.notna()).to_numpy() & left
+    if bad.any():
+        raise InputError(
+            f"Column 'started' holds '{cells[bad].iloc[0]}', by which exclusion 'repeat_participation' cannot tell "
+            f"which session came first; allowed are {COLUMNS['started'].allowed}."
+        )
+    return read

@@ -115,7 +115,8 @@ _OTHERS = {
 def sources_of(analysis: Analysis) -> dict[str, tuple[str, str]]:
     """Return the source and the note of every setting that these trials depend on, by its dotted key."""
     study, run = analysis.study, analysis.run
-    told = {key: study.source_of(key) for key in study.sources if key not in _OTHERS[run is not None]}
+    unsaid = {*_OTHERS[run is not None], *(f"exclusions.{rule}" for rule in analysis.excluded.not_applied)}
+    told = {key: study.source_of(key) for key in study.told_sources if key not in unsaid}
     for record in run.records if run else ():
         for key, text in record.get("sources", {}).items():
             kind, _, note = str(text).partition(":")

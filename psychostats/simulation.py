@@ -94,7 +94,7 @@ def describe_simulation(
     given = "" if seed is None else f" --seed {seed}"
     people = trials.drop_duplicates(["experiment", "participant"]).groupby("experiment", sort=False).size()
     each = ", ".join(f"{name} {n}" for name, n in people.items())
-    sources = {key: " | ".join(part.replace("|", r"\|") for part in study.source_of(key)) for key in study.sources}
+    sources = {key: " | ".join(part.replace("|", r"\|") for part in study.source_of(key)) for key in study.told_sources}
     if run is None:
         plan, spec = study.plan(), study.plan().spec
         told = [

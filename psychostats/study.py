@@ -24,6 +24,7 @@ from psychostats.errors import DataError, InputError, StudyError, nearest
 from psychostats.exclusions import Exclusions
 from psychostats.features import FeaturesRun, examine_joined
 from psychostats.parts import Reading
+from psychostats.rules import predecessor_sources
 from psychostats.settings import (
     DemographicsTable,
     DesignTable,
@@ -88,9 +89,15 @@ class Study(Table):
         """Return the rules of ``[exclusions]``."""
         return Exclusions.from_table(self.exclusions)
 
+    @property
+    def told_sources(self) -> dict[str, str]:
+        """Where settings come from, by dotted key: ``[sources]``, and the exclusions taken from the predecessor."""
+        taken = predecessor_sources(self.exclusions)
+        return {f"exclusions.{rule}": text for rule, text in taken.items()} | self.sources
+
     def source_of(self, key: str) -> tuple[str, str]:
         """Return (paper, predecessor or assumed; note) of a dotted key; a setting without a source is assumed."""
-        text = self.sources.get(key, "assumed")
+        text = self.told_sources.get(key, "assumed")
         kind, _, note = text.partition(":")
         return kind.strip(), note.strip()
 
@@ -121,7 +128,7 @@ class Study(Table):
             "filters": self.filter,
             "needed": needed,
             "assignment": self.design.assignment,
-            "unanswered": "error" if self.rules().missing_response is None else "keep",
+            "unanswered": "keep" if self.rules().missing_response else "error",
             "pseudonymize": self.study.pseudonymize,
             "reading": self.reading(),
         }

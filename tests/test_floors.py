@@ -25,7 +25,7 @@ FLOORS = {
             "resampling",
             "works",
         ),
-        ("tokens", "levels", "identifiable", "rasters", "parts", "pseudonyms"),
+        ("tokens", "levels", "identifiable", "rasters", "parts", "pseudonyms", "rules"),
         ("family", "monotonic"),
         ("answers", "measurements", "ratings"),
         (

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from psychostats.errors import DataError, InputError, StudyError
 from psychostats.exclusions import Exclusions, apply_exclusions
+from psychostats.parts import LeftOut
+from psychostats.rules import PREDECESSOR, predecessor_sources
 from psychostats.trials import analysed, read_trials
 
 COUNTS = ["participants_removed", "trials_removed", "participants_left", "trials_left"]
@@ -31,6 +33,9 @@ def person(name: str, experiment: str = "natural") -> pd.DataFrame:
             "correct": np.int8(1),
             "rt": 1.0,
             "response": (["left", "right"] * 8)[: len(phase)],
+            "session": f"of {name}",
+            "instruction_time": 20.0,
+            "practice_attempts": 1,
         }
     )
 
@@ -62,6 +67,10 @@ PLANTED: list[tuple[dict[str, list[Any]], dict[str, Any]]] = [
     ({"response": cells("left")}, {"response_share_max": 0.8}),
     ({"rt": cells(0.1)}, {"rt_min": 0.2}),
     ({"rt": cells(60.0)}, {"rt_max": 30.0}),
+    ({"phase": cells("practice", at5="main", at6="main")}, {"trials_recorded_min": 3}),
+    ({"instruction_time": cells(14.9)}, {"instruction_time_min": 15}),
+    ({"practice_attempts": cells(4)}, {"practice_attempts_max": 3}),
+    ({"response": cells("left", at3="right", at13="right", at0="right", at14="right")}, {"response_count_min": 3}),
 ]
 
 
@@ -90,6 +99,10 @@ def test_limits_are_inclusive() -> None:
         "rt_min": 1.0,
         "rt_max": 1.0,
         "trials_min": 10,
+        "trials_recorded_min": 10,
+        "instruction_time_min": 20,
+        "practice_attempts_max": 1,
+        "response_count_min": 1,
     }
     assert removed(edge, **exact) == (set(), 0)
     beyond = {**exact, "total_time_max": 11.9, "total_time_min": 11.8}
@@ -97,6 +110,8 @@ def test_limits_are_inclusive() -> None:
     assert removed(edge, catch_accuracy_min=0.51)[0] == {"edge"}
     assert removed(edge, practice_accuracy_min=0.51)[0] == {"edge"}
     assert removed(edge, response_share_max=0.91)[0] == {"edge"}
+    assert removed(edge, response_count_min=2)[0] == {"edge"}
+    assert removed(edge, trials_recorded_min=11)[0] == {"a", "b", "c", "edge"}
 
 
 def test_trial_rules_remove_only_the_planted_trials() -> None:
@@ -175,6 +190,10 @@ def test_a_table_without_phase_catch_and_experiment_is_all_analysed() -> None:
         ({"rt_max": 30}, "rt"),
         ({"total_time_min": 30}, "rt"),
         ({"response_share_max": 0.9}, "response"),
+        ({"response_count_min": 5}, "response"),
+        ({"repeat_participation": "first"}, "session"),
+        ({"instruction_time_min": 15}, "instruction_time"),
+        ({"practice_attempts_max": 3}, "practice_attempts"),
         ({"missing_response": "drop"}, "correct"),
     ],
 )
@@ -218,6 +237,16 @@ def test_the_study_files_table_is_read_and_given_back() -> None:
         ({"missing_response": "ignore"}, "allowed are 'drop' and 'error'"),
         ({"rt_min": 3, "rt_max": 2}, "'rt_min' is 3, above 'rt_max', which is 2"),
         ({"total_time_min": 3, "total_time_max": 2}, "above 'total_time_max'"),
+        (
+            {"total_time_max": 100, "defaults": "predecessor"},
+            r"'total_time_min' is 135, above .* \(one of the two by 'def",
+        ),
+        ({"repeat_participation": "second"}, "allowed are 'first' and 'drop' and 'error'"),
+        ({"trials_recorded_min": 0}, "allowed are whole numbers from 1"),
+        ({"response_count_min": True}, "'response_count_min' is True; allowed are numbers, and false"),
+        ({"rt_max": "predecessor"}, "but Zimmermann et al. 2023 had no such rule; they had repeat_participation, inst"),
+        ({"defaults": "zimmermann"}, "'defaults' is 'zimmermann'; allowed are 'predecessor'"),
+        ({"defaults": False}, "'defaults' is False; allowed are 'predecessor'"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(table: dict[str, Any], said: str) -> None:
@@ -234,7 +263,21 @@ TRIAL = st.fixed_dictionaries(
         "correct": st.sampled_from([0.0, 1.0, 1.0, np.nan]),
         "rt": st.sampled_from([0.0, 0.25, 1.0, 4.0, 64.0, np.nan]),
         "response": st.sampled_from(["left", "right", None]),
+        "session": st.sampled_from(["s1", "s2", None]),
+        "started": st.sampled_from([f"2024-01-0{day}T10:00" for day in range(1, 10)]),
+        "instruction_time": st.sampled_from([-5.0, 3.0, 15.0, np.nan]),
+        "practice_attempts": st.sampled_from([1, 3, 5]),
     }
+)
+LEFT_OUT = st.lists(
+    st.builds(
+        LeftOut,
+        st.sampled_from(["files that could not be read (3)", "sessions with faults"]),
+        st.integers(0, 5),
+        st.integers(0, 50),
+        st.sampled_from(["x", "y", None]),
+    ),
+    max_size=4,
 )
 RULES = st.fixed_dictionaries(
     {},
@@ -248,24 +291,41 @@ RULES = st.fixed_dictionaries(
         "rt_min": st.sampled_from([0.25, 1.0]),
         "rt_max": st.sampled_from([1.0, 8.0]),
         "trials_min": st.sampled_from([1, 3]),
+        "trials_recorded_min": st.sampled_from([1, 3]),
+        "repeat_participation": st.sampled_from(["first", "drop"]),
+        "instruction_time_min": st.sampled_from([1.0, 15.0]),
+        "practice_attempts_max": st.sampled_from([1, 3]),
+        "response_count_min": st.sampled_from([1, 2]),
+        "defaults": st.just("predecessor"),
     },
 )
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(TRIAL, min_size=1, max_size=40), RULES, st.randoms(use_true_random=False))
+@given(st.lists(TRIAL, min_size=1, max_size=40), RULES, LEFT_OUT, st.randoms(use_true_random=False))
 def test_counts_telescope_and_neither_order_nor_names_matter(
-    rows: list[dict[str, Any]], rules: Any, random: Any
+    rows: list[dict[str, Any]], rules: Any, left_out: list[LeftOut], random: Any
 ) -> None:
+    if rules.get("total_time_max") == 8.0:
+        rules.pop("defaults", None)
     frame = pd.DataFrame(rows)
-    excluded = apply_exclusions(frame, Exclusions(**rules))
+    # Without a time of its own each session is in the order of the table, which the shuffle would change.
+    frame["started"] = frame.groupby(["experiment", "participant", "session"], dropna=False)["started"].transform("min")
+    frame["started"] += frame.groupby(["experiment", "session"], dropna=False).ngroup().map(":{:02}".format)
+    excluded = apply_exclusions(frame, Exclusions(**rules), left_out)
     for experiment, flow in excluded.flow.groupby("experiment"):
         here = excluded.kept[excluded.kept["experiment"] == experiment]
         for what in ("participants", "trials"):
             left, gone = flow[f"{what}_left"].to_numpy(), flow[f"{what}_removed"].to_numpy()
             assert (left[1:] == left[:-1] - gone[1:]).all()
             assert (gone >= 0).all()
-        assert flow["trials_left"].iloc[[0, -1]].tolist() == [(frame["experiment"] == experiment).sum(), len(here)]
+        lost = [
+            one
+            for one in left_out
+            if one.experiment in {experiment, *[None][: excluded.flow["experiment"].nunique() == 1]}
+        ]
+        whole = (frame["experiment"] == experiment).sum() + sum(one.trials for one in lost)
+        assert flow["trials_left"].iloc[[0, -1]].tolist() == [whole, len(here)]
         assert flow["participants_left"].iloc[-1] == here["participant"].nunique()
     assert set(excluded.flow["experiment"]) == set(frame["experiment"])
     assert analysed(excluded.kept).all()
@@ -273,7 +333,7 @@ def test_counts_telescope_and_neither_order_nor_names_matter(
     order = list(range(len(frame)))
     random.shuffle(order)
     names = {"a": "t", "b": "s", "c": "q", "d": "p"}
-    other = apply_exclusions(frame.iloc[order].replace({"participant": names}), Exclusions(**rules))
+    other = apply_exclusions(frame.iloc[order].replace({"participant": names}), Exclusions(**rules), left_out)
     pd.testing.assert_frame_equal(other.flow, excluded.flow)
     assert sorted(other.kept.index) == excluded.kept.index.tolist()
 
@@ -313,3 +373,139 @@ def test_every_fault_of_the_rules_is_said_at_once():
 def test_a_sum_of_times_that_reaches_its_limit_stays_whatever_its_last_digit():
     trials = pd.DataFrame({"participant": "a", "rt": [0.1, 0.1, 0.1], "correct": 1})
     assert len(apply_exclusions(trials, Exclusions(total_time_max=0.3)).kept) == 3
+
+
+def again(frame: pd.DataFrame, name: str, **changes: Any) -> pd.DataFrame:
+    """Add one more session of a person, with the cells given."""
+    return pd.concat([frame, person(name).assign(**changes)], ignore_index=True)
+
+
+def sessions_left(frame: pd.DataFrame, **rules: Any) -> set[str]:
+    return set(apply_exclusions(frame, Exclusions(**rules)).kept["session"])
+
+
+def test_who_took_part_twice_is_kept_once_or_not_at_all_or_refused():
+    frame = again(people().assign(started="2024-05-02T09:00"), "a", session="earlier", started="2024-05-01")
+    others = {"of b", "of c"}
+    assert sessions_left(frame) == {"of a", "earlier", *others}
+    assert sessions_left(frame, repeat_participation=False) == {"of a", "earlier", *others}
+    assert sessions_left(frame, repeat_participation="first") == {"earlier", *others}
+    assert sessions_left(frame.drop(columns="started"), repeat_participation="first") == {"of a", *others}
+    assert sessions_left(frame, repeat_participation="drop") == others
+    assert sessions_left(people(), repeat_participation="error") == {"of a", *others}
+    with pytest.raises(InputError, match="Took part more than once: a; exclusion 'repeat_participation' is 'error'"):
+        apply_exclusions(frame, Exclusions(repeat_participation="error"))
+    flow = apply_exclusions(frame, Exclusions(repeat_participation="first")).flow.set_index("rule")
+    assert flow.loc["repeat_participation", COUNTS].tolist() == [0, 15, 3, 45]
+
+
+def test_times_of_sessions_are_compared_as_times_and_blank_ones_come_last():
+    frame = people().assign(started="2024-05-01T12:00:00+02:00")  # 10:00 in Greenwich
+    assert sessions_left(
+        again(frame, "a", session="x", started="2024-05-01T10:30:00Z"), repeat_participation="first"
+    ) == {
+        "of a",
+        "of b",
+        "of c",
+    }
+    frame.loc[frame["participant"] == "a", "started"] = None
+    later = again(frame, "a", session="x", started="2024-05-01T10:30:00Z")
+    assert sessions_left(later, repeat_participation="first") == {"x", "of b", "of c"}
+    odd = again(frame, "a", session="x", started="yesterday")
+    with pytest.raises(InputError, match=r"Column 'started' holds 'yesterday'.*ISO 8601"):
+        apply_exclusions(odd, Exclusions(repeat_participation="first"))
+    assert sessions_left(odd, repeat_participation="drop") == {"of b", "of c"}
+
+
+def test_a_person_in_two_experiments_took_part_twice():
+    frame = pd.concat([people().assign(started="2024-05-02"), person("a", "mixed").assign(started="2024-05-01")])
+    kept = apply_exclusions(frame, Exclusions(repeat_participation="first")).kept
+    assert set(map(tuple, kept[["participant", "experiment"]].to_numpy())) == {
+        ("a", "mixed"),
+        ("b", "natural"),
+        ("c", "natural"),
+    }
+
+
+def test_an_incomplete_session_is_no_participation():
+    aborted = person("a").iloc[:4].assign(session="aborted")
+    frame = pd.concat([aborted, people()], ignore_index=True)
+    assert sessions_left(frame, repeat_participation="first") == {"aborted", "of b", "of c"}
+    assert sessions_left(frame, repeat_participation="drop", trials_recorded_min=10) == {"of a", "of b", "of c"}
+
+
+def test_each_session_is_judged_by_itself():
+    frame = again(people(), "a", session="x", correct=cells(1, at12=0, at13=0), rt=2.0, instruction_time=3.0)
+    for rule in ({"catch_accuracy_min": 0.6}, {"total_time_max": 20}, {"instruction_time_min": 15}):
+        excluded = apply_exclusions(frame, Exclusions(**rule))
+        assert set(excluded.kept["session"]) == {"of a", "of b", "of c"}
+        step = excluded.flow[excluded.flow["rule"] != ""].iloc[0]
+        assert step["participants_removed"] == 0 and step["step"].startswith("sessions with")
+    # A blank session is one too.
+    assert sessions_left(frame.assign(session=frame["session"].where(frame["session"] != "x")), total_time_max=20) == {
+        "of a",
+        "of b",
+        "of c",
+    }
+    # What is left of a person is counted over all sessions, since the models know people.
+    assert removed(frame, trials_min=11)[0] == {"b", "c"}
+
+
+def test_the_responses_there_are_are_those_of_the_experiment():
+    three = people(third={"response": ["left", "right", "none"] * 5})
+    assert removed(three, response_count_min=1)[0] == {"a", "b", "c"}
+    apart = pd.concat([people(), person("d", "mixed").assign(response="left")], ignore_index=True)
+    assert removed(apart, response_count_min=5)[0] == set()
+    assert removed(people(silent={"response": cells(None)}), response_count_min=5)[0] == set()
+
+
+def test_the_predecessors_thresholds_are_taken_by_word_or_as_defaults():
+    words = dict.fromkeys(PREDECESSOR, "predecessor")
+    assert Exclusions.from_table(words) == Exclusions(**PREDECESSOR)
+    assert {rule: PREDECESSOR[rule] for rule in ("catch_accuracy_min", "total_time_min", "response_count_min")} == {
+        "catch_accuracy_min": 0.8,
+        "total_time_min": 135,
+        "response_count_min": 5,
+    }
+    table = {"defaults": "predecessor", "catch_accuracy_min": 0.5, "total_time_min": False, "rt_max": 30}
+    rules = Exclusions.from_table(table)
+    assert rules.to_table() == table and Exclusions.from_table(rules.to_table()) == rules
+    assert rules.needed == {"correct", "catch", "rt"}  # the rest need not be there
+    excluded = apply_exclusions(people().drop(columns=["session", "instruction_time"]), rules)
+    assert excluded.not_applied == {
+        "repeat_participation": ("session",),
+        "instruction_time_min": ("instruction_time",),
+    }
+    ran = ["practice_attempts_max", "catch_accuracy_min", "total_time_max", "response_count_min", "rt_max"]
+    assert [rule for rule in excluded.flow["rule"] if rule] == ran == list(excluded.rules.active)
+    assert excluded.rules.catch_accuracy_min == 0.5 and excluded.rules.practice_attempts_max == 3
+
+
+def test_the_sources_of_what_the_predecessor_gave():
+    told = predecessor_sources({"defaults": "predecessor", "catch_accuracy_min": 0.5, "practice_attempts_max": False})
+    assert "catch_accuracy_min" not in told and "practice_attempts_max" not in told
+    assert told["instruction_time_min"] == "predecessor: Zimmermann et al. 2023"
+    assert predecessor_sources({"catch_accuracy_min": "predecessor"}) == {
+        "catch_accuracy_min": "predecessor: Zimmermann et al. 2023"
+    }
+
+
+def test_what_was_left_out_before_is_counted_first():
+    left_out = [
+        LeftOut("files that could not be read (2)"),
+        LeftOut("sessions with faults (3)", 2, 40, "natural"),
+        LeftOut("sessions with faults (3)", 1, 15, "mixed"),
+    ]
+    frame = pd.concat([people(), person("z", "mixed")], ignore_index=True)
+    flow = apply_exclusions(frame, Exclusions(), left_out).flow
+    columns = ["step", *COUNTS]
+    assert flow.loc[flow["experiment"] == "natural", columns].iloc[:3].to_numpy().tolist() == [
+        ["all recorded", 0, 0, 5, 85],
+        ["files that could not be read (2)", 0, 0, 5, 85],
+        ["sessions with faults (3)", 2, 40, 3, 45],
+    ]
+    assert flow.loc[flow["experiment"] == "mixed", COUNTS].iloc[2].tolist() == [1, 15, 1, 15]
+    lost = apply_exclusions(frame, Exclusions(), [LeftOut("sessions with faults (1)", 1, 9)]).flow["step"].unique()[1]
+    assert lost == "sessions with faults (1): of unknown experiments, not counted here; participants 1, trials 9"
+    alone = apply_exclusions(people(), Exclusions(), [LeftOut("sessions with faults (1)", 1, 9)]).flow
+    assert alone.loc[1, COUNTS].tolist() == [1, 9, 3, 45]
