@@ -15,7 +15,6 @@ from psychostats.effects import contrasts
 from psychostats.errors import InputError, NoMaximumError
 from psychostats.fit import fit
 from psychostats.intervals import Interval
-from psychostats.joint import without_priors
 from psychostats.pooled import STUDY
 from psychostats.settings import EffectsTable, ModelTable
 
@@ -64,7 +63,7 @@ def accumulate(
     near = int(np.argmin(np.abs(counts[:-1] - old))) if len(counts) > 1 else 0
     counts = np.unique(np.where(np.arange(len(counts)) == near, old, counts))
     interval = Interval("wald", effects.probability)
-    spec = without_priors(model).spec()
+    spec = model.as_maximum().spec()
     rows = []
     for count in counts[counts >= min(_FEWEST, old)].tolist():
         some = people.iloc[:count]

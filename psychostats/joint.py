@@ -126,7 +126,7 @@ def fit_jointly(
         maxima = compare(
             {
                 model.name: fit(
-                    without_priors(model).spec(),
+                    model.as_maximum().spec(),
                     kept.dropna(subset=list(model.spec().formula.variables)),
                     engine="laplace",
                 )
@@ -205,8 +205,3 @@ def _true_differences(study: Study, kept: pd.DataFrame, made: Fit) -> pd.DataFra
     )
     rows = rows[(rows["scale"] == "difference") & (rows["target"] == "population")]
     return rows.assign(true=[differences.mean(), *each]).rename(columns={moderator: "depth"}).reset_index(drop=True)
-
-
-def without_priors(model: ModelTable) -> ModelTable:
-    """Return the model without priors, which maximum likelihood has none of; an estimated lapse is set to 0."""
-    return model.model_copy(update={"priors": (), "lapse": None if model.lapse == "estimate" else model.lapse})

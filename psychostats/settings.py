@@ -149,6 +149,10 @@ class ModelTable(Table):
             self.formula, family=self.family, link=self.link, guess=self.guess, lapse=self.lapse, priors=self.priors
         )
 
+    def as_maximum(self) -> ModelTable:
+        """Return the model without priors, which maximum likelihood has none of; an estimated lapse is set to 0."""
+        return self.model_copy(update={"priors": (), "lapse": None if self.lapse == "estimate" else self.lapse})
+
     def settings(self) -> Settings:
         """Return the sampler's settings."""
         return Settings(self.draws, self.tune, self.chains, self.seed, self.target_accept)
