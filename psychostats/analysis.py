@@ -25,6 +25,7 @@ from psychostats.intervals import Interval
 from psychostats.joint import Joint, fit_jointly
 from psychostats.opinions import Opinion, hear
 from psychostats.results import ALL, Result, summarise_fit
+from psychostats.robustness import with_and_without
 from psychostats.settings import ModelTable
 from psychostats.study import Study
 from psychostats.timing import Stopwatch
@@ -65,6 +66,8 @@ class Analysis:
         What was found of single features, by the joint model (the main one where there is one experiment).
     contributions
         What nulling features does to the network's decision.
+    robustness
+        The headline with and without exclusions, by maximum likelihood; see `psychostats.robustness`.
     seconds
         Of each stage.
     """
@@ -84,6 +87,7 @@ class Analysis:
     run: FeaturesRun | None
     features: FeatureStudy | None
     contributions: Contributions | None
+    robustness: pd.DataFrame
     seconds: dict[str, float]
 
     @property
@@ -95,6 +99,12 @@ class Analysis:
     def main(self) -> tuple[Result, ...]:
         """The results of the first model, which the report is about, an experiment each."""
         return tuple(result for result in self.results if result.model == self.study.models[0])
+
+    @property
+    def recorded(self) -> int:
+        """Participants that were recorded, those included of whom nothing could be read but the number."""
+        lost = sum(one.participants for one in self.trials.left_out)
+        return int(self.trials.frame["participant"].nunique()) + lost
 
     @property
     def moderator(self) -> str | None:
@@ -166,7 +176,7 @@ def analyse(
             say(f"  warning: {fault.message}")
         table = examined.frame
         source = {"file": redact(trials.name), "file_sha256": hashlib.sha256(trials.read_bytes()).hexdigest()}
-        excluded = apply_exclusions(table, study.rules())
+        excluded = apply_exclusions(table, study.rules(), examined.left_out)
         kept = excluded.kept
         require_analysable(study, excluded)
         study = with_feature_effects(study, kept).placed(kept)
@@ -218,8 +228,11 @@ def analyse(
             features = _features(study, whole, kept, say)
         with watch.time("contributions"):
             contributions = contributions_of(study, run, say)
+    with watch.time("with and without exclusions"):
+        say("the main model with and without exclusions, by maximum likelihood")
+        robustness = with_and_without(study, examined, excluded)
     parts = (opinions, joint, run, features, contributions)
-    found = Analysis(study, source, examined, excluded, *raw, tuple(results), *parts, watch.stop())
+    found = Analysis(study, source, examined, excluded, *raw, tuple(results), *parts, robustness, watch.stop())
     new, stages = [one for one in made if not one.reused], ("compile", "sample", "summarise")
     found.seconds.update({f"fits: {stage}": sum(one.timings.get(stage, 0.0) for one in new) for stage in stages})
     return found

@@ -204,7 +204,7 @@ def _who(analysis: Analysis) -> Words:
     return prose(
         "{0} of {1} {2}participants{3} and {4} trials were analysed.",
         analysis.excluded.kept["participant"].nunique(),
-        analysis.trials.frame["participant"].nunique(),
+        analysis.recorded,
         "simulated " if analysis.study.study.simulated else "",
         f" ({each})" if len(kept) > 1 else "",
         int(kept["trials_left"].sum()),

@@ -10,6 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from psychostats.errors import InputError, ReportError
 from psychostats.feature_study import CONTRIBUTIONS, draw_feature_figures
 from psychostats.features import FeaturesRun
 from psychostats.figures import add_note, label_of
+from psychostats.flow import plot_flow
 from psychostats.intervals import Interval, Rope
 from psychostats.joint_section import draw_joint
 from psychostats.panels import plot_responses
@@ -63,6 +65,7 @@ FIGURES = (
     "curve",
     "feature_checks",
     "features",
+    "flow",
     "flow_new",
     "flow_old",
     "groups",
@@ -77,9 +80,9 @@ FIGURES = (
     "verdicts",
 )
 DOCUMENTS = ("report.html", "report.pdf", "report.docx", "references.bib")
-WHOLE: tuple[str, ...] = ("features", "shares", "contributions", "contribution_terms")
+WHOLE: tuple[str, ...] = ("features", "shares", "contributions", "contribution_terms", "robustness", "files")
 WHOLE += ("joint", "joint_terms", "joint_models", "truth")
-WHOLE += ("between", "conclusions", "accumulation", "files")  # of a reanalysis
+WHOLE += ("between", "conclusions", "accumulation")  # of a reanalysis
 """Tables that are of no single experiment."""
 _FILES = re.compile(
     rf"({'|'.join(map(re.escape, DOCUMENTS))})|figures/({'|'.join(FIGURES)})\.(svg|png)"
@@ -210,7 +213,9 @@ def write_tables(analysis: Analysis, folder: Path) -> Path:
 
 def _whole_tables(analysis: Analysis) -> dict[str, pd.DataFrame]:
     """Return the tables that are of no single experiment, by name."""
-    tables: dict[str, pd.DataFrame] = {}
+    tables: dict[str, pd.DataFrame] = {"robustness": analysis.robustness}
+    if analysis.trials.sources:
+        tables["files"] = pd.DataFrame([asdict(source) for source in analysis.trials.sources])
     if analysis.joint:
         one = analysis.joint
         parts = [one.means, one.contrasts, one.interaction, one.between, one.dprime]
@@ -253,6 +258,7 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
     band = f"{100 * effects.probability:g} % of data drawn from these predictions, at each by itself"
     terms = stacked(lambda result: result.fit.terms(interval=effects.as_interval()))
     plots = {
+        "flow": plot_flow(analysis.excluded.flow),
         "accuracy": plot_accuracy(people, analysis.summary, factor=factor, interval_label=wald, chance=chance),
         "contrasts": plot_contrasts(
             _forest(analysis),

@@ -28,6 +28,7 @@ from psychostats.document import (
     Words,
     prose,
 )
+from psychostats.exclusion_section import describe_exclusions, describe_recordings
 from psychostats.exhibits import show_features, show_trials
 from psychostats.feature_section import feature_blocks
 from psychostats.joint_section import describe_joint
@@ -64,7 +65,7 @@ def compose(analysis: Analysis, figures: Figures, command: str) -> Document:
         blocks=(
             *_summary(analysis),
             *show_trials(analysis),
-            *_data(analysis),
+            *_data(analysis, figures),
             *_design(analysis),
             *_raw(analysis, figures),
             *describe_model(analysis, figures),
@@ -104,7 +105,7 @@ def _summary(analysis: Analysis) -> list[Block]:
     ]
 
 
-def _data(analysis: Analysis) -> list[Block]:
+def _data(analysis: Analysis, figures: Figures) -> list[Block]:
     flow, study = analysis.excluded.flow, analysis.study
     whole, kept = (flow[flow["step"] == flow["step"].iloc[place]] for place in (0, -1))
     several = len(analysis.experiments) > 1
@@ -123,20 +124,21 @@ def _data(analysis: Analysis) -> list[Block]:
                 )
                 + "{4} trials of {5} participants{6}; {7} trials of {8} participants were analysed. "
                 "Rules run in the order of the table; a participant whom a rule removes is gone for all later ones. "
-                "Participants are judged within an experiment; times are sums of response times over main and catch "
+                "Participants are judged within an experiment{9}; times are sums of response times over main and catch "
                 "trials.",
                 Code(analysis.source["file"]),
                 analysis.trials.n_rows,
                 filters,
                 analysis.trials.n_rows - analysis.trials.n_filtered,
                 int(whole["trials_left"].sum()),
-                analysis.trials.frame["participant"].nunique(),
+                analysis.recorded,
                 f" in {len(analysis.experiments)} experiments" if several else "",
                 int(kept["trials_left"].sum()),
                 analysis.excluded.kept["participant"].nunique(),
+                ", and each of their sessions by itself" if "session" in analysis.trials.frame else "",
             )
         ),
-        *accounts.tabulate_exclusions(analysis),
+        *describe_exclusions(analysis, figures),
     ]
     if len(analysis.catch_accuracy):
         blocks.append(accounts.tabulate_catch(analysis))
@@ -147,7 +149,7 @@ def _data(analysis: Analysis) -> list[Block]:
         blocks += describe_demographics(summary, joined, asked.smallest)
     if study.columns or any(isinstance(levels, dict) for levels in study.levels.values()):
         blocks.append(accounts.tabulate_reading(study))
-    return blocks
+    return [*blocks, *describe_recordings(analysis)]
 
 
 def _design(analysis: Analysis) -> list[Block]:

@@ -84,7 +84,7 @@ FLOORS = {
         ("reanalysis",),
         ("tables", "opening", "feature_section"),
         ("algebra", "accounts", "joint_section", "exhibits", "methods"),
-        ("claims",),
+        ("claims", "exclusion_section"),
         ("supplement", "conclusions"),
         ("sections", "reanalysis_section"),
         ("report",),
