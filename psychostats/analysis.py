@@ -6,7 +6,6 @@ what follows from each.  Knows no words and no figures.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from psychostats.identity import redact
 from psychostats.intervals import Interval
 from psychostats.joint import Joint, fit_jointly
 from psychostats.opinions import Opinion, hear
+from psychostats.recordings import hash_sources, name_source
 from psychostats.results import ALL, Result, summarise_fit
 from psychostats.robustness import with_and_without
 from psychostats.settings import ModelTable
@@ -132,6 +132,7 @@ def analyse(
     run: FeaturesRun | None = None,
     key: bytes | None = None,
     export: Path | None = None,
+    skip_bad: bool = False,
     progress: bool | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Analysis:
@@ -142,7 +143,7 @@ def analyse(
     study
         The study file, read.
     trials
-        Trial file.
+        What `psychostats.recordings.read_recordings` reads.
     fits
         Folder for the fits; those already there are used again where nothing changed, so an interrupted job resumes.
     run
@@ -151,6 +152,8 @@ def analyse(
         The key of participants' pseudonyms; see `psychostats.pseudonyms`.
     export
         A platform's demographic export in place of the one that the study file names.
+    skip_bad
+        Leave out files and sessions with faults, which the table of exclusions counts, instead of stopping.
     progress
         Show the sampler's progress bar; by default on a terminal.
     say
@@ -166,16 +169,16 @@ def analyse(
         If the trials cannot be analysed as the study says; every fault is named.
     """
     watch = Stopwatch()
-    trials = Path(trials)
+    name = name_source(trials)
     with watch.time("read and check"):
-        say(f"reading {redact(str(trials))}")
-        examined = study.examine(trials, run, key=key, export=study.export(export))
+        say(f"reading {name if '://' in str(trials) else redact(str(trials))}")
+        examined = study.examine(trials, run, key=key, export=study.export(export), skip_bad=skip_bad, say=say)
         if examined.errors:
             raise DataError(examined.errors)
         for fault in examined.warnings:
             say(f"  warning: {fault.message}")
         table = examined.frame
-        source = {"file": redact(trials.name), "file_sha256": hashlib.sha256(trials.read_bytes()).hexdigest()}
+        source = {"file": name, "file_sha256": hash_sources(examined.sources)}
         excluded = apply_exclusions(table, study.rules(), examined.left_out)
         kept = excluded.kept
         require_analysable(study, excluded)

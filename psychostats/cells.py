@@ -1,29 +1,21 @@
 """Cells: what a file or a data frame holds, as text and values that remember their rows.
 
-In: a CSV, TSV or Parquet file (or a data frame), and how its columns are to be named, recoded, filtered and parsed.
-Out: its cells with their row numbers, columns of values, and the faults met on the way.  Knows no rule of the trial
-table.
+In: cells by column, and how the columns are to be named, recoded, filtered and parsed.  Out: columns of values, and the
+faults met on the way.  Knows no file and no rule of the trial table.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import math
-import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from psychostats.errors import Fault, nearest
 from psychostats.parts import Source
@@ -32,21 +24,13 @@ Kind: TypeAlias = Literal["text", "number", "integer", "binary", "flag"]
 Cells: TypeAlias = list[Any]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 
-_SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas"}
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _BLANK = frozenset({"", "NA", "NaN", "nan", "null"})
 _FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
-_PACKED = {
-    b"PK\x03\x04": "an Excel workbook or a ZIP archive",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"\x1f\x8b": "compressed by gzip",
-    b"PAR1": "a Parquet file",
-}
 _NAMED = 5  # rows, participants or values that one message lists before it counts the rest
 _TYPOS = 0.05  # a column with at most this share of cells that are no numbers is a numeric one with typing errors
 
 
-# Reading --------------------------------------------------------------------------------------------------------
+# What was read ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -83,139 +67,14 @@ class Raw:
     notes: tuple[str, ...] = ()
 
 
-def read_raw(source: str | Path | pd.DataFrame) -> Raw:
-    """Read a ``.csv``, ``.tsv`` or ``.parquet`` file, or a data frame; whatever is wrong with it becomes a fault.
-
-    Blank lines are passed over.  The index of a frame counts as its row numbers where it is named ``row``.
-    """
-    if isinstance(source, pd.DataFrame):
-        return _read_frame(source)
-    path = Path(source)
-    suffix = path.suffix.lower()
-    if not path.exists():
-        problem = "does not exist"
-    elif path.is_dir():
-        problem = "is a folder; give one .csv, .tsv or .parquet file"
-    elif suffix not in {*_DELIMITERS, ".parquet"}:
-        problem = f"ends in '{path.suffix}'; trials are read from .csv, .tsv and .parquet files"
-    elif not os.access(path, os.R_OK):
-        problem = "may not be read by this user"
-    elif path.stat().st_size == 0:
-        problem = "is empty (0 bytes)"
-    else:
-        return _read_parquet(path) if suffix == ".parquet" else _read_text(path, _DELIMITERS[suffix])
-    return Raw(faults=(Fault(f"File '{path}' {problem}."),))
-
-
-def _read_frame(frame: pd.DataFrame) -> Raw:
-    if frame.empty:
-        return Raw(faults=(Fault("The table has no rows."),))
-    numbered = frame.index.name == "row"
-    categorical = {str(name): column.cat.categories for name, column in frame.items() if hasattr(column, "cat")}
-    rows = [int(row) for row in frame.index] if numbered else list(range(1, len(frame) + 1))
-    cells = {str(name): column.astype(object).where(column.notna(), None).tolist() for name, column in frame.items()}
-    orders = {name: [str(level) for level in order] for name, order in categorical.items()}
-    return Raw(_scalars(cells), rows, words=_stored_as_text(cells), orders=orders)
-
-
-def _stored_as_text(cells: Mapping[str, Cells]) -> frozenset[str]:
-    return frozenset(name for name, column in cells.items() if any(isinstance(cell, str) for cell in column))
-
-
 def columns_of_text(cells: Mapping[str, Cells]) -> frozenset[str]:
     """Return the columns whose every cell that is not blank is text; ``NA`` among numbers makes no text of them."""
 
     def is_text(column: Cells) -> bool:
-        held = [cell for cell in column if not _is_blank(cell)]
+        held = [cell for cell in column if not is_blank(cell)]
         return bool(held) and all(isinstance(cell, str) for cell in held)
 
     return frozenset(name for name, column in cells.items() if is_text(column))
-
-
-def _scalars(cells: Mapping[str, Cells]) -> dict[str, Cells]:
-    """Write out what is neither text nor number, such as a date or a list."""
-    plain = (str, int, float, np.generic, type(None))
-
-    def scalar(cell: Any) -> Any:
-        if isinstance(cell, bytes):
-            return cell.decode("utf-8", "replace")
-        return cell if isinstance(cell, plain) else str(cell)
-
-    return {name: [scalar(cell) for cell in column] for name, column in cells.items()}
-
-
-def _read_parquet(path: Path) -> Raw:
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read()
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        return Raw(faults=(Fault(f"File '{path}' cannot be read as Parquet: {reason}."),))
-    if table.num_rows == 0:
-        return Raw(faults=(Fault(f"File '{path}' has columns but no rows."),))
-    cells, faults = {}, []
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        try:
-            cells[name] = column.to_pylist()
-        except (pa.ArrowException, ValueError, OverflowError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            faults.append(Fault(f"Column '{name}' of file '{path}' cannot be read: {reason}.", column=name))
-    if faults:
-        return Raw(faults=tuple(faults))
-    rows = list(range(1, table.num_rows + 1))
-    return Raw(_scalars(cells), rows, doubled_names(table.column_names), _stored_as_text(cells))
-
-
-def _read_text(path: Path, delimiter: str) -> Raw:
-    data = path.read_bytes()
-    packed = next((what for magic, what in _PACKED.items() if data.startswith(magic)), None)
-    if packed:
-        return Raw(faults=(Fault(f"File '{path}' is {packed}, whatever its name says; save it as CSV."),))
-    encoding = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        at = f"byte 0x{data[error.start]:02x} at offset {error.start} (line {line})"
-        return Raw(faults=(Fault(f"File '{path}' is not UTF-8: {at} cannot be decoded; save it as UTF-8.", row=line),))
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        return Raw(faults=(Fault(f"File '{path}' holds a NUL byte in line {line}; it is not plain text.", row=line),))
-
-    first_line = text.lstrip("\r\n").partition("\n")[0]
-    if delimiter not in first_line and (other := next((mark for mark in _SEPARATORS if mark in first_line), None)):
-        advice = f"'{path.suffix}' files are separated by {_SEPARATORS[delimiter]}"
-        return Raw(faults=(Fault(f"File '{path}' is separated by {_SEPARATORS[other]}, but {advice}; save it so."),))
-
-    records: list[list[str]] = []
-    starts: list[int] = []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    start = 1
-    try:
-        for record in reader:
-            if any(record):  # a line with nothing in it, or only delimiters, is no trial
-                records.append(record)
-                starts.append(start)
-            start = reader.line_num + 1
-    except csv.Error as error:
-        reason = f"cannot be split into cells ({error}); look for a stray or unclosed quote."
-        return Raw(faults=(Fault(f"Row {start} of file '{path}' {reason}", row=start),))
-    if not records:
-        return Raw(faults=(Fault(f"File '{path}' holds only blank lines."),))
-
-    header = [name.strip() or f"unnamed_{number}" for number, name in enumerate(records[0], 1)]
-    faults = list(doubled_names(header))
-    ragged = [(line, len(record)) for line, record in zip(starts, records, strict=True) if len(record) != len(header)]
-    if ragged:
-        which = name_some([f"{line} ({width} cells)" for line, width in ragged])
-        message = f"Rows that do not have the header's {len(header)} cells: {which}."
-        faults.append(Fault(message, row=ragged[0][0]))
-    good = [n for n in range(1, len(records)) if len(records[n]) == len(header)]
-    if len(records) == 1:
-        faults.append(Fault(f"File '{path}' has a header but no rows."))
-    columns = zip(*(records[n] for n in good), strict=True)
-    cells = {name: list(column) for name, column in zip(header, columns, strict=False)}
-    return Raw(cells, [starts[n] for n in good], tuple(faults))
 
 
 def doubled_names(names: Sequence[str]) -> tuple[Fault, ...]:
@@ -374,12 +233,13 @@ def parse_column(cells: Cells, kind: Kind | None, levels: Sequence[str] = (), *,
 
 def parse_text(cell: Any) -> str | None:
     """Return a cell as text without spaces around it, whole numbers without a point, and None where it is blank."""
-    if _is_blank(cell):
+    if is_blank(cell):
         return None
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
 
 
-def _is_blank(cell: Any) -> bool:
+def is_blank(cell: Any) -> bool:
+    """Whether a cell holds nothing: None, NaN, or one of the words that stand for it."""
     return cell is None or cell != cell or (isinstance(cell, str) and cell.strip() in _BLANK)
 
 
@@ -447,7 +307,7 @@ def _parse(cells: Cells, parse: Callable[[Any], Any], *, text: bool) -> Parsed:
     @lru_cache(maxsize=None, typed=True)  # columns repeat few cells; typed keeps True and 1 apart
     def read(cell: Any) -> Any:
         try:
-            return None if _is_blank(cell) else parse(cell)
+            return None if is_blank(cell) else parse(cell)
         except ValueError:
             return unreadable
 

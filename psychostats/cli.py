@@ -22,7 +22,7 @@ from psychostats.arguments import read_filters, read_mapping, read_values, sprea
 from psychostats.errors import DataError, InputError, PsychostatsError
 from psychostats.identity import redact
 from psychostats.interruption import listen, settle
-from psychostats.options import Filters, FitDir, Json, Key, Maps, Missing, Quiet, Runs, Trials
+from psychostats.options import Filters, FitDir, Json, Key, Maps, Missing, Quiet, Runs, SkipBad, Trials
 from psychostats.studies import end, typed
 from psychostats.terminal import count, count_dropped, counter, find_cache, print_data, print_json, say
 
@@ -97,6 +97,7 @@ def fit(
     missing: Missing = "error",
     runs: Runs = None,
     key: Key = None,
+    skip_bad: SkipBad = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another fit in --out.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -112,6 +113,7 @@ def fit(
     from psychostats.fit import fit as fit_model
     from psychostats.maximum import Method
     from psychostats.pseudonyms import find_key
+    from psychostats.recordings import name_source
     from psychostats.spec import specify
     from psychostats.trials import examine_trials
 
@@ -126,12 +128,16 @@ def fit(
         "needed": run.lacking(spec.formula.variables) if run else spec.formula.variables,
         "missing": missing,
         "key": find_key(key, [out]),
+        "skip_bad": skip_bad,
+        "say": lambda line: say(line, quiet),
     }
     table = examine_joined(trials, run, **options) if run else examine_trials(trials, **options)
     if table.errors:
         raise DataError(table.errors)
     for fault in table.faults:
         say(f"warning: {fault.message}", quiet)
+    for note in table.notes:
+        say(f"read: {note}", quiet)
     rows = table.frame[analysed(table.frame)]
     if "experiment" in rows and rows["experiment"].nunique() > 1 and "experiment" not in spec.formula.variables:
         names = ", ".join(map(str, rows["experiment"].unique()))
@@ -162,7 +168,7 @@ def fit(
         overwrite=overwrite,
         progress=False if quiet else None,
         # The rows were dropped here, so the fit cannot count them.
-        source={"file": redact(trials.name), "command": typed(), "dropped": table.n_dropped},
+        source={"file": name_source(trials), "command": typed(), "dropped": table.n_dropped},
         on_start=begin,
     )
     say(f"{out} already holds this fit; nothing was computed." if made.reused else f"written to {out}", quiet)

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from psychostats.cells import lacking_column, name_some, parse_text, read_raw
+from psychostats.cells import lacking_column, name_some, parse_text
 from psychostats.document import Block, Column, Paragraph, Table
 from psychostats.errors import DataError, Fault
 from psychostats.identity import redact
 from psychostats.pseudonyms import canonical, pseudonym
+from psychostats.tabular import read_raw
 
 NOT_GIVEN = "not given"
 _WITHHELD = frozenset({"CONSENT_REVOKED", "DATA_EXPIRED", "Prefer not to say", ""})
@@ -83,7 +84,7 @@ def read_demographics(path: Path, key: str = "Participant id", columns: Sequence
     Parameters
     ----------
     path
-        A file that `psychostats.cells.read_raw` reads, such as Prolific's CSV.
+        A file that `psychostats.tabular.read_raw` reads, such as Prolific's CSV.
     key
         Its column of ids.
     columns

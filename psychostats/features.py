@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from psychostats.cells import lacking_column, name_some, read_raw
+from psychostats.cells import Raw, lacking_column, name_some
 from psychostats.columns import analysed, order_levels
 from psychostats.errors import DataError, Fault, InputError, nearest
-from psychostats.trials import TrialTable, assignment_faults, errors_first, examine_trials
+from psychostats.judging import assignment_faults, errors_first
+from psychostats.recordings import PLAIN, read_recordings
+from psychostats.trials import Given, TrialTable, examine_trials
 
 SCHEMA = "featurecompute-run/1"
 
@@ -287,7 +289,7 @@ def attach_features(
     return order_levels(out)
 
 
-def examine_joined(trials: str | Path | pd.DataFrame, run: FeaturesRun, **options: Any) -> TrialTable:
+def examine_joined(trials: Given, run: FeaturesRun, **options: Any) -> TrialTable:
     """Read a trial table, judge it, and join what a features run knows; every fault of both.
 
     Parameters
@@ -299,11 +301,15 @@ def examine_joined(trials: str | Path | pd.DataFrame, run: FeaturesRun, **option
     """
     levels, filters = dict(options.pop("levels", None) or {}), dict(options.pop("filters", None) or {})
     columns = options.get("columns") or {}
-    held = {*read_raw(trials).cells, *columns}
+    raw = trials
+    if not isinstance(raw, Raw):
+        given = {"reading": options.get("reading", PLAIN), "say": options.get("say", lambda line: None)}
+        raw = read_recordings(raw, columns=columns, **given)
+    held = {*raw.cells, *columns}
     # What only the run knows is recoded, and rows are chosen by it, once it is there.
     later = {name: wanted for name, wanted in filters.items() if name not in held and name in run.provides}
     table = examine_trials(
-        trials,
+        raw,
         **options,
         levels={name: one for name, one in levels.items() if name in held or name not in run.provides},
         filters={name: wanted for name, wanted in filters.items() if name not in later},

@@ -14,11 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from psychostats.cells import Cells, Raw, lacking_column, name_some, parse_column, parse_text, read_raw
+from psychostats.cells import Cells, Raw, lacking_column, name_some, parse_column, parse_text
 from psychostats.columns import COLUMNS
 from psychostats.errors import Fault
 from psychostats.parts import Part, Reading
 from psychostats.spreadsheets import read_workbook
+from psychostats.tabular import read_raw
 
 Key: TypeAlias = tuple[str, ...]
 

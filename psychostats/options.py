@@ -11,7 +11,12 @@ from typing import Annotated
 import typer
 
 Trials = Annotated[
-    Path, typer.Argument(metavar="TRIALS", help="Trial table: .csv, .tsv or .parquet.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="TRIALS",
+        help="Trials: a table or recording, a folder or .zip of them, FILE#TABLE, or a database's address.",
+        show_default=False,
+    ),
 ]
 FitDir = Annotated[
     Path, typer.Argument(metavar="DIR", help="Directory that 'psychostats fit' wrote.", show_default=False)
@@ -30,6 +35,10 @@ Runs = Annotated[
     typer.Option(
         "--run", metavar="RUN", help="Features run that the stimuli come from; repeatable.", show_default=False
     ),
+]
+SkipBad = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Leave out files and sessions with faults, count them, and read the good ones."),
 ]
 Missing = Annotated[
     str, typer.Option("--missing", help="Rows whose needed value is lacking or infinite: error, or drop.")
@@ -52,4 +61,3 @@ Demographics = Annotated[
         show_default=False,
     ),
 ]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files and sessions with faults, and count them.")]

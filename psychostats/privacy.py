@@ -54,7 +54,7 @@ def find_identifying(raw: Raw, *, participant: str | None = None) -> list[Findin
     Parameters
     ----------
     raw
-        Cells as `psychostats.cells.read_raw` gives them.
+        Cells as `psychostats.recordings.read_recordings` gives them.
     participant
         The file's column of participants, if it is not called as such columns usually are.
 

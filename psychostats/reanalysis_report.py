@@ -6,7 +6,6 @@ is asked for.  Text and numbers come from the rooms below; here they are put on 
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from psychostats.pseudonyms import fingerprint
 from psychostats.reanalysis import Reanalysis, exclude, reanalyse, study_of_fit
 from psychostats.reanalysis_figures import plot_accumulation
 from psychostats.reanalysis_section import compose_reanalysis, works_of
+from psychostats.recordings import hash_sources, name_source
 from psychostats.report import put_report, require_report_folder, write_documents
 from psychostats.results import ALL
 from psychostats.study import read_study
@@ -117,9 +117,10 @@ def report_reanalysis(
         update={"columns": {**study.columns, **asked.names}, "filter": {**study.filter, **asked.filters}}
     )
     ledger = None if given else read_ledger(study)
-    options = {"key": asked.key, "skip_bad": asked.skip_bad, "missing": asked.missing}
-    say(f"reading {redact(new)}")
-    examined = reading.examine(new, asked.run, **options)
+    options: dict[str, Any] = {"key": asked.key, "skip_bad": asked.skip_bad, "missing": asked.missing}
+    name = name_source(new)
+    say(f"reading {name}")
+    examined = reading.examine(new, asked.run, **options, say=say)
     if examined.errors:
         raise DataError(examined.errors)
     if ledger is not None:
@@ -127,12 +128,12 @@ def report_reanalysis(
     if old is None:
         say(f"reading the trials of {like.name}")
         held = read_extended(study, run=asked.run, ledger=ledger, key=asked.key)
-        source = {"file": study.study.trials, **_hashes(held.sources)}
+        source = {"file": redact(study.study.trials), "sha256": hash_sources(held.sources)}
         old = exclude(study, study.reanalysis.names[0], held, source)
     for fault in examined.warnings:
         say(f"  warning: {fault.message}")
-    name = study.reanalysis.names[1]
-    fresh = exclude(reading, name, examined, {"file": redact(new), **_hashes(examined.sources)})
+    source = {"file": name, "sha256": hash_sources(examined.sources)}
+    fresh = exclude(reading, study.reanalysis.names[1], examined, source)
     found = reanalyse(study, old, fresh, out / "fits", reuse=asked.report, progress=progress, say=say)
     write_reanalysis(found, out, command=command, say=say)
     if asked.append and ledger is not None and old.examined is not None:
@@ -150,16 +151,6 @@ def _require_new(ledger: Ledger, sources: Sequence[Source]) -> None:
         place = f"was added on {when} (addition {batch})" if batch else "holds the study's own trials"
         more = f", and so with {len(came) - 1} more" if len(came) > 1 else ""
         raise InputError(f"nothing is new: the file {source.name} {place}{more}; give files that the study lacks.")
-
-
-def _hashes(sources: Sequence[Source]) -> dict[str, str]:
-    """Return the hash of the one file, or one over all of them."""
-    if not sources:
-        return {}
-    if len(sources) == 1:
-        return {"sha256": sources[0].sha256}
-    whole = hashlib.sha256("".join(sorted(one.sha256 for one in sources)).encode())
-    return {"files": f"{len(sources):,}", "sha256 of their sorted hashes": whole.hexdigest()}
 
 
 def write_reanalysis(

@@ -99,6 +99,7 @@ def write_report(
     run: FeaturesRun | None = None,
     key: bytes | None = None,
     export: Path | None = None,
+    skip_bad: bool = False,
     command: str = "",
     progress: bool | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -110,7 +111,7 @@ def write_report(
     study
         The study file, read.
     trials
-        Trial file.
+        What `psychostats.recordings.read_recordings` reads.
     out
         Folder: ``report.html, report.pdf, report.docx, references.bib, fits/, figures/, tables/``. Fits that are there
         already are used again where nothing changed, so an interrupted report resumes.
@@ -120,6 +121,8 @@ def write_report(
         The key of participants' pseudonyms; see `psychostats.pseudonyms`.
     export
         A platform's demographic export in place of the one that the study file names.
+    skip_bad
+        Leave out files and sessions with faults, and count them, instead of stopping.
     command
         What to print as the command that made it.
     progress
@@ -139,7 +142,8 @@ def write_report(
     """
     out = Path(out)
     require_report_folder(out)
-    analysis = analyse(study, trials, out / "fits", run=run, key=key, export=export, progress=progress, say=say)
+    how: dict[str, Any] = {"run": run, "key": key, "export": export, "skip_bad": skip_bad}
+    analysis = analyse(study, trials, out / "fits", **how, progress=progress, say=say)
     watch = Stopwatch()
     out.mkdir(parents=True, exist_ok=True)
     for stale in out.glob(".part-*"):  # of a run that was killed outright

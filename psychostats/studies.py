@@ -9,7 +9,7 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,6 +30,11 @@ from psychostats.options import (
 )
 from psychostats.terminal import count, count_dropped, print_data, print_json, say
 
+if TYPE_CHECKING:
+    from psychostats.parts import LeftOut
+    from psychostats.study import Study
+    from psychostats.trials import TrialTable
+
 NOT_CONVERGED = 3
 
 
@@ -42,6 +47,7 @@ def check(
     missing: Missing = "error",
     runs: Runs = None,
     key: Key = None,
+    skip_bad: SkipBad = False,
     privacy: Annotated[
         bool, typer.Option("--privacy", help="Instead: list the columns that could identify people.")
     ] = False,
@@ -49,6 +55,7 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """List every fault of a trial table: errors, warnings."""
+    from psychostats.databases import hide_password
     from psychostats.features import examine_joined, read_run
     from psychostats.formula import parse_formula
     from psychostats.identity import redact
@@ -59,8 +66,7 @@ def check(
     if study is not None and formula is not None:
         raise InputError("give --study or --formula, not both.")
     if privacy:
-        chosen = read_study(study).columns if study else {}
-        _list_identifying(trials, {**chosen, **read_mapping(maps or [])}, as_json, quiet)
+        _list_identifying(trials, read_study(study) if study else None, maps or [], as_json, quiet)
         return
     run = read_run(*runs) if runs else None
     options: dict[str, Any] = read_study(study).read_options(run) if study else {}
@@ -75,35 +81,60 @@ def check(
         raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
     if missing == "drop":
         options["missing"] = "drop"
-    options["key"] = find_key(key)
+    options |= {"key": find_key(key), "skip_bad": skip_bad, "say": lambda line: say(line, quiet)}
     table = examine_joined(trials, run, **options) if run else examine_trials(trials, **options)
-    errors, warnings, name = table.errors, table.warnings, redact(str(trials))
+    errors, warnings, name = table.errors, table.warnings, redact(hide_password(trials))
     if as_json:
-        found = [{"severity": f.severity, "column": f.column, "row": f.row, "message": f.message} for f in table.faults]
-        print_json({"file": name, "errors": len(errors), "warnings": len(warnings), "faults": found})
+        print_json({"file": name, "errors": len(errors), "warnings": len(warnings), **_findings(table)})
     else:
         for fault in table.faults:
             print_data(f"{fault.severity}: {fault.message}")
+        for note in table.notes:
+            print_data(f"note: {note}")
+        for left in table.left_out:
+            print_data(f"left out: {_left_out(left)}")
     people = f" of {count(table.frame['participant'].nunique(), 'participant')}" if "participant" in table.frame else ""
     held = f"{count(len(table.frame), 'trial')}{people}, " if not errors else ""
     held += f"{count_dropped(table.n_dropped, table.n_infinite)} dropped, " if table.n_dropped else ""
+    held += f"{count(len(table.sources), 'file')}, " if len(table.sources) > 1 else ""
     say(f"{name}: {held}{count(len(errors), 'error')}, {count(len(warnings), 'warning')}.", quiet)
     if errors:
         raise typer.Exit(2)
 
 
-def _list_identifying(trials: Path, columns: dict[str, str], as_json: bool, quiet: bool) -> None:
+def _list_identifying(trials: str, study: Study | None, maps: list[str], as_json: bool, quiet: bool) -> None:
     """Print which columns could identify people; findings are warnings, so they end with exit code 0."""
-    from psychostats.cells import read_raw
+    from psychostats.databases import hide_password
+    from psychostats.errors import DataError
     from psychostats.identity import redact
     from psychostats.privacy import describe_findings, find_identifying
+    from psychostats.recordings import PLAIN, read_recordings
 
-    found = find_identifying(read_raw(trials), participant=columns.get("participant"))
+    columns = {**(study.columns if study else {}), **read_mapping(maps)}
+    raw = read_recordings(trials, columns=columns, reading=study.reading() if study else PLAIN)
+    if not raw.rows:
+        raise DataError(raw.faults)
+    found, name = find_identifying(raw, participant=columns.get("participant")), redact(hide_password(trials))
     if as_json:
-        print_json({"file": redact(str(trials)), "findings": [asdict(one) for one in found]})
+        print_json({"file": name, "findings": [asdict(one) for one in found]})
     elif found:
         print_data(describe_findings(found))
-    say(f"{redact(str(trials))}: {count(len(found), 'column')} that could identify people.", quiet)
+    say(f"{name}: {count(len(found), 'column')} that could identify people.", quiet)
+
+
+def _findings(table: TrialTable) -> dict[str, Any]:
+    """Return what was found as JSON holds it."""
+    return {
+        "faults": [asdict(fault) | {"rows": list(fault.rows)} for fault in table.faults],
+        "notes": list(table.notes),
+        "sources": [asdict(source) for source in table.sources],
+        "left_out": [asdict(left) for left in table.left_out],
+    }
+
+
+def _left_out(left: LeftOut) -> str:
+    where = f" of {left.experiment}" if left.experiment else ""
+    return f"{left.step}{where}: {count(left.participants, 'participant')}, {count(left.trials, 'trial')}"
 
 
 def simulate(
@@ -138,6 +169,7 @@ def report(
     runs: Runs = None,
     key: Key = None,
     demographics: Demographics = None,
+    skip_bad: SkipBad = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -157,6 +189,7 @@ def report(
         run=read_run(*runs) if runs else None,
         key=find_key(key, [out]),
         export=demographics,
+        skip_bad=skip_bad,
         command=typed(),
         progress=False if quiet else None,
         say=lambda line: say(line, quiet),
@@ -229,10 +262,12 @@ def reanalyze(
 
 
 def typed() -> str:
-    """Return the command as it was typed, without platforms' ids."""
+    """Return the command as it was typed, without platforms' ids and passwords."""
+    from psychostats.databases import hide_password
     from psychostats.identity import redact
 
-    return redact(shlex.join(["psychostats", *sys.argv[1:]]))
+    words = (hide_password(word) if "://" in word else word for word in sys.argv[1:])
+    return redact(shlex.join(["psychostats", *words]))
 
 
 def end(good: bool) -> None:

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 from pydantic import BaseModel, Field, ValidationError
@@ -41,7 +41,7 @@ from psychostats.settings import (
     Table,
 )
 from psychostats.simulate import Plan, answer_trials, simulate_trials
-from psychostats.trials import TrialTable, examine_trials, read_trials
+from psychostats.trials import ReadOptions, TrialTable, examine_trials, read_trials
 
 FEATURE_TABLES = ("network", "images", "dictionary", "features", "contributions", "visualize", "stimuli", "networks")
 SOURCES = ("paper", "predecessor", "assumed")
@@ -158,12 +158,12 @@ class Study(Table):
             raise InputError(f"[effects] at is 'range', but {name} is {ends[0]:g} in all analysed trials.")
         return self.model_copy(update={"effects": self.effects.model_copy(update={"at": ends})})
 
-    def examine(self, trials: str | Path, run: FeaturesRun | None = None, **options: Any) -> TrialTable:
-        """Read a trial file as the study says, with every fault; see `psychostats.trials.examine_trials`.
+    def examine(self, trials: str | Path, run: FeaturesRun | None = None, **how: Unpack[ReadOptions]) -> TrialTable:
+        """Read trials as the study says, with every fault; see `psychostats.trials.examine_trials`.
 
-        `options` go before what the study says.
+        `how` are more keywords of that, such as ``skip_bad``, and go before what the study says.
         """
-        options = self.read_options(run) | options
+        options: dict[str, Any] = {**self.read_options(run), **how}
         return examine_joined(trials, run, **options) if run else examine_trials(trials, **options)
 
     def read(self, trials: str | Path) -> pd.DataFrame:

@@ -7,11 +7,11 @@ from scipy import stats
 from studies import known_fit, odd_report, odd_trials, small_report, study_of
 
 from psychostats.analysis import analyse, file_name, shared_features, with_feature_effects
+from psychostats.columns import analysed
 from psychostats.errors import InputError
 from psychostats.opening import notices
 from psychostats.results import ALL, summarise_fit
 from psychostats.settings import DEFAULT_FORMULA
-from psychostats.trials import analysed
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,10 @@ from psychostats.cells import (
     name_some,
     parse_column,
     parse_text,
-    read_raw,
     recode_cells,
 )
 from psychostats.errors import DataError
+from psychostats.tabular import read_raw
 from psychostats.trials import read_trials
 
 

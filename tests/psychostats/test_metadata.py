@@ -199,7 +199,8 @@ def test_tasks_of_two_experiments_do_not_join_one_structure(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     "text",
-    ["", '{"tasks": [{"index": Infinity, "trials": [{}]}]}', "[", "[1]", "{}", '{"tasks": 3}', '{"tasks": []}', '{"tasks": [{"index": 1}]}', '{"tasks": [{"index": "x", '
+    ["", '{"tasks": [{"index": Infinity, "trials": [{}]}]}',
+     "[", "[1]", "{}", '{"tasks": 3}', '{"tasks": []}', '{"tasks": [{"index": 1}]}', '{"tasks": [{"index": "x", '
      '"trials": [{}]}]}', '{"tasks": [{"index": 1, "trials": [3]}]}', "[" * 100_000, "\ud800"],
 )  # fmt: skip
 def test_other_json_is_one_sentence(tmp_path: Path, text: str) -> None:

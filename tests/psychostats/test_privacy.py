@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from studies import ROOT
 
-from psychostats.cells import read_raw
 from psychostats.privacy import find_identifying, mask
+from psychostats.tabular import read_raw
 
 PEOPLE = 8
 TRIALS = 3

@@ -5,10 +5,10 @@ import re
 import pytest
 from studies import ROOT, SMALL
 
+from psychostats.columns import analysed
 from psychostats.errors import InputError
 from psychostats.simulation import FIRST_LINE, describe_simulation, write_simulation
 from psychostats.study import read_study
-from psychostats.trials import analysed
 
 COLIN = ROOT / "data" / "studies" / "colin2024.toml"
 COMMITTED = ROOT / "data" / "colin2024_simulated"

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from psychostats.columns import analysed
 from psychostats.errors import DataError, InputError
 from psychostats.identity import data_hash
-from psychostats.trials import analysed, check_trials, examine_trials, read_trials, require_columns
+from psychostats.trials import check_trials, examine_trials, read_trials, require_columns
 
 NEEDED = ("participant", "representation", "correct")
 GOOD = """participant,trial,representation,depth,layer,correct,rt,catch,phase
