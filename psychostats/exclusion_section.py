@@ -14,9 +14,9 @@ import pandas as pd
 
 from psychostats.accounts import tabulate_exclusions
 from psychostats.analysis import Analysis
-from psychostats.document import Block, BulletList, Column, Figure, Heading, Link, Paragraph, Table, Words, prose
+from psychostats.document import Block, BulletList, Column, Figure, Heading, Inline, Link, Paragraph, Table, prose
 from psychostats.results import ALL
-from psychostats.robustness import EVERY, NO
+from psychostats.robustness import EVERY
 from psychostats.sentences import points_interval
 from psychostats.tables import by_experiment
 
@@ -86,13 +86,13 @@ def tabulate_robustness(analysis: Analysis) -> Table:
         for row in headline.to_dict("records"):
             value = points_interval(row) if result.fit.converged else "not converged"
             rows.append(
-                {"experiment": result.label, "exclusions": EVERY, "method": "posterior", "difference": value}
+                {"experiment": result.experiment, "exclusions": EVERY, "method": "posterior", "difference": value}
                 | {"contrast": row["contrast"]}
                 | counts
             )
         rows += [
             {
-                "experiment": result.label,
+                "experiment": result.experiment,
                 "method": "likelihood",
                 "difference": "–" if row["reason"] else points_interval(row),
                 **{name: row[name] for name in ("exclusions", "contrast", "participants", "trials", "conclusion")},
@@ -128,7 +128,7 @@ def tabulate_robustness(analysis: Analysis) -> Table:
     )
 
 
-def _say_conclusion(table: pd.DataFrame) -> Words:
+def _say_conclusion(table: pd.DataFrame) -> tuple[Inline, ...]:
     """Say whether the conclusion, sign and whether the interval leaves 0 out, is the same with and without."""
     known = table[table["reason"] == ""]
     changed, compared = [], 0
@@ -140,22 +140,21 @@ def _say_conclusion(table: pd.DataFrame) -> Words:
         others: dict[str, list[str]] = {}
         for which, conclusion in by.items():
             if conclusion != by[EVERY]:
-                others.setdefault(conclusion, []).append("without any" if which == NO else f"with {which}")
+                others.setdefault(conclusion, []).append(f"with {which}")
         if others:
             of = f" ({str(contrast).replace(' - ', ' − ')})" if known["contrast"].nunique() > 1 else ""
             said = "; ".join(f"{conclusion} {' and '.join(which)}" for conclusion, which in others.items())
             changed.append(f"{_where(experiment)}{of}: {by[EVERY]} with all exclusions, {said}")
     if not compared:
         return prose("With and without exclusions the results cannot be compared: a likelihood has no maximum.")
+    conclusion = "Whether the interval of the difference holds 0, and else on which side of 0 it lies, "
     if changed:
-        return prose(
-            "The conclusion, on which side of 0 the interval of the difference lies if on one, changes with the "
-            "exclusions" + "; and".join(changed) + "."
-        )
+        return prose("{0}", f"{conclusion}depends on the exclusions{'; and'.join(changed)}.")
+    every = ", in every experiment" if known["experiment"].nunique() > 1 else ""
     return prose(
-        "The conclusion, on which side of 0 the interval of the difference lies if on one, is the same with all "
-        "exclusions, without any, and without each one"
-        + (" in every experiment." if known["experiment"].nunique() > 1 else ".")
+        "{0}is the same with all exclusions, with none, and without each that removed something{1}.",
+        conclusion,
+        every,
     )
 
 

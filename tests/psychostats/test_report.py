@@ -19,7 +19,7 @@ from psychostats.report import TABLES, write_report
 from psychostats.study import read_study
 
 FIGURES = {"accuracy", "cells", "contrasts", "convergence", "curve", "groups", "participants", "prior", "ranks"}
-FIGURES |= {"items", "feature_checks", "calibration"}
+FIGURES |= {"items", "feature_checks", "calibration", "flow"}
 FIT = {"spec.toml", "summary.csv", "draws.nc", "provenance.json", "timings.json"}
 
 
@@ -52,6 +52,7 @@ def test_the_folder_holds_what_the_contract_says(small):
         f"fits/{model}_{name}/{file}" for model in ("main", "plain") for name in ("first", "second") for file in FIT
     }
     tables = {f"tables/{name}_{table}.csv" for name in ("first", "second") for table in TABLES}
+    tables |= {"tables/robustness.csv"}
     figures = {f"figures/{name}.{suffix}" for name in FIGURES for suffix in ("svg", "png")}
     documents = {"report.html", "report.pdf", "report.docx", "references.bib"}
     assert files == documents | fits | tables | figures

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from studies import study_of
 
 from psychostats.effects import contrasts
 from psychostats.exclusions import Excluded, apply_exclusions
@@ -12,8 +13,6 @@ from psychostats.fit import fit
 from psychostats.robustness import COLUMNS, with_and_without
 from psychostats.study import Study
 from psychostats.trials import TrialTable
-
-from .studies import study_of
 
 FORMULA = "correct ~ condition * depth + (1 | participant)"
 STUDY = f"""
