@@ -62,7 +62,7 @@ def describe_exclusions(analysis: Analysis, figures: Mapping[str, Path]) -> list
     ]
     lacking = analysis.excluded.not_applied
     if lacking:
-        rules = "; ".join(f"{rule} (no column {', '.join(columns)})" for rule, columns in lacking.items())
+        rules = "; ".join(f"{rule} (no {' and no '.join(columns)})" for rule, columns in lacking.items())
         blocks.append(Paragraph(f"Rules of the predecessor that these trials could not be judged by: {rules}."))
     if len(analysis.robustness):
         blocks += [

@@ -51,7 +51,7 @@ class Excluded:
     rules
         The rules that ran.
     not_applied
-        Rules of `Exclusions.defaults` that did not, and the columns they lack.
+        Rules of `Exclusions.defaults` that did not, and the columns they lack, or find blank throughout.
     """
 
     kept: pd.DataFrame
@@ -91,8 +91,9 @@ def apply_exclusions(trials: pd.DataFrame, exclusions: Exclusions, left_out: Seq
         took part twice under ``repeat_participation = "error"``, or the table has no participants or a cell that no
         step provides for.
     """
-    lacking = exclusions.lacking(trials.columns)
-    exclusions = exclusions.settled(trials.columns)
+    filled = [str(name) for name in trials.columns if trials[name].notna().any()]
+    lacking = exclusions.lacking(filled)
+    exclusions = exclusions.settled(filled)
     _require_cells(trials, exclusions)
     experiments = trials["experiment"].to_numpy() if "experiment" in trials else np.full(len(trials), "all")
     left = np.ones(len(trials), dtype=bool)

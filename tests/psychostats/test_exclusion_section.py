@@ -125,9 +125,9 @@ def test_rules_that_could_not_be_applied_are_listed():
     blocks = describe_exclusions(as_analysis(_Analysis(rows(("a", "all", 0.1, 0.2, "")))), {"flow": SMALL})
     listed = [block.words for block in blocks if isinstance(block, Paragraph) and isinstance(block.words, str)]
     assert listed == [
-        "Rules of the predecessor that these trials could not be judged by: repeat_participation (no column session); "
-        "instruction_time_min (no column instruction_time); practice_attempts_max (no column practice_attempts); "
-        "catch_accuracy_min (no column catch); response_count_min (no column response)."
+        "Rules of the predecessor that these trials could not be judged by: repeat_participation (no session); "
+        "instruction_time_min (no instruction_time); practice_attempts_max (no practice_attempts); "
+        "catch_accuracy_min (no catch); response_count_min (no response)."
     ]
 
 
