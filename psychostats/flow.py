@@ -53,7 +53,7 @@ def plot_flow(flow: pd.DataFrame) -> ggplot:
     Returns
     -------
     ggplot
-        For up to four experiments; more are narrower than their numbers.
+        Laid out for up to four experiments; with more of them letters are smaller.
 
     Raises
     ------
@@ -67,10 +67,12 @@ def plot_flow(flow: pd.DataFrame) -> ggplot:
     names = [str(part["experiment"].iloc[0]) for part in parts]
     column = min(max(_NARROW, _WIDE - 5.5 * (len(parts) - 1)), 0.85 * WIDTH_MM / len(parts))
     left = WIDTH_MM - column * len(parts)
-    rows, idle = _arrange(parts, letters=int((left - 3) / _LETTER))
-    left = min(left, 3 + _LETTER * widest(row.words for row in rows))  # the words stand beside their boxes
+    scale = min(1.0, column / _NARROW)
+    letter, trunk, branch = scale * _LETTER, scale * _TRUNK, scale * _BRANCH
+    rows, idle = _arrange(parts, letters=int((left - 3) / letter))
+    left = min(left, 3 + letter * widest(row.words for row in rows))  # the words stand beside their boxes
 
-    titles = [label_of(name, int(column / (1.15 * _LETTER)) - 1) for name in names] if len(names) > 1 else []
+    titles = [label_of(name, int(column / (1.15 * letter)) - 1) for name in names] if len(names) > 1 else []
     y = -(_LINE * max((title.count("\n") + 1 for title in titles), default=0) + _GAP * bool(titles))
     boxes, words, lines = [], [], []
     starts = [left + column * i for i in range(len(parts))]
@@ -80,16 +82,16 @@ def plot_flow(flow: pd.DataFrame) -> ggplot:
         middle = y - row.height / 2
         words.append((0.0, middle, row.words, "bold" if row.kind == "end" else "normal", INK, "center"))
         for x, text in zip(starts, row.cells, strict=True):
-            indent = 0.0 if row.kind == "end" else _BRANCH
+            indent = 0.0 if row.kind == "end" else branch
             words.append((x + indent + _INSET, middle, text or row.none, "normal", INK if text else FAINT, "center"))
             if text:
                 boxes.append((x + indent, x + column - _APART, y, y - row.height, row.kind))
                 if row.kind != "end":
-                    lines.append((x + _TRUNK, x + _BRANCH, middle, middle))
+                    lines.append((x + trunk, x + branch, middle, middle))
         y -= row.height + _GAP
     top, bottom = first - rows[0].height, y + _GAP + rows[-1].height
-    lines += [(x + _TRUNK, x + _TRUNK, top, bottom) for x in starts]
-    return _draw(boxes, words, lines, height=-y, note=_note(rows, idle))
+    lines += [(x + trunk, x + trunk, top, bottom) for x in starts]
+    return _draw(boxes, words, lines, height=-y, size=scale * _SIZE, note=_note(rows, idle))
 
 
 def _arrange(parts: list[pd.DataFrame], letters: int) -> tuple[list[_Row], list[str]]:
@@ -136,6 +138,7 @@ def _draw(
     lines: list[tuple[float, float, float, float]],
     *,
     height: float,
+    size: float,
     note: str,
 ) -> ggplot:
     """Draw boxes, words and arrows whose places are in mm, from the upper left corner to the right and up."""
@@ -155,15 +158,15 @@ def _draw(
             arrow=p9.arrow(length=0.045, type="closed", angle=22),
         )
         + [
-            p9.geom_rect(box, frames[frames["kind"] == kind], fill=fill, color=INK, linetype=edge, size=size)
-            for kind, (fill, edge, size) in kinds.items()
+            p9.geom_rect(box, frames[frames["kind"] == kind], fill=fill, color=INK, linetype=edge, size=width)
+            for kind, (fill, edge, width) in kinds.items()
             if (frames["kind"] == kind).any()
         ]
         + [
             p9.geom_text(
                 p9.aes("x", "y", label="text"),
                 part,
-                size=_SIZE,
+                size=size,
                 family=FONT,
                 ha="left",
                 va=va,

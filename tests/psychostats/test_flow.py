@@ -90,9 +90,9 @@ def test_a_table_that_was_read_from_a_file_gives_the_same_figure(tmp_path):
     assert words_of(pd.read_csv(tmp_path / "flow.csv")) == words_of(flow)
 
 
-@pytest.mark.parametrize("experiments", [1, 4])
+@pytest.mark.parametrize("experiments", [1, 4, 7])
 def test_nothing_is_cut_off_and_no_text_lies_over_another_or_leaves_its_box(experiments):
-    names = ["natural", "a control experiment with a rather long name", "mixed", "fourth"][:experiments]
+    names = ["natural", "a control experiment with a rather long name", "mixed", "fourth", "5", "6", "7"][:experiments]
     with mpl.rc_context():
         figure = plot_flow(flow_of(names)).draw()
         figure.canvas.draw()
