@@ -75,7 +75,8 @@ def pseudonymize(
     -------
     pandas.DataFrame
         A copy.  Platform ids in other columns are replaced too: a participant's by the pseudonym, any other by its own
-        under the key, or without one by the column's name and a number.
+        under the key, or without one by the column's name and a number.  Of a text with words beside an id nothing is
+        left but one pseudonym.
 
     Raises
     ------
@@ -119,15 +120,16 @@ def _column_names(
         parts = [part for part in found if part in whose or not (spared or _WORD.fullmatch(part))]
         if not parts:
             continue
+        alone = not re.search(r"[^\W\d_]", _PERSONAL.sub("", one))
         if one in whose:
             table[one] = whose[one]
-        elif key is None and not all(part in whose for part in parts):
-            table[one] = f"{name}{len(table) + 1:03d}"
-        else:
+        elif alone and (key is not None or all(part in whose for part in parts)):
             table[one] = one
             for part in parts:
                 new = whose[part] if key is None or part in whose else pseudonym(part, key)
                 table[one] = table[one].replace(part, new)
+        else:  # words beside an id may be its owner's name, so nothing of them is left
+            table[one] = f"{name}{len(table) + 1:03d}" if key is None else pseudonym(one, key)
     return table
 
 

@@ -59,7 +59,7 @@ def test_one_person_has_one_name_in_any_file_and_order():
     assert one["worker"].tolist() == [name, "none", "none"]
     assert two["session"].tolist() == [f"{turk}_2", name, "s"]
     assert two["stimulus"].tolist() == [turk, "0123456789abcdef01234567", "s"]  # a hash of its own is left
-    assert two["contact"].tolist() == [pseudonym("a@example.org", KEY), "-", f"by {name}"]
+    assert two["contact"].tolist() == [pseudonym("a@example.org", KEY), "-", pseudonym(f"by {PROLIFIC}", KEY)]
     plain = pd.DataFrame({"participant": ["x", "y"], "block": ["x", "z"]})
     pd.testing.assert_frame_equal(pseudonymize(plain, key=KEY), plain)
     forced = pseudonymize(plain, key=KEY, force=True)
