@@ -42,6 +42,11 @@ def address(number):
 
 PLANTED = [made(n) for made in (prolific, turk, session, mail, address) for n in range(PEOPLE)] + NAMES
 
+# What each begins with is looked for first: there are many.
+STEMS = {made(0)[:8]: [made(n) for n in range(PEOPLE)] for made in (prolific, turk, session)}
+STEMS |= {"planted-mail": [mail(n) for n in range(PEOPLE)], "198.51.100.2": [address(n) for n in range(PEOPLE)]}
+STEMS |= {name: [name] for name in NAMES}
+
 
 def recorded():
     """Give trials as a browser experiment records them, with ids in every column that can hold text."""
@@ -143,13 +148,16 @@ def unpacked(content):
 
 
 def leaks(*parts):
-    """Return the planted ids that stand in bytes or text, however they are encoded."""
-    whole = [part.encode() if isinstance(part, str) else part for part in parts]
-    found = set()
-    for word in (*PLANTED, KEY.hex()):
-        forms = (word.encode(), word.encode("utf-16-le"), word.encode("utf-16-be"), word[::-1].encode())
-        found |= {word for part in whole if any(form in part or form.upper() in part for form in forms)}
-    return found | ({"the key"} if any(KEY in part for part in whole) else set())
+    """Return the planted ids that stand in bytes or text, in any case and in UTF-8 or UTF-16."""
+    whole = [(part.encode() if isinstance(part, str) else part).lower() for part in parts]
+    found = {"the key"} if any(KEY in part or KEY.hex().encode() in part for part in whole) else set()
+    for stem, words in STEMS.items():
+        text = stem.lower().encode()
+        forms = (text, text.decode().encode("utf-16-le")[:-1])  # which stands in the big-endian form too
+        held = [part for part in whole if any(form in part for form in forms)]
+        found |= {word for word in words for part in held if word.lower().encode() in part.replace(b"\0", b"")}
+        found |= {stem} if held and not found & set(words) else set()
+    return found
 
 
 def leaked_files(folder):
@@ -162,6 +170,9 @@ def leaked_files(folder):
 
 def test_the_search_finds_what_is_planted(tmp_path, given):
     _, trials = given
+    assert all(word.startswith(stem) or stem in word for stem, words in STEMS.items() for word in words)
+    assert leaks(turk(3).encode("utf-16-be"), mail(1).upper()) == {turk(3), mail(1)}
+    assert leaks(b"\1" + KEY) == leaks(KEY.hex()) == {"the key"}
     assert set(PLANTED) <= leaks(*pieces(trials))
     with zipfile.ZipFile(tmp_path / "a.docx", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("word/document.xml", f"<w:t>{mail(2)}</w:t>" * 50)
