@@ -186,7 +186,6 @@ _PLACE = re.compile(r"\W{0,2}([+-]?\d{1,2}\.\d{4,})\s*[,; ]\s*([+-]?\d{1,3}\.\d{
 _DATE = re.compile(r"(?:(\d{4})[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}))(?:[T ]00:00(?::00)?)?")
 _IBAN = re.compile(r"[A-Z]{2}\d{2}(?: ?[0-9A-Z]{4}){2,7}(?: ?[0-9A-Z]{1,3})?")
 _CARD = re.compile(r"[3-6]\d{3}(?:[ -]?\d{4}){2,3}(?:[ -]?\d{1,3})?|3[47]\d{2}[ -]?\d{6}[ -]?\d{5}")
-_SOME = re.compile(r"[@:+(./ -]|\d{12}|[0-9a-zA-Z]{12}")  # no cell without any of these can hold what is looked for
 
 
 def _is_ipv6(word: str) -> bool:
@@ -226,20 +225,20 @@ def _is_card(word: str) -> bool:
     return len(digits) >= 14 and (sum(digits[::2]) + sum(doubled)) % 10 == 0
 
 
-def _where(search: Callable[[str], object]) -> Callable[[str], bool]:
-    """Search only cells that could hold something: most are short words and numbers."""
-    return lambda word: bool(_SOME.search(word)) and bool(search(word))
-
-
-_CONTENTS: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
-    ("ids of a platform", _REPLACE, _where(platform_ids)),
-    ("e-mail addresses", _REMOVE, _where(MAIL.search)),
-    ("network addresses", _REMOVE, _where(lambda word: IPV4.search(word) or _is_ipv6(word))),
-    ("phone numbers", _REMOVE, _where(_PHONE.search)),
-    ("addresses of pages with ids in them", _REMOVE, _where(_QUERY.search)),
-    ("places on earth", _REMOVE, _where(_is_place)),
-    ("bank accounts", _REMOVE, _where(_is_iban)),
-    ("numbers of payment cards", _REMOVE, _where(_is_card)),
+# What is cheap to see is asked first: most cells are short words and numbers.
+_CONTENTS: tuple[tuple[str, str, Callable[[str], object]], ...] = (
+    ("ids of a platform", _REPLACE, lambda word: len(word) > 12 and platform_ids(word)),
+    ("e-mail addresses", _REMOVE, lambda word: "@" in word and MAIL.search(word)),
+    (
+        "network addresses",
+        _REMOVE,
+        lambda word: (word.count(".") > 2 and IPV4.search(word)) or (word.count(":") > 1 and _is_ipv6(word)),
+    ),
+    ("phone numbers", _REMOVE, lambda word: len(word) > 8 and _PHONE.search(word)),
+    ("addresses of pages with ids in them", _REMOVE, lambda word: "://" in word and _QUERY.search(word)),
+    ("places on earth", _REMOVE, _is_place),
+    ("bank accounts", _REMOVE, _is_iban),
+    ("numbers of payment cards", _REMOVE, _is_card),
 )
 
 
@@ -283,7 +282,7 @@ def _hold_texts(counts: Mapping[str, int]) -> bool:
     """Whether cells are sentences of which hardly any repeats."""
     if len(counts) < _FEW or len(counts) < 0.8 * sum(counts.values()):
         return False
-    written = sum(len(re.findall(r"[^\W\d_]{2,}", word)) >= _FEW and " " in word for word in counts)
+    written = sum(" " in word and len(re.findall(r"[^\W\d_]{2,}", word)) >= _FEW for word in counts)
     return written > 0.5 * len(counts)
 
 
@@ -293,12 +292,12 @@ def _tell_people_apart(
     """Whether a column is constant for each participant and nearly everybody's is another, as nobody's measure is."""
     if not people or set(re.findall(r"[a-z]+", name.lower())) & _MEASURES:
         return False
-    if any(_is_fraction(word) for word in counts):  # measured, not given
-        return False
     theirs: dict[object, str] = {}
     for person, word in zip(people, words, strict=True):
         if person is not None and word and theirs.setdefault(person, word) != word:
             return False
+    if any(_is_fraction(word) for word in counts):  # measured, not given
+        return False
     same = all(parse_text(person) == word for person, word in theirs.items())
     return not same and len(theirs) >= _FEW and len(counts) >= 0.9 * len(theirs)
 

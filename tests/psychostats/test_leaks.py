@@ -92,12 +92,9 @@ name = "planted"
 title = "A study with planted ids"
 [[models]]
 name = "main"
-formula = "correct ~ representation + (1 | participant) + (1 | pair)"
 draws = 20
 tune = 20
 chains = 2
-[effects]
-moderator = ""
 """
 
 EXPORT = "Participant id,Status,Age,Sex\n" + "".join(
