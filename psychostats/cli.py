@@ -127,7 +127,7 @@ def fit(
         "filters": read_filters(filters or []),
         "needed": run.lacking(spec.formula.variables) if run else spec.formula.variables,
         "missing": missing,
-        "key": find_key(key, [out]),
+        "key": find_key(key, [out], lambda line: say(line, quiet)),
         "skip_bad": skip_bad,
         "say": lambda line: say(line, quiet),
     }

@@ -12,7 +12,7 @@ import os
 import stat
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from psychostats.errors import InputError
@@ -68,12 +68,16 @@ def fingerprint(key: bytes) -> str:
     return hashlib.sha256(b"psychostats" + key).hexdigest()[:8]
 
 
-def find_key(path: Path | None, forbidden: Sequence[Path] = ()) -> bytes | None:
+def find_key(
+    path: Path | None, forbidden: Sequence[Path] = (), say: Callable[[str], None] = lambda line: None
+) -> bytes | None:
     """Return the key that `path` or the environment names, as `read_key` does, or None where neither does."""
-    return read_key(path, forbidden) if path is not None or os.environ.get(VARIABLE) else None
+    return read_key(path, forbidden, say) if path is not None or os.environ.get(VARIABLE) else None
 
 
-def read_key(path: Path | None, forbidden: Sequence[Path] = ()) -> bytes:
+def read_key(
+    path: Path | None, forbidden: Sequence[Path] = (), say: Callable[[str], None] = lambda line: None
+) -> bytes:
     """Return the key of a file, which is made where there is none.
 
     Who loses the key can give nobody their old pseudonym again: people of old and new files are then no longer matched.
@@ -85,6 +89,9 @@ def read_key(path: Path | None, forbidden: Sequence[Path] = ()) -> bytes:
         ``$XDG_CONFIG_HOME`` (by default ``~/.config``).
     forbidden
         Output folders, which are handed on, so that no key may lie in them.
+    say
+        Called with a line that names the key's fingerprint, and one where the key is new: a name that was mistyped
+        makes a new key, under which nobody is found again.
 
     Returns
     -------
@@ -104,13 +111,18 @@ def read_key(path: Path | None, forbidden: Sequence[Path] = ()) -> bytes:
                 "--key FILE."
             )
     try:
-        if not os.path.lexists(path):
+        new = not os.path.lexists(path)
+        if new:
             _make(path)
-        return _read(path)
+        key = _read(path)
     except OSError as error:
         raise InputError(
             f"the key '{path}' cannot be read or made ({error.strerror or error}); name another file with --key FILE."
         ) from error
+    if new:
+        say(f"a new key was made: {path}; keep it, since without it the same people cannot be found again")
+    say(f"pseudonyms under the key {fingerprint(key)}")
+    return key
 
 
 def _usual_place() -> Path:

@@ -81,7 +81,8 @@ def check(
         raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
     if missing == "drop":
         options["missing"] = "drop"
-    options |= {"key": find_key(key), "skip_bad": skip_bad, "say": lambda line: say(line, quiet)}
+    options |= {"skip_bad": skip_bad, "say": lambda line: say(line, quiet)}
+    options["key"] = find_key(key, say=options["say"])
     table = examine_joined(trials, run, **options) if run else examine_trials(trials, **options)
     errors, warnings, name = table.errors, table.warnings, redact(hide_password(trials))
     if as_json:
@@ -187,7 +188,7 @@ def report(
         trials,
         out,
         run=read_run(*runs) if runs else None,
-        key=find_key(key, [out]),
+        key=find_key(key, [out], lambda line: say(line, quiet)),
         export=demographics,
         skip_bad=skip_bad,
         command=typed(),

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from studies import study_of
 
 from psychostats.demographics import (
     NOT_GIVEN,
@@ -208,6 +209,18 @@ def test_the_order_of_people_says_nothing(words, random):
     random.shuffle(mixed)
     one, other = (summarise_demographics(people(x=order), ["x"]) for order in (words, mixed))
     pd.testing.assert_frame_equal(one, other)
+
+
+def test_a_study_names_its_export(tmp_path):
+    exported(tmp_path, *map(line, range(6)))
+    table = (
+        '[[models]]\nname = "main"\n[demographics]\nfile = "prolific_export.csv"\ncolumns = ["Sex", "Nationality"]\n'
+    )
+    study = study_of(tmp_path, table)
+    assert study.export().people.columns.tolist() == ["Sex", "Nationality"]
+    with pytest.raises(DataError, match="does not exist"):
+        study.export(tmp_path / "other.csv")
+    assert study_of(tmp_path, '[[models]]\nname = "main"\n').export() is None
 
 
 def test_the_words_say_who_is_missing(tmp_path):

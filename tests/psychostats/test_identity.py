@@ -111,3 +111,19 @@ def test_ids_within_longer_text_are_found_and_messages_hold_none():
     assert redact(f"worker {mturk}_1 of {prolific}.csv") == "worker [id]_1 of [id].csv"
     assert redact("ADVERTISEMENT and deadbeef") == "ADVERTISEMENT and deadbeef"
     assert redact("0123456789abcdef" * 4) == "0123456789abcdef" * 4  # a hash is no id
+
+
+def test_mail_and_network_addresses_are_nobodys_to_read():
+    assert redact("by a.b+c@mail.example.org from 203.0.113.7, version 1.2.3") == "by [id] from [id], version 1.2.3"
+    assert redact("1.2.3.4.5, 999.1.1.1, a@b and layer3.1.2.1") == "1.2.3.4.5, 999.1.1.1, a@b and layer3.1.2.1"
+    frame = pd.DataFrame({"participant": ["a@example.org", "b"], "note": ["I am Ann, a@example.org", "b"]})
+    made = pseudonymize(frame)
+    assert made["participant"].tolist() == ["P001", "P002"] and made["note"].tolist() == ["note001", "b"]
+    assert "Ann" not in pseudonymize(frame, key=bytes(32)).to_csv()
+
+
+def test_levels_that_become_one_stay_levels():
+    one = "5f3e2d1c0b9a8f7e6d5c4b3a"
+    frame = pd.DataFrame({"participant": pd.Categorical([one, f"{one}@email.prolific.com", None])})
+    made = pseudonymize(frame, key=bytes(32))["participant"]
+    assert made.nunique() == 1 and len(made.cat.categories) == 1 and made.isna().tolist() == [False, False, True]

@@ -85,10 +85,15 @@ def test_a_key_is_made_once_and_found_again(tmp_path, monkeypatch):
     monkeypatch.delenv("PSYCHOSTATS_KEY", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     assert find_key(None) is None and list(tmp_path.iterdir()) == []
-    key = read_key(None)
+    said: list[str] = []
+    key = read_key(None, say=said.append)
     path = tmp_path / "config" / "psychostats" / "pseudonyms.key"
     assert path.read_bytes() == key and len(key) == 32 and path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o077 == 0
+    assert [str(path) in line for line in said] == [True, False] and fingerprint(key) in said[1]
+    assert key.hex() not in "".join(said)
+    read_key(None, say=said.append)
+    assert said[2:] == said[1:2]  # the second time it is not new
     assert read_key(None) == key and list(path.parent.iterdir()) == [path]
     named = tmp_path / "named.key"
     monkeypatch.setenv("PSYCHOSTATS_KEY", str(named))
