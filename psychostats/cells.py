@@ -302,6 +302,8 @@ def _level_parser(levels: Sequence[str]) -> Callable[[Any], str]:
 
 
 def _parse(cells: Cells, parse: Callable[[Any], Any], *, text: bool) -> Parsed:
+    if not text and parse in (_number, _code) and set(map(type, cells)) == {float}:
+        return _parse_floats(cells)
     unreadable = object()
 
     @lru_cache(maxsize=None, typed=True)  # columns repeat few cells; typed keeps True and 1 apart
@@ -314,7 +316,18 @@ def _parse(cells: Cells, parse: Callable[[Any], Any], *, text: bool) -> Parsed:
     values = [read(cell) for cell in cells]
     blank = np.array([value is None for value in values], dtype=bool)
     bad = [(position, cells[position]) for position, value in enumerate(values) if value is unreadable]
-    return Parsed([None if value is unreadable else value for value in values], blank, bad, text)
+    if bad:
+        values = [None if value is unreadable else value for value in values]
+    return Parsed(values, blank, bad, text)
+
+
+def _parse_floats(cells: Cells) -> Parsed:
+    """As `_parse`, of cells that are all numbers with a point already: a million times differ, and need no memory."""
+    numbers = np.array(cells)
+    blank, finite = np.isnan(numbers), np.isfinite(numbers)
+    values = cells if finite.all() else [cell if good else None for cell, good in zip(cells, finite, strict=True)]
+    endless = np.flatnonzero(np.isinf(numbers)).tolist()
+    return Parsed(values, blank, [(position, cells[position]) for position in endless], text=False)
 
 
 # Words -----------------------------------------------------------------------------------------------------------

@@ -371,9 +371,11 @@ def _flat(cells: Mapping[str, Cells], depth: int = 3) -> tuple[dict[str, Cells],
                 flat[name] = rest
             continue
         if list in kinds:
+            if any(type(one) is list and one and _is_path(one[0]) for one in column):
+                dropped.append(name)
+                continue
             texts = [_written(one) if isinstance(one, list) else one for one in column]
-            paths = any(isinstance(one, list) and one and _is_path(one[0]) for one in column)
-            if paths or any(isinstance(one, str) and len(one) > _LONG for one in texts):
+            if any(isinstance(one, str) and len(one) > _LONG for one in texts):
                 dropped.append(name)
                 continue
             column = texts
