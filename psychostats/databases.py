@@ -6,6 +6,7 @@ Writes nothing, shows no password and knows no tool.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sqlite3
@@ -277,15 +278,25 @@ def _made(header: Sequence[str], rows: _Rows, tool: str, table: str, refuse: Cal
         return refuse(f"has no rows in table '{table}'")
     if doubled := doubled_names(list(header)):
         return Part(tool=tool, faults=doubled)
-    by = [header.index(name) for name in _ORDER if name in header]
-    by += [place for place in range(len(header)) if place not in by]
-    ordered = sorted(rows.cells, key=lambda row: [_rank(row[place]) for place in by])
+    ordered = _ordered(rows.cells, [header.index(name) for name in _ORDER if name in header])
     columns: Iterable[Cells] = map(list, zip(*ordered, strict=True))
     cells = dict(zip(header, columns, strict=True))
     notes = [f"A table of a database has no order, so rows of '{table}' are numbered in the order of {_named(header)}."]
     if timed := [header[place] for place in sorted(rows.intervals)]:
         notes.append(f"Intervals are read in seconds: {name_some(timed, quote=True)}.")
     return Part(cells, list(range(1, len(ordered) + 1)), tool, (), tuple(notes), columns_of_text(cells))
+
+
+def _ordered(rows: list[Cells], by: Sequence[int]) -> list[Cells]:
+    """Sort rows by some of their places, and those alike in these by all."""
+
+    def ranks(row: Cells) -> list[tuple[int, float, str]]:
+        return [_rank(row[place]) for place in by]
+
+    ordered: list[Cells] = []
+    for _, alike in itertools.groupby(sorted(rows, key=ranks), key=ranks):
+        ordered += sorted(alike, key=lambda row: [_rank(cell) for cell in row])
+    return ordered
 
 
 def _named(header: Sequence[str]) -> str:
