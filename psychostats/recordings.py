@@ -73,7 +73,18 @@ def read_recordings(
     """
     if isinstance(source, pd.DataFrame):
         return read_raw(source)
-    return join_metadata(_open(str(source), columns or {}, reading, say), reading)
+    raw = _open(str(source), columns or {}, reading, say)
+    return raw if reading.metadata is None else join_metadata(_without_folders(raw, reading), reading)
+
+
+def _without_folders(raw: Raw, reading: Reading) -> Raw:
+    """Return trials without the folders that stand for stimuli where a task and its trial name them in what joins."""
+    names = ("stimulus", "task", "task_trial")
+    if not all(name in raw.cells for name in names) or "stimulus" in reading.by:
+        return raw
+    rows = zip(*(raw.cells[name] for name in names), strict=True)
+    left = [None if shown == f"{task}/trials/trial_{trial}" else shown for shown, task, trial in rows]
+    return replace(raw, cells={**raw.cells, "stimulus": left})
 
 
 def _open(source: str, columns: Mapping[str, str], reading: Reading, say: Callable[[str], None]) -> Raw:
@@ -204,6 +215,8 @@ class _Gathered:
     words: dict[str, bool] = field(default_factory=dict)
     pool: dict[str, str] = field(default_factory=dict)
     passed: Counter[str] = field(default_factory=Counter)
+    absent: dict[str, object] = field(default_factory=dict)
+    """What the cells of a file are that lacks the column; nothing, for those that are not named."""
 
     def add(self, part: Part) -> None:
         """Add the rows of a file, the last of `sources`; columns it lacks are filled when next they grow."""
@@ -212,7 +225,7 @@ class _Gathered:
         for name, cells in part.cells.items():
             column = self.cells.setdefault(name, [])
             if len(column) < size:
-                column.extend([None] * (size - len(column)))
+                column.extend([self.absent.get(name)] * (size - len(column)))
             kinds = set(map(type, cells))
             # A text that returns is kept once: paths and ids of a million trials are few.
             column.extend(
@@ -227,8 +240,8 @@ class _Gathered:
     def raw(self) -> Raw:
         """Return all that was read."""
         size = len(self.rows)
-        for column in self.cells.values():
-            column.extend([None] * (size - len(column)))
+        for name, column in self.cells.items():
+            column.extend([self.absent.get(name)] * (size - len(column)))
         self.pool.clear()
         origins = np.array(self.files, dtype=np.int32), np.array(self.rows, dtype=np.int64)
         return Raw(
@@ -243,7 +256,9 @@ class _Gathered:
 
 
 def _read_many(path: Path, columns: Mapping[str, str], reading: Reading, say: Callable[[str], None]) -> Raw:
-    found = _Gathered()
+    # A recording that marks no catch trials and no practice has none, whatever the others have.
+    absent = {columns.get("catch", "catch"): False, columns.get("phase", "phase"): "main"}
+    found = _Gathered(absent=absent)
     hashes: dict[str, str] = {}
     sessions: dict[int, str] = {}
     last, size = time.monotonic(), 0
@@ -336,7 +351,9 @@ def _copies(part: Part, shown: str, columns: Mapping[str, str], seen: dict[int, 
             continue
         # A person who is called as the file is has no name that could agree.
         who = None if str(session).startswith(str(person)) else person
-        answered = hash((str(who), tuple(tuple(str(column[position]) for position in at) for column in answers)))
+        answered = hash(
+            (str(who), tuple(tuple(str(column[position]).lower() for position in at) for column in answers))
+        )
         if answered in seen:
             where = f"'{seen[answered]}' holds" if seen[answered] != shown else "it holds elsewhere"
             name = "" if who is None else f" of participant {who}"

@@ -47,7 +47,9 @@ def _session(rng: np.random.Generator, person: int, trials: int, layout: str) ->
     for trial in range(trials):
         clock += float(times[trial])
         demo = trial < 5
-        base = f"{_HOST}/task_{person + 1}/trials/trial_{trial - 4}".replace("natural/task", "demo_natural/task" * demo or "natural/task")
+        base = f"{_HOST}/task_{person + 1}/trials/trial_{trial - 4}".replace(
+            "natural/task", "demo_natural/task" * demo or "natural/task"
+        )
         record: dict[str, object] = {
             "rt": round(float(times[trial]), 1),
             "button_pressed": int(rng.integers(0, 6)),
