@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from psychostats.columns import analysed
 from psychostats.errors import DataError, InputError, StudyError
 from psychostats.exclusions import Exclusions, apply_exclusions
 from psychostats.parts import LeftOut
