@@ -129,6 +129,8 @@ def _opened(path: Path) -> sqlite3.Connection:
 def read_server(url: str, table: str | None = None) -> Part:
     """Read one table or view of a database server through SQLAlchemy, in a transaction that may only read.
 
+    The latter is PostgreSQL's; other servers are asked for nothing but a table's rows.
+
     Parameters
     ----------
     url

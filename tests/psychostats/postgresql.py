@@ -46,7 +46,8 @@ class Server:
 def programs() -> Path | None:
     """Where the newest PostgreSQL's programs are, if it is installed."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
-    return found[-1].parent if found else None
+    on_path = shutil.which("initdb")
+    return found[-1].parent if found else Path(on_path).parent if on_path else None
 
 
 def start(folder: Path, programs: Path) -> Server:

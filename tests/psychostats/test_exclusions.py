@@ -17,7 +17,7 @@ from psychostats.errors import DataError, InputError, StudyError
 from psychostats.exclusions import Exclusions, apply_exclusions
 from psychostats.parts import LeftOut
 from psychostats.rules import PREDECESSOR, predecessor_sources
-from psychostats.trials import analysed, read_trials
+from psychostats.trials import read_trials
 
 COUNTS = ["participants_removed", "trials_removed", "participants_left", "trials_left"]
 
