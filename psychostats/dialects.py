@@ -90,7 +90,8 @@ def recognise(columns: Collection[str]) -> Dialect | None:
 def translate(part: Part, dialect: Dialect) -> Part:
     """Add our columns beside the tool's, and set aside the rows that are no trials.
 
-    A column that the file has itself under one of our names stays as it is.
+    A column that the file has itself under one of our names stays as it is; only PsychoPy's `session`, which is ``001``
+    for most people's every visit, becomes `session_label`.
 
     Parameters
     ----------
@@ -118,6 +119,8 @@ def translate(part: Part, dialect: Dialect) -> Part:
     own = []
     for name, column in finding.columns.items():
         ours = [column[row] for row in kept]
+        if name in finding.labels:
+            cells[f"{name}_label"] = cells.pop(name)
         if name in cells and any(parse_text(cell) is not None for cell in cells[name]):
             own += [name] if list(map(parse_text, cells[name])) != list(map(parse_text, ours)) else []
         elif any(parse_text(cell) is not None for cell in ours):
@@ -143,6 +146,7 @@ class _Finding:
     kept: list[int]
     lacking: str
     columns: dict[str, Cells] = field(default_factory=dict)
+    labels: set[str] = field(default_factory=set)  # columns of the tool that give way to ours and are kept as labels
     notes: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
@@ -173,12 +177,19 @@ def _read_psychopy(cells: dict[str, Cells]) -> _Finding:
         )
 
     people = _first(cells, _PEOPLE)
-    sessions = [cells[name] for name in ("session", "date") if name in cells]
+    labels = _first(cells, ("session", "__session"))
+    sessions = [column for column in (labels, cells.get("date")) if column]
     keys = [(parse_text(people[row]) if people else None, *(parse_text(one[row]) for one in sessions)) for row in rows]
     ours = finding.columns
     ours["participant"] = people or [None] * n_rows
     ours["experiment"] = cells.get("expName", [None] * n_rows)
     ours["started"] = [_moment(cell) for cell in cells.get("expStart", cells.get("date", [None] * n_rows))]
+    if labels and any(ours["started"][row] for row in kept):
+        # Who takes part again is asked for a session, and leaves the '001' that stands there.
+        finding.labels |= {"session"} & set(cells)
+        pairs = zip(labels, ours["started"], strict=True)
+        ours["session"] = [" ".join(filter(None, (parse_text(label), start))) or None for label, start in pairs]
+        finding.notes.append("session is its label and when it began; the label alone stays beside it")
     ours["trial"] = _numbered(keys, kept)
     ours["instruction_time"] = _summed(keys, _instructions(cells, rows))
     if any("practi" in loop.lower() for row in kept for loop in passed[row]):

@@ -61,7 +61,8 @@ def test_psychopy_gives_its_answers_in_seconds_and_leaves_its_own_columns() -> N
     assert part.cells["rt"] == ["0.8", "0.9", "0.451", None, "0.513"]
     assert part.cells["phase"] == ["practice", "practice", "main", "main", "main"]
     assert part.cells["participant"] == ["7"] * 5
-    assert part.cells["session"] == ["001"] * 5
+    assert part.cells["session"] == ["001 2026-02-17T16:20:01"] * 5
+    assert part.cells["session_label"] == ["001"] * 5
     assert part.cells["started"] == ["2026-02-17T16:20:01"] * 5
     assert part.cells["experiment"] == ["study"] * 5
     assert part.cells["instruction_time"] == [16.0] * 5
@@ -70,15 +71,22 @@ def test_psychopy_gives_its_answers_in_seconds_and_leaves_its_own_columns() -> N
     assert "catch" not in part.cells
     assert part.notes == (
         "PsychoPy: 4 rows without an answer, such as instructions and ends of loops, are no trials.",
+        "PsychoPy: session is its label and when it began; the label alone stays beside it.",
         "PsychoPy: answers are those of 'key_resp'; rt is in seconds, as written.",
     )
+
+
+def test_a_second_visit_is_another_session_although_its_label_is_the_same() -> None:
+    first, again = translated(PSYCHOPY), translated(PSYCHOPY.replace("02-17_16h20", "02-18_09h05"))
+    assert first.cells["session_label"] == again.cells["session_label"]
+    assert set(first.cells["session"]) & set(again.cells["session"]) == set()
 
 
 def test_trials_are_numbered_in_each_session() -> None:
     second = PSYCHOPY.strip().replace(",7,001,", ",7,002,").split("\n", 2)[-1]
     part = translated(PSYCHOPY.strip() + "\n" + second.split("\n", 1)[-1] + "\n")
     assert part.cells["trial"][:5] == [1, 2, 3, 4, 5]
-    assert part.cells["session"] == ["001"] * 5 + ["002"] * len(part.rows[5:])
+    assert part.cells["session_label"] == ["001"] * 5 + ["002"] * len(part.rows[5:])
     assert part.cells["trial"][5:] == list(range(1, len(part.rows) - 4))
 
 
@@ -153,6 +161,7 @@ def test_pavlovia_is_psychopy_in_a_browser() -> None:
     database = translated(text.replace("participant", "__participant").replace("session", "__session"))
     assert database.tool == "Pavlovia"
     assert database.cells["participant"] == ["7"] * 5
+    assert database.cells["session"] == ["001 2026-02-17T16:20:01"] * 5
 
 
 # One person's task: instructions, a practice trial, three main trials (one with two attempts, one timed out), a catch
