@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -19,22 +19,23 @@ from psychostats.results import ALL
 from psychostats.robustness import EVERY
 from psychostats.sentences import points_interval
 from psychostats.tables import by_experiment
+from psychostats.trials import TrialTable
 
 _NAMED = 50  # files that were left out, by name; the file files.csv has all
 
 
-def describe_recordings(analysis: Analysis) -> list[Block]:
+def describe_recordings(trials: TrialTable, *, level: Literal[2, 3] = 2, anchor: str = "recordings") -> list[Block]:
     """Say which files were read, which were not and why, and what was converted; nothing of a plain table."""
-    sources, notes = analysis.trials.sources, analysis.trials.notes
+    sources, notes = trials.sources, trials.notes
     blocks: list[Block] = []
     if sources or notes:
-        blocks.append(Heading("How the recordings were read", 2, "recordings"))
+        blocks.append(Heading("How the recordings were read", level, anchor))
     if sources:
         frame = pd.DataFrame([{"tool": one.tool, "status": one.status, "rows": one.rows} for one in sources])
         counted = frame.groupby(["tool", "status"], sort=True)["rows"].agg(["size", "sum"]).reset_index()
         counts = (Column("size", "Files", "integer"), Column("sum", "Trials", "integer"))
         columns = (Column("tool", "Tool"), Column("status", "Status"), *counts)
-        blocks.append(Table(columns, counted, "Files by the tool that wrote them.", anchor="table-files"))
+        blocks.append(Table(columns, counted, "Files by the tool that wrote them.", anchor=f"table-{anchor}"))
         left_out = [one for one in sources if one.status != "read"]
         if left_out:
             rows = [{"name": one.name, "why": one.reason or one.status} for one in left_out[:_NAMED]]
@@ -42,7 +43,7 @@ def describe_recordings(analysis: Analysis) -> list[Block]:
             note = f"{more:,} more are named in the file tables/files.csv." if more else ""
             named = (Column("name", "File", "code"), Column("why", "Reason"))
             blocks.append(
-                Table(named, pd.DataFrame(rows), "Files that were not used.", note, anchor="table-files-left-out")
+                Table(named, pd.DataFrame(rows), "Files that were not used.", note, anchor=f"table-{anchor}-left-out")
             )
     if notes:
         blocks.append(BulletList(notes))

@@ -74,6 +74,12 @@ class Ledger:
         """How many additions there are."""
         return int(self.rows["batch"].max()) if len(self.rows) else 0
 
+    @property
+    def hashes(self) -> frozenset[str]:
+        """The hashes of all files that came before."""
+        added = self.rows[self.rows["status"] == "added"]
+        return frozenset(added["sha256"]) | {one.sha256 for one in self.own}
+
     def known(self, sources: Sequence[Source]) -> list[tuple[Source, int, str]]:
         """Return which of these files came before, whatever they are called.
 

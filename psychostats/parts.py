@@ -28,12 +28,15 @@ class Reading:
         A table that joins the trials by the column `by`, many to one.
     by
         Its key.
+    known
+        Hashes (SHA-256) of files of a folder or archive that came before, which are passed over.
     """
 
     tool: Tool = "auto"
     wide: str | None = None
     metadata: Path | None = None
     by: str = "stimulus"
+    known: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from psychostats.exclusions import Excluded, apply_exclusions
 from psychostats.fit import Fit, fit, load_fit
 from psychostats.pooled import POOLED, STUDY, Comparison, Stacked, compare_studies, stack_studies
 from psychostats.results import ALL
+from psychostats.robustness import with_and_without
 from psychostats.sampler import Settings
 from psychostats.settings import EffectsTable, ModelTable, ReportTable, StudyTable
 from psychostats.study import Study
@@ -43,6 +44,8 @@ class Side:
         What its rules removed and what its check said; None where only its fit is known.
     source
         Where it came from, in words, with hashes.
+    robustness
+        Its contrast with and without exclusions, as `psychostats.robustness.with_and_without` has it.
     made
         Its fit, where only that is known.
     """
@@ -52,6 +55,7 @@ class Side:
     excluded: Excluded | None = None
     examined: TrialTable | None = None
     source: Mapping[str, str] = field(default_factory=dict)
+    robustness: pd.DataFrame = field(default_factory=pd.DataFrame)
     made: Fit | None = None
 
 
@@ -119,9 +123,10 @@ def exclude(study: Study, name: str, examined: TrialTable, source: Mapping[str, 
     """
     if examined.errors:
         raise DataError(examined.errors)
-    excluded = apply_exclusions(examined.frame, study.rules())
+    excluded = apply_exclusions(examined.frame, study.rules(), examined.left_out)
     require_analysable(study, excluded)
-    return Side(name, excluded.kept, excluded, examined, source)
+    placed = with_feature_effects(study, excluded.kept).placed(excluded.kept)
+    return Side(name, excluded.kept, excluded, examined, source, with_and_without(placed, examined, excluded))
 
 
 def study_of_fit(path: Path) -> tuple[Study, Side]:
@@ -145,8 +150,7 @@ def study_of_fit(path: Path) -> tuple[Study, Side]:
     person = next((name for name in groups if name.startswith(_PEOPLE)), groups[0] if groups else None)
     if person is None:
         raise InputError(f"the fit {path} has no group effects, so it does not say who answered.")
-    table, how = made.spec.to_table(), made.settings
-    asked = {name: getattr(how, name) for name in ("draws", "tune", "chains", "seed", "target_accept")}
+    table = made.spec.to_table()
     model = ModelTable(
         name="main",
         formula=table["formula"],
@@ -155,7 +159,7 @@ def study_of_fit(path: Path) -> tuple[Study, Side]:
         guess=table["guess"] if table["family"] == "afc" else None,
         lapse=table["lapse"],
         priors=tuple(table["priors"]),
-        **(asked if isinstance(how, Settings) else {}),
+        **(asdict(made.settings) if isinstance(made.settings, Settings) else {}),
     )
     ends = made.coding.ranges
     number = "depth" if "depth" in numbers else next((name for name in numbers if ends[name][0] < ends[name][2]), None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from psychostats.effects import ROPE_PROBABILITY
 from psychostats.errors import DataError, InputError
 from psychostats.features import FeaturesRun
 from psychostats.figures import add_note, label_of, save_figure
+from psychostats.flow import plot_flow
 from psychostats.identity import redact
 from psychostats.intervals import Interval, Rope
 from psychostats.ledger import Ledger, read_ledger
@@ -46,8 +47,10 @@ class Asked:
     ----------
     names, filters
         Columns of the new trials (our name -> theirs) and the rows to keep, before what the study file says.
-    runs
+    run
         The features run that the stimuli come from.
+    export
+        A platform's demographic export of the new people, in place of the one that the study file names.
     report
         The old study's report, whose fits are taken where nothing changed.
     key
@@ -65,6 +68,7 @@ class Asked:
     names: Mapping[str, str] = field(default_factory=dict)
     filters: Mapping[str, Any] = field(default_factory=dict)
     run: FeaturesRun | None = None
+    export: Path | None = None
     report: Path | None = None
     key: bytes | None = None
     append: bool = False
@@ -118,13 +122,16 @@ def report_reanalysis(
     )
     ledger = None if given else read_ledger(study)
     options: dict[str, Any] = {"key": asked.key, "skip_bad": asked.skip_bad, "missing": asked.missing}
+    options["export"] = study.export(asked.export)
+    if ledger is not None:
+        options["reading"] = replace(reading.reading(), known=ledger.hashes)
     name = name_source(new)
     say(f"reading {name}")
     examined = reading.examine(new, asked.run, **options, say=say)
+    if ledger is not None:
+        _require_new(ledger, examined.sources, say)
     if examined.errors:
         raise DataError(examined.errors)
-    if ledger is not None:
-        _require_new(ledger, examined.sources)
     if old is None:
         say(f"reading the trials of {like.name}")
         held = read_extended(study, run=asked.run, ledger=ledger, key=asked.key)
@@ -143,9 +150,11 @@ def report_reanalysis(
     return found
 
 
-def _require_new(ledger: Ledger, sources: Sequence[Source]) -> None:
-    """Refuse new trials of which every file came before."""
+def _require_new(ledger: Ledger, sources: Sequence[Source], say: Callable[[str], None]) -> None:
+    """Refuse new trials of which every file came before, and say how many of them did."""
     came = ledger.known(sources)
+    if came and len(came) < len(sources):
+        say(f"{len(came)} of {len(sources)} files came before and are passed over; {ledger.path} says when")
     if came and len(came) == len(sources):
         source, batch, when = came[0]
         place = f"was added on {when} (addition {batch})" if batch else "holds the study's own trials"
@@ -227,6 +236,9 @@ def write_reanalysis_tables(found: Reanalysis, folder: Path) -> Path:
     ]
     if files:
         pd.DataFrame(files).to_csv(folder / "files.csv", index=False)
+    robust = [side.robustness.assign(**{STUDY: side.name}) for side in (found.old, found.new) if len(side.robustness)]
+    if robust:
+        pd.concat(robust, ignore_index=True).to_csv(folder / "robustness.csv", index=False)
     return folder
 
 
@@ -264,6 +276,9 @@ def draw_reanalysis(found: Reanalysis, folder: Path) -> dict[str, Path]:
             interval_label=interval_of(first, effects).label,
         )
     }
+    for key, side in (("old", found.old), ("new", found.new)):
+        if side.excluded is not None:
+            plots[f"flow_{key}"] = plot_flow(side.excluded.flow)
     steps = found.accumulation
     if steps["estimate"].notna().any():
         contrast = steps["contrast"].dropna().iloc[0]

@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 
-from psychostats import accounts
 from psychostats.bibliography import cite, to_blocks
 from psychostats.conclusions import conclude, say_conclusions
 from psychostats.document import (
@@ -34,7 +33,8 @@ from psychostats.document import (
 )
 from psychostats.pooled import POOLED, STUDY, interval_of
 from psychostats.predictor import describe_target
-from psychostats.reanalysis import Reanalysis, Side
+from psychostats.reanalysis import Reanalysis
+from psychostats.reanalysis_data import describe_data
 from psychostats.results import ALL
 from psychostats.sentences import estimate, percent, points_interval, share
 from psychostats.tables import tabulate_fits
@@ -66,7 +66,7 @@ def compose_reanalysis(found: Reanalysis, figures: Figures, command: str) -> Doc
         banner="Simulated participants" if study.simulated else "",
         blocks=(
             *_summary(found, judged),
-            *_data(found, figures),
+            *describe_data(found, figures),
             *_effects(found, figures),
             *_differences(found),
             *_conclusions(judged),
@@ -169,72 +169,6 @@ def _summary(found: Reanalysis, judged: pd.DataFrame) -> list[Block]:
             )
         ),
     ]
-
-
-# Data ------------------------------------------------------------------------------------------------------------
-
-
-def _data(found: Reanalysis, figures: Figures) -> list[Block]:
-    blocks: list[Block] = [Heading("Data and exclusions", 1, "data")]
-    for side, key in ((found.old, "old"), (found.new, "new")):
-        blocks.append(Heading(side.name.capitalize(), 2, f"data-{key}"))
-        blocks += _side(found, side, key, figures)
-    stacked, (old, new) = found.stacked, found.names
-    if stacked.returning:
-        blocks.append(
-            Paragraph(
-                f"{len(stacked.returning)} people of {new} took part in {old}, as their pseudonyms say; their new "
-                "trials were left out before anything was fitted."
-            )
-        )
-    if stacked.namesakes:
-        blocks.append(
-            Paragraph(
-                f"{stacked.namesakes} ids occur in both studies. They are no pseudonyms, so they were taken for "
-                "different people; with pseudonymize = true in the study file an id is a person."
-            )
-        )
-    if found.apart:
-        blocks.append(
-            Paragraph(f"Only one of the studies has {', '.join(found.apart)}, which was therefore not compared.")
-        )
-    return blocks
-
-
-def _side(found: Reanalysis, side: Side, key: str, figures: Figures) -> list[Block]:
-    if side.excluded is None or side.examined is None:
-        rows = len(side.kept)
-        return [
-            Paragraph(
-                f"Known by its fit, which holds {rows:,} trials as they were analysed; it does not say what was "
-                "excluded before."
-            )
-        ]
-    flow = side.excluded.flow
-    whole, kept = (flow[flow["step"] == flow["step"].iloc[place]] for place in (0, -1))
-    blocks: list[Block] = [
-        Paragraph(
-            prose(
-                "{0}: {1} trials were recorded, {2} trials of {3} participants analysed.",
-                Code(side.source.get("file", side.name)),
-                int(whole["trials_left"].sum()),
-                int(kept["trials_left"].sum()),
-                int(side.kept[found.study.report.group].nunique()),
-            )
-        )
-    ]
-    if side.examined.notes:
-        blocks += [Paragraph("How the recordings were read:"), BulletList(tuple(side.examined.notes))]
-    if f"flow_{key}" in figures:
-        blocks.append(
-            Figure(
-                figures[f"flow_{key}"],
-                f"Participants and trials of {side.name}, from what was recorded to what was analysed.",
-                "Boxes from recorded to analysed; beside each step what it removed.",
-                f"figure-flow-{key}",
-            )
-        )
-    return [*blocks, *accounts.tabulate_flow(flow, side.name, f"table-{key}")]
 
 
 # Effects ---------------------------------------------------------------------------------------------------------

@@ -149,7 +149,7 @@ def _data(analysis: Analysis, figures: Figures) -> list[Block]:
         blocks += describe_demographics(summary, joined, asked.smallest)
     if study.columns or any(isinstance(levels, dict) for levels in study.levels.values()):
         blocks.append(accounts.tabulate_reading(study))
-    return [*blocks, *describe_recordings(analysis)]
+    return [*blocks, *describe_recordings(analysis.trials)]
 
 
 def _design(analysis: Analysis) -> list[Block]:

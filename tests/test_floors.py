@@ -86,7 +86,7 @@ FLOORS = {
         ("tables", "opening", "feature_section"),
         ("algebra", "accounts", "joint_section", "exhibits", "methods"),
         ("claims", "exclusion_section"),
-        ("supplement", "conclusions"),
+        ("supplement", "conclusions", "reanalysis_data"),
         ("sections", "reanalysis_section"),
         ("report",),
         ("reanalysis_report",),

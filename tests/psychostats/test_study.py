@@ -9,6 +9,7 @@ from studies import DATA, ODD, ROOT, SMALL, study_of
 from psychostats.errors import InputError, StudyError
 from psychostats.exclusions import Exclusions
 from psychostats.intervals import Interval
+from psychostats.parts import Reading
 from psychostats.sampler import Settings
 from psychostats.settings import DEFAULT_FORMULA
 from psychostats.spec import specify
@@ -155,6 +156,7 @@ def test_a_study_says_how_its_trials_are_read(tmp_path):
         "assignment": "between",
         "unanswered": "keep",
         "pseudonymize": True,
+        "reading": Reading(),
     }
     assert set(study.needed()) == {"correct", "representation", "participant", "depth", "rt", "pair", "experiment"}
     assert study_of(tmp_path, "").read_options()["unanswered"] == "error"

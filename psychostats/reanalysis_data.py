@@ -1,0 +1,119 @@
+"""The data of a reanalysis: who took part in each study, how they were read, and who was left out.
+
+In: a `Reanalysis` and its figures.  Out: blocks of the document.  Rounds and arranges; computes no statistic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from psychostats import accounts
+from psychostats.demographics import describe_demographics, summarise_demographics
+from psychostats.document import Block, Code, Column, Figure, Heading, Paragraph, Table, prose
+from psychostats.exclusion_section import describe_recordings
+from psychostats.reanalysis import Reanalysis, Side
+from psychostats.sentences import points_interval
+from psychostats.settings import DemographicsTable
+
+Figures = Mapping[str, Path]
+
+
+def describe_data(found: Reanalysis, figures: Figures) -> list[Block]:
+    """Say of each study what was recorded, what its rules removed and whether its result depends on them."""
+    blocks: list[Block] = [Heading("Data and exclusions", 1, "data")]
+    for side, key in ((found.old, "old"), (found.new, "new")):
+        blocks.append(Heading(side.name.capitalize(), 2, f"data-{key}"))
+        blocks += _side(found, side, key, figures)
+    stacked, (old, new) = found.stacked, found.names
+    if stacked.returning:
+        blocks.append(
+            Paragraph(
+                f"{len(stacked.returning)} people of {new} took part in {old}, as their pseudonyms say; their new "
+                "trials were left out before anything was fitted."
+            )
+        )
+    if stacked.namesakes:
+        blocks.append(
+            Paragraph(
+                f"{stacked.namesakes} ids occur in both studies. They are no pseudonyms, so they were taken for "
+                "different people; with pseudonymize = true in the study file an id is a person."
+            )
+        )
+    if found.apart:
+        blocks.append(
+            Paragraph(f"Only one of the studies has {', '.join(found.apart)}, which was therefore not compared.")
+        )
+    return blocks
+
+
+def _side(found: Reanalysis, side: Side, key: str, figures: Figures) -> list[Block]:
+    if side.excluded is None or side.examined is None:
+        rows = len(side.kept)
+        return [
+            Paragraph(
+                f"Known by its fit, which holds {rows:,} trials as they were analysed; it does not say what was "
+                "excluded before."
+            )
+        ]
+    flow = side.excluded.flow
+    whole, kept = (flow[flow["step"] == flow["step"].iloc[place]] for place in (0, -1))
+    blocks: list[Block] = [
+        Paragraph(
+            prose(
+                "{0}: {1} trials were recorded, {2} trials of {3} participants analysed.",
+                Code(side.source.get("file", side.name)),
+                int(whole["trials_left"].sum()),
+                int(kept["trials_left"].sum()),
+                int(side.kept[found.study.report.group].nunique()),
+            )
+        )
+    ]
+    blocks += describe_recordings(side.examined, level=3, anchor=f"recordings-{key}")
+    if (joined := side.examined.demographics) is not None:
+        asked = found.study.demographics or DemographicsTable()
+        joined = joined.of(side.kept["participant"].astype(str).unique())
+        summary = summarise_demographics(joined.people, asked.columns, asked.smallest)
+        blocks += describe_demographics(summary, joined, asked.smallest)
+    if f"flow_{key}" in figures:
+        blocks.append(
+            Figure(
+                figures[f"flow_{key}"],
+                f"Participants and trials of {side.name}, from what was recorded to what was analysed.",
+                "Boxes from recorded to analysed; beside each step what it removed.",
+                f"figure-flow-{key}",
+            )
+        )
+    blocks += accounts.tabulate_flow(flow, side.name, f"table-{key}")
+    lacking = side.excluded.not_applied
+    if lacking:
+        rules = "; ".join(f"{rule} (no {' and no '.join(columns)})" for rule, columns in lacking.items())
+        blocks.append(Paragraph(f"Rules of the predecessor that these trials could not be judged by: {rules}."))
+    if len(side.robustness):
+        blocks.append(_tabulate_robustness(found, side, key))
+    return blocks
+
+
+def _tabulate_robustness(found: Reanalysis, side: Side, key: str) -> Table:
+    """The contrast of one study with and without exclusions."""
+    table = side.robustness
+    rows = table.assign(
+        contrast=table["contrast"].str.replace(" - ", " − ", regex=False),
+        difference=[row["reason"] or points_interval(row) for row in table.to_dict("records")],
+    )
+    return Table(
+        (
+            *((Column("experiment", "Experiment"),) if table["experiment"].nunique() > 1 else ()),
+            Column("exclusions", "Exclusions"),
+            Column("contrast", "Contrast"),
+            Column("participants", "Participants", "integer"),
+            Column("trials", "Trials", "integer"),
+            Column("difference", "Difference", align="right"),
+            Column("conclusion", "Interval"),
+        ),
+        rows,
+        f"Results of {side.name} with and without exclusions, in percentage points.",
+        "By maximum likelihood without priors, so compare these with one another. None: all main trials that have an "
+        "answer. Open: the interval holds 0.",
+        f"table-robustness-{key}",
+    )
