@@ -345,6 +345,23 @@ def test_a_study_without_a_truth_cannot_be_simulated(tmp_path):
         study_of(tmp_path, "").plan()
 
 
+def test_thresholds_of_the_predecessor_bring_their_source(tmp_path):
+    study = study_of(
+        tmp_path,
+        '[exclusions]\ndefaults = "predecessor"\ncatch_accuracy_min = "predecessor"\npractice_attempts_max = false\n'
+        'response_count_min = 2\n[sources]\n"exclusions.catch_accuracy_min" = "paper: page 3"\n',
+    )
+    assert study.rules().catch_accuracy_min == 0.8 and study.rules().response_count_min == 2
+    assert study.source_of("exclusions.instruction_time_min") == ("predecessor", "Zimmermann et al. 2023")
+    assert study.source_of("exclusions.catch_accuracy_min") == ("paper", "page 3")  # what the file says, stands
+    for own in ("practice_attempts_max", "response_count_min"):
+        assert study.source_of(f"exclusions.{own}") == ("assumed", "")
+    assert not {"session", "instruction_time"} & set(study.needed())  # defaults ask for no column
+    assert study.read_options()["unanswered"] == "error"
+    off = study_of(tmp_path, "[exclusions]\nmissing_response = false\n")
+    assert off.read_options()["unanswered"] == "error"
+
+
 def test_every_key_stands_in_the_documentation():
     """What a user cannot look up does not exist; and an exclusion rule is a key too."""
     text = (ROOT / "data" / "studies" / "README.md").read_text(encoding="utf-8")
