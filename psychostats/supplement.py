@@ -27,6 +27,7 @@ from psychostats.document import (
 from psychostats.effects import ROPE_LOGIT, ROPE_PROBABILITY
 from psychostats.exhibits import show_features
 from psychostats.opening import groups_of, sources_of
+from psychostats.rules import predecessor_sources
 from psychostats.sentences import ROPE_DECISIVE, number, points, say_calibration
 from psychostats.works import Entry
 
@@ -54,6 +55,8 @@ def works_of(analysis: Analysis) -> tuple[Entry, ...]:
     keys += ["dimitriadis2021"]  # the reliability diagram
     if "2411.03993" in analysis.study.study.reference:
         keys += ["colin2024", "borowski2021", "zimmermann2021", "zimmermann2023"]
+    if predecessor_sources(analysis.study.exclusions):
+        keys += ["zimmermann2023"]
     if analysis.joint:
         keys += ["vehtari2017", "bates2015"]
     if analysis.run:
