@@ -255,10 +255,10 @@ def _accuracy(found: Reanalysis, one: Comparison) -> pd.DataFrame:
 
 
 def _exclusions(found: Reanalysis, experiment: str) -> pd.DataFrame:
+    flows = [(side.name, side.excluded.flow) for side in (found.old, found.new) if side.excluded is not None]
     parts = [
-        side.excluded.flow[side.excluded.flow["experiment"].astype(str) == experiment].assign(**{STUDY: side.name})
-        for side in (found.old, found.new)
-        if side.excluded is not None
+        (flow if experiment == ALL else flow[flow["experiment"].astype(str) == experiment]).assign(**{STUDY: name})
+        for name, flow in flows
     ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 

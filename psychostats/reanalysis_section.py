@@ -6,7 +6,7 @@ statistic; knows neither HTML nor PDF.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from psychostats.document import (
     Words,
     prose,
 )
+from psychostats.fit import Fit
 from psychostats.pooled import POOLED, STUDY, interval_of
 from psychostats.predictor import describe_target
 from psychostats.reanalysis import Reanalysis
@@ -241,11 +242,12 @@ def _tabulate_contrasts(found: Reanalysis) -> Table:
             Column("population", "Population", align="right"),
             Column("typical", "Typical", align="right"),
             Column("ratio", "Odds ratio", align="right"),
-            Column("pd", "pd", align="right"),
+            *_of_draws(found, Column("pd", "pd", align="right")),
         ),
         pd.DataFrame(rows),
         "Contrasts of the old study, the new one, and both together, in percentage points.",
-        "Odds ratio: of the population; of a change, the ratio of two odds ratios. pd: the probability of direction.",
+        "Odds ratio: of the population; of a change, the ratio of two odds ratios."
+        + ("" if _is_maximum(found) else " pd: the probability of direction."),
         "table-studies",
     )
 
@@ -279,8 +281,7 @@ def _differences(found: Reanalysis) -> list[Block]:
                 Column("contrast", "Contrast"),
                 Column("target", "Target"),
                 Column("change", f"{new.capitalize()} minus {old}", align="right"),
-                Column("pd", "pd", align="right"),
-                Column("rope", "In ROPE", align="right"),
+                *_of_draws(found, Column("pd", "pd", align="right"), Column("rope", "In ROPE", align="right")),
             ),
             pd.DataFrame(rows),
             "How the contrast differs between the studies, in percentage points.",
@@ -369,8 +370,25 @@ def _models(found: Reanalysis) -> list[Block]:
                 family,
             )
         ),
-        tabulate_fits(fits, "Study", several=len(found.comparisons) > 1),
+        _said_of_maxima(fits)
+        if _is_maximum(found)
+        else tabulate_fits(fits, "Study", several=len(found.comparisons) > 1),
     ]
+
+
+def _said_of_maxima(fits: Sequence[tuple[str, str, Fit]]) -> Block:
+    """Say that the fits are maxima, and what their checks warn of."""
+    warned = [f"{_fit_name((experiment, name))}: {line}" for experiment, name, made in fits for line in made.warnings]
+    return Paragraph("All by maximum likelihood, as the fit that was given. " + (" ".join(warned) or "No check warns."))
+
+
+def _is_maximum(found: Reanalysis) -> bool:
+    return next(iter(found.fits.values())).is_maximum
+
+
+def _of_draws(found: Reanalysis, *columns: Column) -> tuple[Column, ...]:
+    """Return columns that draws alone have."""
+    return () if _is_maximum(found) else columns
 
 
 def _limits(found: Reanalysis) -> list[Block]:
