@@ -367,9 +367,9 @@ def _flat(cells: Mapping[str, Cells], depth: int = 3) -> tuple[dict[str, Cells],
             else:
                 below = {one: [_written(cell) for cell in held] for one, held in below.items()}
             flat |= {one: held for one, held in below.items() if one not in cells}
-            if kinds - {dict, type(None)}:
-                flat[name] = rest
-            continue
+            if not kinds - {dict, type(None)}:
+                continue
+            column = rest
         if list in kinds:
             if any(type(one) is list and one and _is_path(one[0]) for one in column):
                 dropped.append(name)
