@@ -16,6 +16,7 @@ from psychostats.cells import Bools, Raw, is_blank, parse_text
 from psychostats.errors import Fault
 from psychostats.parts import LeftOut, Source
 
+_LEFT = "Left out: "
 _FAULTS = "sessions with faults"
 _TWICE = "sessions recorded twice"
 
@@ -71,7 +72,7 @@ def leave_out(raw: Raw, errors: Sequence[Fault], columns: Mapping[str, str]) -> 
                 whole |= here
         else:
             continue
-        skipped.append(replace(fault, severity="warning", message=f"Left out: {fault.message}"))
+        skipped.append(replace(fault, severity="warning", message=f"{_LEFT}{fault.message}"))
     if not skipped:
         return None
     twice &= ~whole
@@ -88,7 +89,9 @@ def leave_out(raw: Raw, errors: Sequence[Fault], columns: Mapping[str, str]) -> 
     if files is not None:
         for place in set(files.tolist()) - set(files[keep].tolist()):
             name = raw.sources[place].name
-            reasons.setdefault(place, next((fault.message for fault in skipped if fault.file == name), ""))
+            reasons.setdefault(
+                place, next((fault.message.removeprefix(_LEFT) for fault in skipped if fault.file == name), "")
+            )
     sources = tuple(_without(source, reasons.get(place)) for place, source in enumerate(raw.sources))
     handled = {(fault.file, fault.column, fault.row, fault.rows) for fault in skipped}
     said = tuple(one for one in raw.faults if (one.file, one.column, one.row, one.rows) not in handled)

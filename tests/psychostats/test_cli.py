@@ -234,7 +234,8 @@ def test_columns_are_mapped(folder, run):
 F = ("--formula", FORMULA)
 BAD = [
     (("fit", "none.csv", *F), "File 'none.csv' does not exist"),
-    (("fit", ".", *F), "File '.' is a folder; give one .csv, .tsv or .parquet file"),
+    (("fit", "none.json", *F), "File 'none.json' does not exist."),
+    (("fit", "postgresql://me:secret@", *F), "Database 'postgresql://me:***@' "),
     (("fit", "trials.csv", "--formula", "correct ~ (1 | participant"), "("),
     (("fit", "trials.csv", "--formula", "correct ~ exit(depth)"), "exit"),
     (
@@ -371,7 +372,7 @@ def test_check_says_every_fault_at_once(folder, run):
     assert answer.err == f"{folder / 'broken.csv'}: {errors} errors, 1 warning.\n"
     found = run("check", folder / "broken.csv", "--formula", FORMULA, "--json")
     assert found.code == 2
-    assert set(found.data) == {"file", "errors", "warnings", "faults"}
+    assert set(found.data) == {"file", "errors", "warnings", "faults", "notes", "sources", "left_out"}
     assert (found.data["errors"], found.data["warnings"]) == (errors, 1)
     assert [f"{fault['severity']}: {fault['message']}" for fault in found.data["faults"]] == lines
     assert {(fault["column"], fault["row"]) for fault in found.data["faults"]} >= {("correct", 2), ("depth", 5)}
