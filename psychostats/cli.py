@@ -138,6 +138,8 @@ def fit(
         say(f"warning: {fault.message}", quiet)
     for note in table.notes:
         say(f"read: {note}", quiet)
+    for left in table.left_out:
+        say(f"left out: {studies.count_left_out(left)}", quiet)
     rows = table.frame[analysed(table.frame)]
     if "experiment" in rows and rows["experiment"].nunique() > 1 and "experiment" not in spec.formula.variables:
         names = ", ".join(map(str, rows["experiment"].unique()))

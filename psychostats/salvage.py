@@ -94,12 +94,12 @@ def leave_out(raw: Raw, errors: Sequence[Fault], columns: Mapping[str, str]) -> 
             )
     sources = tuple(_without(source, reasons.get(place)) for place, source in enumerate(raw.sources))
     handled = {(fault.file, fault.column, fault.row, fault.rows) for fault in skipped}
-    said = tuple(one for one in raw.faults if (one.file, one.column, one.row, one.rows) not in handled)
+    faults = tuple(one for one in raw.faults if (one.file, one.column, one.row, one.rows) not in handled)
     cells = raw.cells if keep.all() else {name: list(compress(held, keep)) for name, held in raw.cells.items()}
     rows_left = list(compress(raw.rows, keep))
     if not rows_left:
-        said += (Fault("Nothing is left to read: every file or session has a fault."),)
-    return Rest(replace(raw, cells=cells, rows=rows_left, faults=said, sources=sources), tuple(left), tuple(skipped))
+        faults += (Fault("Nothing is left to read: every file or session has a fault."),)
+    return Rest(replace(raw, cells=cells, rows=rows_left, faults=faults, sources=sources), tuple(left), tuple(skipped))
 
 
 def added_up(left: Iterable[LeftOut]) -> tuple[LeftOut, ...]:

@@ -93,7 +93,7 @@ def check(
         for note in table.notes:
             print_data(f"note: {note}")
         for left in table.left_out:
-            print_data(f"left out: {_left_out(left)}")
+            print_data(f"left out: {count_left_out(left)}")
     people = f" of {count(table.frame['participant'].nunique(), 'participant')}" if "participant" in table.frame else ""
     held = f"{count(len(table.frame), 'trial')}{people}, " if not errors else ""
     held += f"{count_dropped(table.n_dropped, table.n_infinite)} dropped, " if table.n_dropped else ""
@@ -133,7 +133,8 @@ def _findings(table: TrialTable) -> dict[str, Any]:
     }
 
 
-def _left_out(left: LeftOut) -> str:
+def count_left_out(left: LeftOut) -> str:
+    """Return what was left out, and how many that are."""
     where = f" of {left.experiment}" if left.experiment else ""
     return f"{left.step}{where}: {count(left.participants, 'participant')}, {count(left.trials, 'trial')}"
 
