@@ -10,7 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
@@ -45,7 +45,14 @@ def is_jspsych(columns: Collection[str]) -> bool:
     return len(_MARKS & set(columns)) >= 2
 
 
-def read_json(data: bytes, name: str, columns: Mapping[str, str] | None = None, *, tool: str = "auto") -> Part:
+def read_json(
+    data: bytes,
+    name: str,
+    columns: Mapping[str, str] | None = None,
+    *,
+    tool: str = "auto",
+    results: Mapping[str, Record] | None = None,
+) -> Part:
     """Read a JSON file: jsPsych's own, of JATOS, of a page that posts ``{main_data, raw_data}``, or plain records.
 
     Parameters
@@ -56,6 +63,8 @@ def read_json(data: bytes, name: str, columns: Mapping[str, str] | None = None, 
         Our name -> the file's name, as the study says; these win over what jsPsych's names are taken for.
     tool
         ``table`` reads plain records, whose units are the trial table's; ``jspsych`` whatever they look like.
+    results
+        What JATOS says of its results, as `read_results` returns it.
 
     Returns
     -------
@@ -68,19 +77,51 @@ def read_json(data: bytes, name: str, columns: Mapping[str, str] | None = None, 
         If it holds no records.
     """
     runs = read_runs(data, name)
+    jatos = _JATOS.search(f"/{name}")
+    if jatos and results and (said := results.get(jatos[1])):
+        runs = [replace(run, constants=said | run.constants) for run in runs]
     marked = any(run.posted or _MARKS & run.records[0].keys() for run in runs if run.records)
     if tool == "jspsych" or (tool == "auto" and marked):
         return _trials(runs, name, columns or {})
     records = [run.constants | record for run in runs for record in run.records]
     names = dict.fromkeys(chain.from_iterable(records))
-    if not names or (len(records) == 1 and not runs[0].posted and tool == "auto" and _JATOS.search(f"/{name}")):
-        if _JATOS.search(f"/{name}"):
+    if not names or (len(records) == 1 and tool == "auto" and jatos):
+        if jatos:
             return Part(tool="JATOS", notes=(_NO_ANSWER,))
         return Part(faults=(Fault(f"File '{name}' holds no trials: its records are empty."),))
     cells = {one: [record.get(one) for record in records] for one in names}
     flat, dropped = _flat(cells)
     rows = [row for run in runs for row in run.rows]
     return Part(flat, rows, "JSON records", notes=_dropped_note(dropped), words=_words(flat))
+
+
+def read_results(data: bytes) -> dict[str, Record]:
+    """Return what the metadata of a JATOS archive say of each study result: when it began, and whose it is.
+
+    Parameters
+    ----------
+    data
+        Of its ``metadata.json``; what cannot be read of it says nothing.
+
+    Returns
+    -------
+    dict
+        Such as ``study_result_7`` -> `started`, and `participant` where the address of the study held an id.
+    """
+    try:
+        studies = json.loads(data)["data"]
+        results = [result for study in studies for result in study["studyResults"]]
+        found = {}
+        for result in results:
+            address = result.get("urlQueryParameters") or {}
+            said = {
+                "started": _date(result.get("startDate")),
+                "participant": next((address[name] for name in _PEOPLE if not is_blank(address.get(name))), None),
+            }
+            found[f"study_result_{result['id']}"] = {name: one for name, one in said.items() if one is not None}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+    return found
 
 
 def translate_table(part: Part, name: str, columns: Mapping[str, str] | None = None) -> Part:

@@ -22,9 +22,10 @@ from psychostats.archives import ARCHIVES, Blob, open_blobs
 from psychostats.cells import Cells, Raw, is_blank
 from psychostats.databases import hide_password, read_server, read_sqlite, split_source
 from psychostats.dialects import DIALECTS, recognise, translate
+from psychostats.documents import Record
 from psychostats.errors import DataError, Fault
 from psychostats.identity import redact
-from psychostats.jspsych import is_jspsych, read_json, translate_table
+from psychostats.jspsych import is_jspsych, read_json, read_results, translate_table
 from psychostats.metadata import join_metadata
 from psychostats.parts import Part, Reading, Source
 from psychostats.spreadsheets import read_workbook
@@ -148,12 +149,18 @@ def _read_one(path: Path, suffix: str, table: str | None, columns: Mapping[str, 
     return Raw(made.cells, made.rows, faults, made.words, sources=(source,), notes=notes)
 
 
-def _read(blob: Blob, columns: Mapping[str, str], reading: Reading, table: str | None = None) -> Part:
+def _read(
+    blob: Blob,
+    columns: Mapping[str, str],
+    reading: Reading,
+    table: str | None = None,
+    results: Mapping[str, Record] | None = None,
+) -> Part:
     """Ask the reader of a file's kind for its trials."""
     suffix = Path(blob.name).suffix.lower()
     try:
         if suffix in _JSON:
-            return read_json(blob.data, blob.name, columns, tool=reading.tool)
+            return read_json(blob.data, blob.name, columns, tool=reading.tool, results=results)
         if suffix in _BOOKS:
             part = read_workbook(blob.data, blob.name, table)
         elif suffix in _DATABASES:
@@ -261,9 +268,12 @@ def _read_many(path: Path, columns: Mapping[str, str], reading: Reading, say: Ca
     found = _Gathered(absent=absent)
     hashes: dict[str, str] = {}
     sessions: dict[int, str] = {}
+    results: dict[str, Record] = {}
     last, size = time.monotonic(), 0
     for blob in open_blobs(path, wanted):
-        if blob.passed or _is_talk(blob):
+        if _is_metadata(blob):
+            results |= read_results(blob.data)
+        if blob.passed or _is_metadata(blob) or _is_talk(blob):
             found.passed[Path(blob.name).suffix.lower() or "no suffix"] += 1
             continue
         number = len(found.sources) + 1
@@ -279,8 +289,9 @@ def _read_many(path: Path, columns: Mapping[str, str], reading: Reading, say: Ca
             same = f"File '{blob.name}' holds the same bytes as '{hashes[digest]}'; one of them is enough."
             faults.append(Fault(same, column="session"))
         elif not faults:
-            hashes[digest] = shown
-            part = _read(blob, columns, reading)
+            part = _read(blob, columns, reading, results=results)
+            if part.rows:  # forms that nobody filled in are alike, and no matter
+                hashes[digest] = shown
             faults += part.faults
             faults += _copies(part, shown, columns, sessions)
         broken = any(fault.severity == "error" for fault in faults) and not part.rows
@@ -308,13 +319,15 @@ def _read_many(path: Path, columns: Mapping[str, str], reading: Reading, say: Ca
 
 
 def _is_talk(blob: Blob) -> bool:
-    """Whether a file is text for people, or what JATOS says of its own results."""
+    """Whether a file is text for people."""
     name = Path(blob.name)
-    if blob.fault:
-        return False
-    if name.suffix.lower() == ".txt" and name.name != "data.txt":
-        return blob.data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"[", b"{")
-    return name.name == "metadata.json" and b'"studyResults"' in blob.data[:4096]
+    text = name.suffix.lower() == ".txt" and name.name != "data.txt" and not blob.fault
+    return text and blob.data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"[", b"{")
+
+
+def _is_metadata(blob: Blob) -> bool:
+    """Whether a file is what JATOS says of its results, which stands before them in the order of names."""
+    return Path(blob.name).name == "metadata.json" and b'"studyResults"' in blob.data
 
 
 def _shown(name: str, number: int) -> str:

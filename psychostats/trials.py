@@ -47,6 +47,7 @@ from psychostats.judging import (
 )
 from psychostats.parts import LeftOut, Reading, Source
 from psychostats.places import Places
+from psychostats.pseudonyms import pseudonym
 from psychostats.recordings import PLAIN, read_recordings
 from psychostats.salvage import added_up, leave_out
 
@@ -364,6 +365,11 @@ def _settle(frame: pd.DataFrame, orders: Mapping[str, Sequence[str]], force: boo
                 frame[name] = column.astype(whole[known.kind])
             elif known is None and (column % 1 == 0).all():
                 frame[name] = column.astype(np.int64)
+    # A session is called as its file is, and that often as the participant.
+    if force and "session" in frame:
+        held = [str(one) for one in frame["session"].dropna().unique()]
+        names = {one: f"S{pseudonym(one, key)[1:] if key else f'{n:03d}'}" for n, one in enumerate(held, 1)}
+        frame["session"] = frame["session"].map(names)
     return pseudonymize(order_levels(frame), force=force, spared=_OWN_IDS, key=key)
 
 

@@ -9,7 +9,7 @@ import pytest
 from recordings_made import encoded, posted, session, table
 
 from psychostats.errors import DataError
-from psychostats.jspsych import is_jspsych, read_json, translate_table
+from psychostats.jspsych import is_jspsych, read_json, read_results, translate_table
 from psychostats.parts import Part
 from psychostats.tabular import read_table
 
@@ -139,6 +139,23 @@ def test_jatos_names_sessions_and_components() -> None:
     form = one({"age": 31}, "study_result_4/comp-result_8/data.txt")
     assert not form.rows
     assert form.notes == ("files that hold screens but no answer: 1",)
+
+
+def test_what_jatos_says_of_a_result_names_its_participant_and_begin() -> None:
+    said = {"id": 4, "startDate": 1714557600000, "urlQueryParameters": {"PROLIFIC_PID": "w1"}, "componentResults": []}
+    results = read_results(encoded({"data": [{"studyResults": [said, {"id": 5}]}]}))
+    assert results == {
+        "study_result_4": {"started": "2024-05-01T10:00:00+00:00", "participant": "w1"},
+        "study_result_5": {},
+    }
+    name = "z.zip/study_result_4/comp-result_9/data.txt"
+    part = read_json(encoded(session(None, 2)), name, results=results)
+    assert part.cells["participant"] == ["w1"] * 2
+    assert part.cells["started"] == ["2024-05-01T10:00:00+00:00"] * 2
+    own = read_json(encoded(session("own", 2)), name, results=results)
+    assert own.cells["participant"] == ["own"] * 2
+    for nothing in (b"", b"[]", b'{"data": 3}', b'{"data": [{"studyResults": [3]}]}'):
+        assert read_results(nothing) == {}
 
 
 def test_the_page_of_2023() -> None:

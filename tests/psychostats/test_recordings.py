@@ -174,6 +174,31 @@ def test_platform_ids_leave_no_trace(tmp_path: Path, capsys: Any, monkeypatch: A
     assert not any(one in str(cell) for cell in frame.to_numpy().ravel() for one in ids)
 
 
+def test_sessions_have_no_names_where_people_are_to_have_none(tmp_path: Path) -> None:
+    root = written(tmp_path / "s", alice__json=session(None), bob__json=session(None, seed=2))
+    frame = examine_trials(root, needed=NEEDED, pseudonymize=True).frame
+    assert frame[["participant", "session"]].drop_duplicates().to_numpy().tolist() == [
+        ["P001", "S001"],
+        ["P002", "S002"],
+    ]
+
+
+def test_jatos_archives_say_when_and_who(tmp_path: Path) -> None:
+    said = [
+        {"id": one, "startDate": 1714557600000, "urlQueryParameters": {"PROLIFIC_PID": f"w{one}"}} for one in (1, 2)
+    ]
+    members = {"metadata.json": encoded({"data": [{"studyResults": said}]})}
+    for one in (1, 2):
+        members[f"study_result_{one}/comp-result_{one}1/data.txt"] = encoded({"age": 30})
+        members[f"study_result_{one}/comp-result_{one}2/data.txt"] = encoded(session(None, 2, seed=one))
+    (tmp_path / "r.jzip").write_bytes(zipped(members))
+    examined = examine_trials(tmp_path / "r.jzip", needed=NEEDED)
+    assert examined.faults == ()
+    assert examined.frame["participant"].tolist() == ["w1", "w1", "w2", "w2"]
+    assert set(examined.frame["started"]) == {"2024-05-01T10:00:00+00:00"}
+    assert "files that hold screens but no answer: 2 (in 2 files)" in examined.notes
+
+
 def test_nothing_good_is_an_error_with_skip_bad_too(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     root = written(tmp_path / "s", a__json=b"", b__json=b"[")
     answer = call(capsys, monkeypatch, "check", root, "--skip-bad")
