@@ -39,7 +39,7 @@ class StudyTable(Table):
     simulated: bool = False
     pseudonymize: bool = False
     trials: str = ""
-    """Where its trials lie, from the study file's folder; for readers, no command looks there."""
+    """Where its trials lie, from the study file's folder; what a reanalysis lays new ones beside."""
 
 
 class RecordingsTable(Table):
