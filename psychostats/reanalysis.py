@@ -106,6 +106,21 @@ class Reanalysis:
         return all(made.converged for made in self.fits.values())
 
     @property
+    def accuracy(self) -> pd.DataFrame:
+        """Raw accuracy: ``experiment, study, <factor>, n, correct, accuracy``; empty where answers are counts."""
+        response = next(iter(self.fits.values())).spec.formula.response
+        if response.counts:
+            return pd.DataFrame()
+        parts = []
+        for one in self.comparisons:
+            rows = self.stacked.rows
+            rows = rows if one.experiment == ALL else rows[rows["experiment"].astype(str) == one.experiment]
+            by = [STUDY, self.study.effects.factor]
+            table = rows.groupby(by, observed=True)[response.successes].agg(n="size", correct="sum").reset_index()
+            parts.append(table.assign(experiment=one.experiment, accuracy=table["correct"] / table["n"]))
+        return pd.concat(parts, ignore_index=True)
+
+    @property
     def moderator(self) -> str | None:
         """The numeric predictor along which the contrast is followed, if the model has it."""
         return self.study.effects.moderator if any(len(one.interaction) for one in self.comparisons) else None

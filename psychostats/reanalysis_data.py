@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from psychostats import accounts
+import pandas as pd
+
 from psychostats.demographics import describe_demographics, summarise_demographics
 from psychostats.document import Block, Code, Column, Figure, Heading, Paragraph, Table, prose
 from psychostats.exclusion_section import describe_recordings
@@ -21,7 +22,7 @@ Figures = Mapping[str, Path]
 
 def describe_data(found: Reanalysis, figures: Figures) -> list[Block]:
     """Say of each study what was recorded, what its rules removed and whether its result depends on them."""
-    blocks: list[Block] = [Heading("Data and exclusions", 1, "data")]
+    blocks: list[Block] = [Heading("Data and exclusions", 1, "data"), *_side_by_side(found)]
     for side, key in ((found.old, "old"), (found.new, "new")):
         blocks.append(Heading(side.name.capitalize(), 2, f"data-{key}"))
         blocks += _side(found, side, key, figures)
@@ -84,7 +85,6 @@ def _side(found: Reanalysis, side: Side, key: str, figures: Figures) -> list[Blo
                 f"figure-flow-{key}",
             )
         )
-    blocks += accounts.tabulate_flow(flow, side.name, f"table-{key}")
     lacking = side.excluded.not_applied
     if lacking:
         rules = "; ".join(f"{rule} (no {' and no '.join(columns)})" for rule, columns in lacking.items())
@@ -92,6 +92,45 @@ def _side(found: Reanalysis, side: Side, key: str, figures: Figures) -> list[Blo
     if len(side.robustness):
         blocks.append(_tabulate_robustness(found, side, key))
     return blocks
+
+
+def _side_by_side(found: Reanalysis) -> list[Block]:
+    """Lay what the rules removed from each study side by side, experiments added up."""
+    sides = [(side.name, side.excluded.flow) for side in (found.old, found.new) if side.excluded is not None]
+    counted = ["participants_left", "trials_left", "participants_removed", "trials_removed"]
+    sums = {name: flow.groupby("step", sort=False)[counted].sum().to_dict("index") for name, flow in sides}
+    steps: list[str] = []
+    for table in sums.values():  # a step that only one study has stands after the one before it there
+        before = 0
+        for step in map(str, table):
+            if step not in steps:
+                steps.insert(before, step)
+            before = steps.index(step) + 1
+    rows = []
+    for step in steps:
+        row = {"step": step}
+        for name, table in sums.items():
+            if step not in table:
+                continue
+            for what in ("participants", "trials"):
+                left, gone = (int(table[step][f"{what}_{how}"]) for how in ("left", "removed"))
+                row[f"{name} {what}"] = f"{left:,}" + (f" (−{gone:,})" if gone else "")
+        rows.append(row)
+    columns = [
+        Column(f"{name} {what}", f"{name.capitalize()}: {what}", align="right")
+        for name in sums
+        for what in ("participants", "trials")
+    ]
+    return [
+        Table(
+            (Column("step", "Step"), *columns),
+            pd.DataFrame(rows),
+            "Participants and trials left after each step, the studies side by side; in brackets, how many the step "
+            "removed.",
+            "Experiments are added up; the figures below, and tables/EXPERIMENT_exclusions.csv, have each by itself.",
+            "table-exclusions",
+        )
+    ]
 
 
 def _tabulate_robustness(found: Reanalysis, side: Side, key: str) -> Table:

@@ -27,7 +27,7 @@ from psychostats.intervals import Interval, Rope
 from psychostats.ledger import Ledger, read_ledger
 from psychostats.parts import Source
 from psychostats.plots import plot_contrasts
-from psychostats.pooled import STUDY, Comparison, interval_of
+from psychostats.pooled import STUDY, interval_of
 from psychostats.pseudonyms import fingerprint
 from psychostats.reanalysis import Reanalysis, exclude, reanalyse, study_of_fit
 from psychostats.reanalysis_figures import plot_accumulation
@@ -201,7 +201,7 @@ def write_reanalysis_tables(found: Reanalysis, folder: Path) -> Path:
     folder.mkdir(parents=True)
     for one in found.comparisons:
         parts = {
-            "accuracy": _accuracy(found, one),
+            "accuracy": _of(found.accuracy, one.experiment),
             "effects": pd.concat(
                 [table.drop(columns=".at", errors="ignore") for table in (one.means, one.contrasts, one.interaction)],
                 ignore_index=True,
@@ -242,16 +242,8 @@ def write_reanalysis_tables(found: Reanalysis, folder: Path) -> Path:
     return folder
 
 
-def _accuracy(found: Reanalysis, one: Comparison) -> pd.DataFrame:
-    """Return raw accuracy by study and level of the factor."""
-    rows = found.stacked.rows
-    mine = rows if one.experiment == ALL else rows[rows["experiment"].astype(str) == one.experiment]
-    formula = next(iter(one.fits.values())).spec.formula
-    if formula.response.counts:
-        return pd.DataFrame()
-    by = [STUDY, found.study.effects.factor]
-    table = mine.groupby(by, observed=True)[formula.response.successes].agg(n="size", correct="sum").reset_index()
-    return table.assign(experiment=one.experiment, accuracy=table["correct"] / table["n"])
+def _of(table: pd.DataFrame, experiment: str) -> pd.DataFrame:
+    return table[table["experiment"] == experiment] if len(table) else table
 
 
 def _exclusions(found: Reanalysis, experiment: str) -> pd.DataFrame:

@@ -196,6 +196,7 @@ def _effects(found: Reanalysis, figures: Figures) -> list[Block]:
             "Forest plot of differences in percentage points: " + "; ".join(_spoken(found)) + ".",
             "figure-studies",
         ),
+        *([_tabulate_accuracy(found)] if len(found.accuracy) else []),
         _tabulate_contrasts(found),
     ]
 
@@ -207,6 +208,25 @@ def _spoken(found: Reanalysis) -> list[str]:
         for row in one.contrasts.to_dict("records")
         if (row[".at"], row["target"], row["scale"]) == ("mean", "population", "difference")
     ]
+
+
+def _tabulate_accuracy(found: Reanalysis) -> Table:
+    """Raw accuracy of each study by level."""
+    factor = found.study.effects.factor
+    table = found.accuracy
+    return Table(
+        (
+            *((Column("experiment", "Experiment"),) if len(found.comparisons) > 1 else ()),
+            Column(factor, factor.capitalize()),
+            Column(STUDY, "Study"),
+            Column("n", "Trials", "integer"),
+            Column("correct", "Correct", "integer"),
+            Column("accuracy", "Accuracy", "percent", 1),
+        ),
+        table.sort_values(["experiment", factor, STUDY], kind="stable"),
+        "Raw accuracy, before any model.",
+        anchor="table-accuracy",
+    )
 
 
 def _tabulate_contrasts(found: Reanalysis) -> Table:
