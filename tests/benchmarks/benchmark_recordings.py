@@ -104,19 +104,20 @@ def main() -> None:
 
         from psychostats.trials import examine_trials
 
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.process_time()
         table = examine_trials(
             folder,
             needed=("participant", "representation", "depth", "pair", "correct", "rt"),
             say=lambda line: print(line, file=sys.stderr),
         )
-        seconds = time.perf_counter() - begun
+        seconds, worked = time.perf_counter() - begun, time.process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     assert not table.errors, table.errors[:3]
     assert len(table.frame) == asked.files * asked.trials
     print(f"{asked.layout}: {len(table.frame):,} trials from {asked.files:,} files, {size / 1e6:,.0f} MB")
     print(f"json.loads alone   {plain:7.1f} s")
     print(f"read and judged    {seconds:7.1f} s (ratio {seconds / plain:.1f}; limit {SECONDS:g} s)")
+    print(f"of processor time  {worked:7.1f} s")
     print(f"peak memory        {peak / 1e9:7.2f} GB (limit {BYTES / 1e9:g} GB)")
 
 
