@@ -21,7 +21,7 @@ import numpy as np
 
 SEED = 1
 SECONDS, BYTES = 60.0, 2e9
-_HOST = "https://lab.example/experiments/natural_1/natural"
+_HOST = "https://lab.example/experiments/exp_1"
 
 
 def write_files(folder: Path, files: int, trials: int, layout: str) -> None:
@@ -47,9 +47,8 @@ def _session(rng: np.random.Generator, person: int, trials: int, layout: str) ->
     for trial in range(trials):
         clock += float(times[trial])
         demo = trial < 5
-        base = f"{_HOST}/task_{person + 1}/trials/trial_{trial - 4}".replace(
-            "natural/task", "demo_natural/task" * demo or "natural/task"
-        )
+        task = "demo_natural" if demo else f"natural/task_{person + 1}"
+        base = f"{_HOST}/{task}/trials/trial_{trial + 1 if demo else trial - 4}"
         record: dict[str, object] = {
             "rt": round(float(times[trial]), 1),
             "button_pressed": int(rng.integers(0, 6)),
