@@ -19,11 +19,10 @@ from psychostats.exclusions import Excluded, apply_exclusions
 from psychostats.feature_study import FeatureStudy, study_features
 from psychostats.features import FeaturesRun
 from psychostats.fit import Fit, fit
-from psychostats.identity import redact
 from psychostats.intervals import Interval
 from psychostats.joint import Joint, fit_jointly
 from psychostats.opinions import Opinion, hear
-from psychostats.recordings import hash_sources, name_source
+from psychostats.recordings import hash_sources, hide_source, name_source
 from psychostats.results import ALL, Result, summarise_fit
 from psychostats.robustness import with_and_without
 from psychostats.settings import ModelTable
@@ -171,7 +170,7 @@ def analyse(
     watch = Stopwatch()
     name = name_source(trials)
     with watch.time("read and check"):
-        say(f"reading {name if '://' in str(trials) else redact(str(trials))}")
+        say(f"reading {hide_source(trials)}")
         examined = study.examine(trials, run, key=key, export=study.export(export), skip_bad=skip_bad, say=say)
         if examined.errors:
             raise DataError(examined.errors)

@@ -203,7 +203,13 @@ def _read_server(url: str, table: str | None, columns: Mapping[str, str], readin
 def name_source(source: str | Path) -> str:
     """Return what was given without folders, passwords and platforms' ids, as a report may say it."""
     text = str(source)
-    return redact(hide_password(text) if "://" in text else Path(text).name or text)
+    return hide_source(text if "://" in text else Path(text).name or text)
+
+
+def hide_source(source: str | Path) -> str:
+    """Return what was given without passwords and platforms' ids."""
+    text = str(source)
+    return redact(hide_password(text) if "://" in text else text)
 
 
 # Many files ------------------------------------------------------------------------------------------------------

@@ -55,11 +55,10 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """List every fault of a trial table: errors, warnings."""
-    from psychostats.databases import hide_password
     from psychostats.features import examine_joined, read_run
     from psychostats.formula import parse_formula
-    from psychostats.identity import redact
     from psychostats.pseudonyms import find_key
+    from psychostats.recordings import hide_source
     from psychostats.study import read_study
     from psychostats.trials import examine_trials
 
@@ -84,7 +83,7 @@ def check(
     options |= {"skip_bad": skip_bad, "say": lambda line: say(line, quiet)}
     options["key"] = find_key(key, say=options["say"])
     table = examine_joined(trials, run, **options) if run else examine_trials(trials, **options)
-    errors, warnings, name = table.errors, table.warnings, redact(hide_password(trials))
+    errors, warnings, name = table.errors, table.warnings, hide_source(trials)
     if as_json:
         print_json({"file": name, "errors": len(errors), "warnings": len(warnings), **_findings(table)})
     else:
@@ -105,17 +104,15 @@ def check(
 
 def _list_identifying(trials: str, study: Study | None, maps: list[str], as_json: bool, quiet: bool) -> None:
     """Print which columns could identify people; findings are warnings, so they end with exit code 0."""
-    from psychostats.databases import hide_password
     from psychostats.errors import DataError
-    from psychostats.identity import redact
     from psychostats.privacy import describe_findings, find_identifying
-    from psychostats.recordings import PLAIN, read_recordings
+    from psychostats.recordings import PLAIN, hide_source, read_recordings
 
     columns = {**(study.columns if study else {}), **read_mapping(maps)}
     raw = read_recordings(trials, columns=columns, reading=study.reading() if study else PLAIN)
     if not raw.rows:
         raise DataError(raw.faults)
-    found, name = find_identifying(raw, participant=columns.get("participant")), redact(hide_password(trials))
+    found, name = find_identifying(raw, participant=columns.get("participant")), hide_source(trials)
     if as_json:
         print_json({"file": name, "findings": [asdict(one) for one in found]})
     elif found:
