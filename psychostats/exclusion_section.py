@@ -26,9 +26,7 @@ _NAMED = 50  # files that were left out, by name; the file files.csv has all
 
 def describe_recordings(trials: TrialTable, *, level: Literal[2, 3] = 2, anchor: str = "recordings") -> list[Block]:
     """Say which files were read, which were not and why, and what was converted; nothing of a plain table."""
-    sources, notes = trials.sources, trials.notes
-    if len(sources) == 1 and sources[0].tool == "table" and sources[0].status == "read":
-        sources = ()
+    sources, notes = trials.recordings, trials.notes
     blocks: list[Block] = []
     if sources or notes:
         blocks.append(Heading("How the recordings were read", level, anchor))

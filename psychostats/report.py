@@ -218,8 +218,8 @@ def write_tables(analysis: Analysis, folder: Path) -> Path:
 def _whole_tables(analysis: Analysis) -> dict[str, pd.DataFrame]:
     """Return the tables that are of no single experiment, by name."""
     tables: dict[str, pd.DataFrame] = {"robustness": analysis.robustness}
-    if analysis.trials.sources:
-        tables["files"] = pd.DataFrame([asdict(source) for source in analysis.trials.sources])
+    if analysis.trials.recordings:
+        tables["files"] = pd.DataFrame([asdict(source) for source in analysis.trials.recordings])
     if analysis.joint:
         one = analysis.joint
         parts = [one.means, one.contrasts, one.interaction, one.between, one.dprime]

@@ -95,6 +95,12 @@ class TrialTable:
     demographics: Joined | None = None
 
     @property
+    def recordings(self) -> tuple[Source, ...]:
+        """The files, but for a plain table, of which there is nothing to say."""
+        plain = len(self.sources) == 1 and self.sources[0].tool == "table" and self.sources[0].status == "read"
+        return () if plain else self.sources
+
+    @property
     def errors(self) -> tuple[Fault, ...]:
         """The faults that stop an analysis."""
         return tuple(fault for fault in self.faults if fault.severity == "error")

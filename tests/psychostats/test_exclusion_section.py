@@ -138,7 +138,7 @@ def test_files_are_counted_by_tool_and_those_left_out_are_named():
         Source("old.json", "0", 9, "jspsych", 0, "known"),
     )
     table = TrialTable(TRIALS, sources=sources, notes=("rt was in ms.",))
-    blocks = describe_recordings(as_analysis(_Analysis(rows(("a", "all", 0.1, 0.2, "")), trials=table)))
+    blocks = describe_recordings(table)
     heading, counts, named, notes = blocks
     assert isinstance(heading, Heading) and isinstance(counts, Table) and isinstance(named, Table)
     assert counts.frame.to_numpy().tolist() == [
@@ -148,7 +148,8 @@ def test_files_are_counted_by_tool_and_those_left_out_are_named():
     ]
     assert named.frame.to_numpy().tolist() == [["bad.json", "it is empty"], ["old.json", "known"]]
     assert notes == BulletList(("rt was in ms.",))
-    assert describe_recordings(as_analysis(_Analysis(rows(("a", "all", 0.1, 0.2, ""))))) == []
+    plain = TrialTable(TRIALS, sources=(Source("trials.csv", "0", 10, "table", 40),))
+    assert describe_recordings(TrialTable(TRIALS)) == describe_recordings(plain) == []
     many = TrialTable(TRIALS, sources=tuple(Source(f"{i}", "0", 0, "", 0, "skipped", "empty") for i in range(60)))
-    named = describe_recordings(as_analysis(_Analysis(rows(("a", "all", 0.1, 0.2, "")), trials=many)))[-1]
+    named = describe_recordings(many)[-1]
     assert isinstance(named, Table) and len(named.frame) == 50 and "10 more" in str(named.note)
