@@ -6,7 +6,7 @@ In: a study file (or a fit), and what an experiment wrote of new people.  Out: a
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -77,6 +77,8 @@ class Reanalysis:
         The contrast as participants were added, by experiment.
     apart
         Experiments that only one of the studies has, which are not compared.
+    warnings
+        What may make the studies no match for each other.
     seconds
         Of each stage.
     """
@@ -88,6 +90,7 @@ class Reanalysis:
     comparisons: tuple[Comparison, ...]
     accumulation: pd.DataFrame
     apart: tuple[str, ...]
+    warnings: tuple[str, ...]
     seconds: dict[str, float]
 
     @property
@@ -231,6 +234,9 @@ def reanalyse(
     study = with_feature_effects(study, stacked.rows).placed(stacked.rows)
     model, effects = study.models[0], study.effects
     shared, apart = _shared_experiments(stacked.rows, names, model)
+    warnings = tuple(_warn(stacked.rows, model))
+    for line in warnings:
+        say(f"  warning: {line}")
 
     def fit_side(experiment: str, asked: ModelTable, which: str, rows: pd.DataFrame) -> Fit:
         if which == old.name and old.made is not None:
@@ -282,7 +288,18 @@ def reanalyse(
             table = accumulate(rows, model, effects, person=person, steps=study.reanalysis.steps, say=say)
             followed.append(table.assign(experiment=experiment))
     accumulation = pd.concat(followed, ignore_index=True)
-    return Reanalysis(study, old, new, stacked, tuple(comparisons), accumulation, apart, watch.stop())
+    return Reanalysis(study, old, new, stacked, tuple(comparisons), accumulation, apart, warnings, watch.stop())
+
+
+def _warn(rows: pd.DataFrame, model: ModelTable) -> Iterator[str]:
+    """Say what may make the studies no match for each other."""
+    if "experiment" in rows and "experiment" not in model.spec().formula.variables and rows["experiment"].isna().any():
+        held = [str(one) for one in rows["experiment"].dropna().unique()]
+        if len(held) > 1:
+            yield (
+                f"the new trials of several experiments ({', '.join(held)}) are pooled, since the fit names none; "
+                "--filter experiment=NAME takes one."
+            )
 
 
 def _shared_experiments(
@@ -290,12 +307,6 @@ def _shared_experiments(
 ) -> tuple[list[tuple[str, pd.DataFrame]], tuple[str, ...]]:
     """Return the experiments that both studies have, with their trials, and the names of the others."""
     if "experiment" in model.spec().formula.variables or "experiment" not in rows or rows["experiment"].isna().any():
-        if "experiment" in rows and rows["experiment"].nunique() > 1 and rows["experiment"].isna().any():
-            held = ", ".join(map(str, rows["experiment"].dropna().unique()))
-            raise InputError(
-                f"the new trials are of several experiments ({held}) and the old of one that is not named; take one "
-                "with --filter experiment=NAME."
-            )
         return [(ALL, rows)], ()
     every = by_experiment(rows)
     shared = [(name, part) for name, part in every if part[STUDY].nunique() == len(names)]

@@ -60,7 +60,8 @@ class Asked:
     skip_bad
         Leave out files and sessions with faults, and count them.
     missing
-        What to do with new rows that lack a needed cell, ``error`` or ``drop``.
+        What to do with new rows that lack a needed cell, ``error`` or ``drop``; by default ``drop`` beside a fit that
+        dropped some itself.
     seed
         Of every model, instead of its own.
     """
@@ -73,7 +74,7 @@ class Asked:
     key: bytes | None = None
     append: bool = False
     skip_bad: bool = False
-    missing: str = "error"
+    missing: str | None = None
     seed: int | None = None
 
 
@@ -121,7 +122,9 @@ def report_reanalysis(
         update={"columns": {**study.columns, **asked.names}, "filter": {**study.filter, **asked.filters}}
     )
     ledger = None if given else read_ledger(study)
-    options: dict[str, Any] = {"key": asked.key, "skip_bad": asked.skip_bad, "missing": asked.missing}
+    dropped = old is not None and old.made is not None and old.made.provenance["data"]["dropped"] > 0
+    options: dict[str, Any] = {"key": asked.key, "skip_bad": asked.skip_bad}
+    options["missing"] = asked.missing or ("drop" if dropped else "error")
     options["export"] = study.export(asked.export)
     if ledger is not None:
         options["reading"] = replace(reading.reading(), known=ledger.hashes)

@@ -136,6 +136,7 @@ def _checked(found: Reanalysis) -> Callout | None:
         for side in (found.old, found.new)
         for fault in (side.examined.warnings if side.examined else ())
     )
+    items += tuple(prose("{0}", line) for line in found.warnings)
     return Callout("warning", "The check of the trials warns", (BulletList(items),)) if items else None
 
 

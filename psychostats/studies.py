@@ -215,7 +215,10 @@ def reanalyze(
     skip_bad: SkipBad = False,
     maps: Maps = None,
     filters: Filters = None,
-    missing: Missing = "error",
+    missing: Annotated[
+        str | None,
+        typer.Option("--missing", help="New rows that lack a needed value: error, or drop; as the fit did, with one."),
+    ] = None,
     runs: Runs = None,
     key: Key = None,
     demographics: Demographics = None,
@@ -235,7 +238,7 @@ def reanalyze(
     from psychostats.pseudonyms import read_key
     from psychostats.reanalysis_report import Asked, report_reanalysis
 
-    if missing not in ("error", "drop"):
+    if missing not in (None, "error", "drop"):
         raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
     asked = Asked(
         names=read_mapping(maps or []),

@@ -59,7 +59,7 @@ def found(old, new, *, noise=0.01):
     one = compare_studies("all", MODEL, effects, stacked.rows, NAMES, "participant", fit_to)
     study = Study(study=StudyTable(name="s", title="S"), models=(MODEL,), effects=effects)
     both = [Side(name, rows) for name, rows in zip(NAMES, sides, strict=True)]
-    return Reanalysis(study, *both, stacked, (one,), pd.DataFrame(), (), {})
+    return Reanalysis(study, *both, stacked, (one,), pd.DataFrame(), (), (), {})
 
 
 @pytest.mark.parametrize(

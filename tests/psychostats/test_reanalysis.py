@@ -133,11 +133,24 @@ def test_bad_usage_is_one_sentence_and_nothing_is_written(run, trials, old_fit, 
     assert not out.exists()
 
 
-def test_several_experiments_beside_one_fit_are_refused(run, trials, old_fit, tmp_path):
+def test_several_experiments_beside_one_fit_are_pooled_with_a_warning_as_fit_does(run, trials, old_fit, tmp_path):
     table = pd.read_csv(trials["new"])
-    pd.concat([table, table.assign(experiment="second")]).to_csv(tmp_path / "two.csv", index=False)
-    answer = run("reanalyze", tmp_path / "two.csv", "--like", old_fit, "--missing", "drop", "--out", tmp_path / "out")
-    assert answer.code == 2 and "take one with --filter experiment=NAME" in answer.err
+    other = table.assign(experiment="second", participant="q" + table["participant"])
+    pd.concat([table, other]).to_csv(tmp_path / "two.csv", index=False)
+    out = tmp_path / "out"
+    answer = run("reanalyze", tmp_path / "two.csv", "--like", old_fit, "--missing", "drop", "--out", out)
+    assert answer.code == 0
+    for words in (answer.err, (out / "report.html").read_text(encoding="utf-8")):
+        assert "several experiments (first, second) are pooled, since the fit names none" in words
+
+
+def test_rows_that_lack_an_answer_are_dropped_where_the_fit_dropped_some(run, trials, tmp_path):
+    formula = ["--formula", FORMULA, "--family", "afc", "--engine", "laplace", "--quiet"]
+    assert run("fit", trials["old"], *formula, "--missing", "drop", "--out", tmp_path / "fit").code == 0
+    answer = run("reanalyze", trials["new"], "--like", tmp_path / "fit", "--out", tmp_path / "out")
+    assert answer.code == 0, answer.err
+    strict = run("reanalyze", trials["new"], "--like", tmp_path / "fit", "--missing", "error", "--out", tmp_path / "o2")
+    assert strict.code == 2 and "Column 'correct' is blank" in strict.err
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(run, trials, old_fit, tmp_path):
