@@ -22,7 +22,6 @@ from psychostats.errors import DataError, InputError
 from psychostats.features import FeaturesRun
 from psychostats.figures import add_note, label_of, save_figure
 from psychostats.flow import plot_flow
-from psychostats.identity import redact
 from psychostats.intervals import Interval, Rope
 from psychostats.ledger import Ledger, read_ledger
 from psychostats.parts import Source
@@ -138,7 +137,7 @@ def report_reanalysis(
     if old is None:
         say(f"reading the trials of {like.name}")
         held = read_extended(study, run=asked.run, ledger=ledger, key=asked.key)
-        source = {"file": redact(study.study.trials), "sha256": hash_sources(held.sources)}
+        source = {"file": name_source(study.study.trials), "sha256": hash_sources(held.sources)}
         old = exclude(study, study.reanalysis.names[0], held, source)
     for fault in examined.warnings:
         say(f"  warning: {fault.message}")

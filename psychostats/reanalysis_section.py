@@ -214,7 +214,8 @@ def _spoken(found: Reanalysis) -> list[str]:
 def _tabulate_accuracy(found: Reanalysis) -> Table:
     """Raw accuracy of each study by level."""
     factor = found.study.effects.factor
-    table = found.accuracy
+    order = [one.experiment for one in found.comparisons]
+    table = found.accuracy.assign(experiment=lambda rows: pd.Categorical(rows["experiment"], order))
     return Table(
         (
             *((Column("experiment", "Experiment"),) if len(found.comparisons) > 1 else ()),
