@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from psychostats.cells import read_times
 from psychostats.effects import contrasts
 from psychostats.errors import InputError, NoMaximumError
 from psychostats.fit import fit
@@ -89,5 +90,6 @@ def _in_order(stacked: pd.DataFrame, person: str) -> pd.DataFrame:
     """Return each person with their study, in the order in which they came."""
     people = stacked.drop_duplicates(person)
     if "started" in people:
+        people = people.assign(started=read_times(people["started"]))  # text sorts by its signs, whatever its zone
         people = people.sort_values([STUDY, "started"], kind="stable", na_position="last")
     return people[[person, STUDY]]

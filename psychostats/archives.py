@@ -107,7 +107,7 @@ def _folder(root: Path, wanted: Callable[[str], bool]) -> Iterator[Blob]:
             yield Blob(name, fault=_fault(name, "is a link that leaves the folder, which is not followed"))
         elif path.is_dir() or not (wanted(name) or path.suffix.lower() in ARCHIVES):
             yield Blob(name, passed=True)
-        elif path.suffix.lower() in ARCHIVES and path.stat().st_size:
+        elif path.suffix.lower() in ARCHIVES and path.exists() and path.stat().st_size:
             yield from _archive(path, f"{name}/", wanted, nested=False)
         else:
             yield _file(path, name)

@@ -238,6 +238,11 @@ def parse_text(cell: Any) -> str | None:
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
 
 
+def read_times(cells: pd.Series[Any]) -> pd.Series[Any]:
+    """Read dates and times in ISO 8601, NaT where there is none; those without a zone are taken to be of UTC."""
+    return pd.to_datetime(cells.astype(object), format="ISO8601", utc=True, errors="coerce")
+
+
 def is_blank(cell: Any) -> bool:
     """Whether a cell holds nothing: None, NaN, or one of the words that stand for it."""
     return cell is None or cell != cell or (isinstance(cell, str) and cell.strip() in _BLANK)

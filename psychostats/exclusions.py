@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from psychostats.cells import name_some
+from psychostats.cells import name_some, read_times
 from psychostats.columns import COLUMNS, analysed, person_keys
 from psychostats.errors import InputError, nearest
 from psychostats.parts import LeftOut
@@ -306,8 +306,8 @@ def _repeated(table: pd.DataFrame, judged: pd.Series[int], left: Bools, which: R
 
 
 def _times(cells: pd.Series[Any], left: Bools) -> pd.Series[Any]:
-    """Read dates and times; those without a zone are taken to be of one and the same."""
-    read = pd.to_datetime(cells.astype(object), format="ISO8601", utc=True, errors="coerce")
+    """Read dates and times, all of which must be some."""
+    read = read_times(cells)
     bad = (read.isna() & cells.notna()).to_numpy() & left
     if bad.any():
         raise InputError(

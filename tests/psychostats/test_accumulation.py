@@ -45,9 +45,11 @@ def test_the_last_step_is_the_maximum_of_all_and_the_old_study_is_one_of_the_ste
 def test_people_come_in_the_order_in_which_they_started():
     rows = stacked(old=20, new=10)
     order = np.random.default_rng(3).permutation(20)
-    started = {f"old p{i}": f"2026-01-{order[i] + 1:02d}T09:00:00" for i in range(20)}
+    # An hour apart, and the later the further east the clock: as text they would be sorted by the clock.
+    clock = [("12:00Z", "14:00+01:00", "13:00-01:00", "09:00-06:00")[n % 4] for n in range(20)]
+    started = {f"old p{i}": f"2026-01-{order[i] // 4 + 1:02d}T{clock[order[i]]}" for i in range(20)}
     rows["started"] = rows["participant"].map(started)
-    early = {who for who, when in started.items() if when < "2026-01-11"}
+    early = {f"old p{i}" for i in range(20) if order[i] < 10}
     ten = followed(rows, steps=3)
     ten = ten[ten["participants"] == 10].iloc[0]
     made = fit(MODEL.spec(), rows[rows["participant"].isin(early)], engine="laplace")

@@ -53,6 +53,7 @@ def test_links_that_leave_the_folder_are_not_followed(tmp_path: Path) -> None:
     (root / "folder").symlink_to(tmp_path / "outside")
     (root / "loop").symlink_to(root)
     (root / "broken.json").symlink_to(root / "nowhere.json")
+    (root / "broken.zip").symlink_to(root / "nowhere.zip")
     found = {one.name: one for one in blobs(root)}
     assert found["own.json"].data == found["inside.json"].data == b"own"
     assert all(one.data != b"secret" for one in found.values())
@@ -62,6 +63,7 @@ def test_links_that_leave_the_folder_are_not_followed(tmp_path: Path) -> None:
         assert "is a link that leaves the folder" in fault.message
     assert found["loop"].passed
     assert found["broken.json"].fault is not None
+    assert found["broken.zip"].fault is not None
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
