@@ -102,8 +102,7 @@ class Analysis:
     @property
     def recorded(self) -> int:
         """Participants that were recorded, those included of whom nothing could be read but the number."""
-        lost = sum(one.participants for one in self.trials.left_out)
-        return int(self.trials.frame["participant"].nunique()) + lost
+        return int(self.trials.frame["participant"].nunique()) + self.trials.n_lost
 
     @property
     def moderator(self) -> str | None:

@@ -32,7 +32,7 @@ class _Row:
     @property
     def none(self) -> str:
         """What stands where there is no box: of files that cannot be read, nobody knows how many people they hold."""
-        return "none" if any(self.cells) else "number unknown"
+        return "none" if any(self.cells) or self.words.startswith("Copies") else "number unknown"
 
     @property
     def height(self) -> float:

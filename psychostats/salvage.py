@@ -12,7 +12,7 @@ from itertools import compress
 
 import numpy as np
 
-from psychostats.cells import Bools, Raw, is_blank, parse_text
+from psychostats.cells import Bools, Cells, Raw, is_blank, parse_text
 from psychostats.errors import Fault
 from psychostats.parts import LeftOut, Source
 
@@ -31,7 +31,7 @@ class Rest:
 
 
 def leave_out(raw: Raw, errors: Sequence[Fault], columns: Mapping[str, str]) -> Rest | None:
-    """Leave out the files that could not be read, and the sessions whose rows are at fault.
+    """Leave out the files that could not be read, copies of others, and the sessions whose rows are at fault.
 
     A session is what has one `session` and `participant`; without sessions, a participant of one file.  A fault that
     names a file but no row of it that was read costs the file.
@@ -56,6 +56,7 @@ def leave_out(raw: Raw, errors: Sequence[Fault], columns: Mapping[str, str]) -> 
     keys = _keys(raw, files, columns)
     whole, twice, faulty = (np.zeros(len(at), dtype=bool) for _ in range(3))
     lost: dict[int, str] = {}
+    copies: set[int] = set()
     skipped: list[Fault] = []
     for fault in errors:
         rows = fault.rows or ((fault.row,) if fault.row is not None else ())
@@ -63,11 +64,14 @@ def leave_out(raw: Raw, errors: Sequence[Fault], columns: Mapping[str, str]) -> 
         if fault.file is not None and files is not None:
             here = files == places.get(fault.file, -1)
         hit = here & np.isin(local, rows) if rows else np.zeros(len(at), dtype=bool)
-        if hit.sum() == len(set(rows)) and hit.any():
+        # Of a table with one row a participant, every trial of hers has that row.
+        if len(np.unique(local[hit])) == len(set(rows)) and hit.any():
             mask = twice if fault.column == "session" else faulty
             mask |= _sessions(keys, hit)
         elif fault.file in places:
             lost.setdefault(places[fault.file], fault.message)
+            if fault.column == "session" and not rows:  # the same bytes as another file's, so no trial of it was read
+                copies.add(places[fault.file])
             if files is not None:
                 whole |= here
         else:
@@ -79,12 +83,14 @@ def leave_out(raw: Raw, errors: Sequence[Fault], columns: Mapping[str, str]) -> 
     faulty &= ~(whole | twice)
     keep = ~(whole | twice | faulty)
     left = []
-    if lost:
+    if unread := len(lost) - len(copies):
         people, trials = _lost(raw, whole, keep, columns)
-        left.append(LeftOut(f"files that could not be read ({len(lost)})", people, trials))
+        left.append(LeftOut(f"files that could not be read ({unread})", people, trials))
+    if copies:
+        left.append(LeftOut(f"copies of other files ({len(copies)})"))
     for step, mask in ((_FAULTS, faulty), (_TWICE, twice)):
-        for experiment, part in _by_experiment(raw, mask, columns):
-            left.append(LeftOut(step, *_lost(raw, part, keep, columns), experiment))
+        for experiment, part, here in _by_experiment(raw, mask, columns):
+            left.append(LeftOut(step, *_lost(raw, part, keep & here, columns), experiment))
     reasons = dict(lost)
     if files is not None:
         for place in set(files.tolist()) - set(files[keep].tolist()):
@@ -143,19 +149,28 @@ def _sessions(keys: list[Key], hit: Bools) -> Bools:
 
 
 def _lost(raw: Raw, mask: Bools, keep: Bools, columns: Mapping[str, str]) -> tuple[int, int]:
-    """Return how many participants and trials of `mask` are lost; who has trials left is not."""
-    people = raw.cells.get(columns.get("participant", "participant"))
-    if people is None:
-        return 0, int(mask.sum())
-    gone = {parse_text(one) for one in compress(people, mask)} - {parse_text(one) for one in compress(people, keep)}
-    return len(gone - {None}), int(mask.sum())
+    """Return how many participants and trials of `mask` are lost; who has trials in `keep` is not."""
+    name = columns.get("participant", "participant")
+    return len(_people(raw.cells, name, mask) - _people(raw.cells, name, keep)), int(mask.sum())
 
 
-def _by_experiment(raw: Raw, mask: Bools, columns: Mapping[str, str]) -> list[tuple[str | None, Bools]]:
+def people_lost(before: Raw, after: Raw, columns: Mapping[str, str]) -> int:
+    """Return of how many participants nothing is left in any experiment."""
+    name = columns.get("participant", "participant")
+    return len(_people(before.cells, name) - _people(after.cells, name))
+
+
+def _people(cells: Mapping[str, Cells], name: str, mask: Bools | None = None) -> set[str | None]:
+    held = cells.get(name, [])
+    return {parse_text(one) for one in (held if mask is None else compress(held, mask))} - {None}
+
+
+def _by_experiment(raw: Raw, mask: Bools, columns: Mapping[str, str]) -> list[tuple[str | None, Bools, Bools]]:
+    """Return each experiment that has rows in `mask`, these, and all of its rows."""
     if not mask.any():
         return []
     held = raw.cells.get(columns.get("experiment", "experiment"))
     if held is None:
-        return [(None, mask)]
+        return [(None, mask, np.ones(len(mask), dtype=bool))]
     words = np.array([parse_text(one) or "" for one in held], dtype=object)
-    return [(name or None, mask & (words == name)) for name in dict.fromkeys(words[mask].tolist())]
+    return [(name or None, mask & (words == name), words == name) for name in dict.fromkeys(words[mask].tolist())]

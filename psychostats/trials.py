@@ -49,7 +49,7 @@ from psychostats.parts import LeftOut, Reading, Source
 from psychostats.places import Places
 from psychostats.pseudonyms import pseudonym
 from psychostats.recordings import PLAIN, read_recordings
-from psychostats.salvage import added_up, leave_out
+from psychostats.salvage import added_up, leave_out, people_lost
 
 Given: TypeAlias = str | Path | pd.DataFrame | Raw
 
@@ -79,6 +79,8 @@ class TrialTable:
         What their reader converted or set aside, a sentence each.
     left_out
         Files and sessions with faults that ``skip_bad`` left out.
+    n_lost
+        People of whom nothing is left for it.
     demographics
         The participants' demographic data, where an export was given.
     """
@@ -92,6 +94,7 @@ class TrialTable:
     sources: tuple[Source, ...] = ()
     notes: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    n_lost: int = 0
     demographics: Joined | None = None
 
     @property
@@ -251,6 +254,7 @@ def examine_trials(
     table = judge(raw)
     if not skip_bad:
         return table
+    whole = raw
     left: list[LeftOut] = []
     skipped: list[Fault] = []
     while table.errors and (rest := leave_out(raw, table.errors, columns or {})):
@@ -258,7 +262,13 @@ def examine_trials(
         skipped += rest.skipped
         raw = rest.raw
         table = judge(raw)
-    return replace(table, faults=errors_first([*table.faults, *skipped]), left_out=added_up(left))
+    return replace(
+        table,
+        faults=errors_first([*table.faults, *skipped]),
+        n_rows=len(whole.rows),
+        left_out=added_up(left),
+        n_lost=people_lost(whole, raw, columns or {}),
+    )
 
 
 def _judge(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from psychostats.cells import Raw
 from psychostats.errors import Fault
 from psychostats.parts import LeftOut, Source
-from psychostats.salvage import added_up, leave_out
+from psychostats.salvage import added_up, leave_out, people_lost
 
 PEOPLE = ["a", "a", "b", "b", "c", "c", "d"]
 FILES = [0, 0, 0, 0, 1, 1, 2]
@@ -71,6 +71,30 @@ def test_copies_are_counted_apart() -> None:
         LeftOut("sessions with faults", 1, 1, "y"),
         LeftOut("sessions recorded twice", 1, 2, "y"),
     )
+
+
+def test_a_file_of_the_same_bytes_as_another_is_a_copy_and_not_unreadable() -> None:
+    rest = leave_out(raw(), [fault("f0", column="session"), fault("f1")], {})
+    assert rest is not None
+    assert [one.step for one in rest.left_out] == ["files that could not be read (1)", "copies of other files (1)"]
+
+
+def test_who_stays_in_another_experiment_is_lost_in_this_one() -> None:
+    both = raw()
+    both.cells["participant"][4:6] = ["a", "a"]
+    rest = leave_out(both, [fault("f1", 2)], {})
+    assert rest is not None
+    assert rest.left_out == (LeftOut("sessions with faults", 1, 2, "y"),)
+    assert people_lost(both, rest.raw, {}) == 0
+
+
+def test_trials_of_one_row_are_left_out_together() -> None:
+    wide = Raw({"participant": ["a", "a", "b", "b"]}, [2, 2, 3, 3])
+    rest = leave_out(wide, [Fault("bad.", row=3, rows=(3,))], {})
+    assert rest is not None
+    assert rest.raw.cells["participant"] == ["a", "a"]
+    assert rest.left_out == (LeftOut("sessions with faults", 1, 2),)
+    assert people_lost(wide, rest.raw, {}) == 1
 
 
 def test_a_fault_of_nothing_leaves_all() -> None:
