@@ -203,7 +203,7 @@ def append(
     with held_alone(folder):
         ledger = read_ledger(study)
         sources = [one for one in sources if one.status != "known"]
-        _check_new(ledger, trials, sources, key_fingerprint, own)
+        require_addable(ledger, trials, sources, key_fingerprint, own=own)
         batch = ledger.batches + 1
         table = folder / table_name(batch)
         content = _parquet(trials)
@@ -232,10 +232,26 @@ def append(
     return replace(ledger, rows=rows.astype(ledger.rows.dtypes.to_dict()))
 
 
-def _check_new(
-    ledger: Ledger, trials: pd.DataFrame, sources: Sequence[Source], key: str, own: pd.DataFrame | None
+def require_addable(
+    ledger: Ledger,
+    trials: pd.DataFrame,
+    sources: Sequence[Source],
+    key_fingerprint: str = "",
+    *,
+    own: pd.DataFrame | None = None,
 ) -> None:
-    """Refuse what must not be added."""
+    """Refuse what must not be added; `append` asks the same again, this before an hour of fits.
+
+    Parameters
+    ----------
+    ledger, trials, sources, key_fingerprint, own
+        As for `append`.
+
+    Raises
+    ------
+    InputError
+        As `append` does, but for what only writing shows.
+    """
     read = [one for one in sources if one.status == "read"]
     if trials.empty or not read:
         raise InputError("there is nothing to add: no file holds trials that the study does not have.")
@@ -258,9 +274,9 @@ def _check_new(
         ):
             raise InputError(f"Column '{name}' holds ids of a recruiting platform; only pseudonyms are stored.")
     keys = set(ledger.rows["key_fingerprint"]) - {""}
-    if key and keys and key not in keys:
+    if key_fingerprint and keys and key_fingerprint not in keys:
         raise InputError(
-            f"the pseudonyms of the new trials were made with another key ({key}) than those of the ledger "
+            f"the pseudonyms of the new trials were made with another key ({key_fingerprint}) than those of the ledger "
             f"({', '.join(sorted(keys))}), so that nobody who took part twice would be noticed; use the same key."
         )
     for held in (own, read_additions(ledger)):

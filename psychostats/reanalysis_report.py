@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from psychostats.additions import append, read_extended
+from psychostats.additions import append, read_extended, require_addable
 from psychostats.analysis import file_name
 from psychostats.conclusions import conclude
 from psychostats.effects import ROPE_PROBABILITY
@@ -121,6 +121,7 @@ def report_reanalysis(
         update={"columns": {**study.columns, **asked.names}, "filter": {**study.filter, **asked.filters}}
     )
     ledger = None if given else read_ledger(study)
+    print_of = fingerprint(asked.key) if asked.key else ""
     dropped = old is not None and old.made is not None and old.made.provenance["data"]["dropped"] > 0
     options: dict[str, Any] = {"key": asked.key, "skip_bad": asked.skip_bad}
     options["missing"] = asked.missing or ("drop" if dropped else "error")
@@ -139,6 +140,8 @@ def report_reanalysis(
         held = read_extended(study, run=asked.run, ledger=ledger, key=asked.key)
         source = {"file": name_source(study.study.trials), "sha256": hash_sources(held.sources)}
         old = exclude(study, study.reanalysis.names[0], held, source)
+        if asked.append and ledger is not None:
+            require_addable(ledger, examined.frame, examined.sources, print_of, own=held.frame)
     for fault in examined.warnings:
         say(f"  warning: {fault.message}")
     source = {"file": name, "sha256": hash_sources(examined.sources)}
@@ -146,7 +149,6 @@ def report_reanalysis(
     found = reanalyse(study, old, fresh, out / "fits", reuse=asked.report, progress=progress, say=say)
     write_reanalysis(found, out, command=command, say=say)
     if asked.append and ledger is not None and old.examined is not None:
-        print_of = fingerprint(asked.key) if asked.key else ""
         ledger = append(ledger, examined.frame, examined.sources, study, print_of, own=old.examined.frame)
         say(f"the study was extended; {ledger.path} says by what")
     return found

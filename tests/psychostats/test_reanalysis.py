@@ -220,6 +220,14 @@ def growing(trials, tmp_path):
     return tmp_path
 
 
+def test_what_cannot_be_added_is_refused_before_anything_is_fitted(run, trials, growing):
+    newcomers(trials, growing / "back.csv", [1, *range(500, 511)])  # one of the study's own, and the same trial numbers
+    like = ["--like", growing / "study.toml", "--out", growing / "o1", "--append"]
+    answer = run("reanalyze", growing / "back.csv", *like)
+    assert answer.code == 2 and "of 1 participant already, so nothing was added" in answer.err
+    assert "fitting" not in answer.err and not (growing / "o1").exists()
+
+
 def newcomers(trials, path, numbers):
     table = pd.read_csv(trials["new"])
     who = {one: prolific(number) for one, number in zip(table["participant"].unique(), numbers, strict=False)}
