@@ -21,6 +21,7 @@ from psychostats.pseudonyms import canonical, name_people, pseudonym
 MAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w@])")
 """E-mail addresses."""
 _BYTE = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
+_SERVER = re.compile(r"(?:://(?:[^\s/@]*@)?|\bserver at \"|\bhost \")$")  # what stands before a server's address
 IPV4 = re.compile(rf"(?<![\w.]){_BYTE}(?:\.{_BYTE}){{3}}(?![\w.]*\w)")
 """Network addresses, not version numbers that go on."""
 # Within longer text too, as in 'by A1B2C3D4E5F6G7'.
@@ -138,8 +139,12 @@ def platform_ids(text: str) -> list[str]:
 
 
 def redact(text: str) -> str:
-    """Put ``[id]`` for every platform's id, e-mail and IPv4 address in a message, a file's name or a command."""
-    return IPV4.sub("[id]", _PERSONAL.sub(lambda found: found[0] if _WORD.fullmatch(found[0]) else "[id]", text))
+    """Put ``[id]`` for every platform's id, e-mail and IPv4 address in a message, a file's name or a command.
+
+    The IPv4 address of a server stays: a person has none in ``postgresql://lab@127.0.0.1:5432/results``.
+    """
+    text = _PERSONAL.sub(lambda found: found[0] if _WORD.fullmatch(found[0]) else "[id]", text)
+    return IPV4.sub(lambda found: found[0] if _SERVER.search(text, 0, found.start()) else "[id]", text)
 
 
 def _hold_ids(cells: Sequence[str]) -> bool:

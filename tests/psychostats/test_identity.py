@@ -116,6 +116,10 @@ def test_ids_within_longer_text_are_found_and_messages_hold_none():
 def test_mail_and_network_addresses_are_nobodys_to_read():
     assert redact("by a.b+c@mail.example.org from 203.0.113.7, version 1.2.3") == "by [id] from [id], version 1.2.3"
     assert redact("1.2.3.4.5, 999.1.1.1, a@b and layer3.1.2.1") == "1.2.3.4.5, 999.1.1.1, a@b and layer3.1.2.1"
+    # A server's is what the user has to correct, and nobody's.
+    for server in ("postgresql://lab:***@127.0.0.1:5432/db", "http://10.0.0.1/x", 'connection to server at "10.1.2.3"'):
+        assert redact(server) == server
+    assert redact("a@1.2.3.4 and http://x/1.2.3.4") == "a@[id] and http://x/[id]"
     frame = pd.DataFrame({"participant": ["a@example.org", "b"], "note": ["I am Ann, a@example.org", "b"]})
     made = pseudonymize(frame)
     assert made["participant"].tolist() == ["P001", "P002"] and made["note"].tolist() == ["note001", "b"]
