@@ -201,8 +201,8 @@ def describe_demographics(summary: pd.DataFrame, joined: Joined, smallest: int =
     words = f"Who took part, from the platform's export. {there}{others}{aside if joined.set_aside else ''}."
     columns = (Column("column", ""), Column("group", "group"), Column("shown", "participants", align="right"))
     note = (
-        f"Counts below {smallest} are not shown, nor are those from which they would follow; small groups are joined. "
-        f"'{NOT_GIVEN}' also counts people without a row."
+        f"Counts below {smallest} of people who answered are not shown, nor are those from which they would follow; "
+        f"small groups are joined. '{NOT_GIVEN}' also counts people without a row, and is shown whatever it is."
     )
     return [Paragraph(words), Table(columns, summary, "Who took part.", note, "table-demographics")]
 

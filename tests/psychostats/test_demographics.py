@@ -232,4 +232,7 @@ def test_the_words_say_who_is_missing(tmp_path):
     assert isinstance(paragraph, Paragraph) and isinstance(table, Table)
     assert "Of 7 analysed participants 1 has no row in it and 1 has returned" in paragraph.words
     assert "5 other people" in paragraph.words and table.frame is summary
+    # One has no row, and the table says so though one is few: the note must not deny it.
+    assert summary.query("group == 'not given'")["shown"].tolist() == ["1", "1"]
+    assert "shown whatever it is" in table.note and "of people who answered are not shown" in table.note
     assert not np.any([prolific(n) in str(summary) for n in range(21)])
