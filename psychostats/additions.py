@@ -73,6 +73,7 @@ def read_extended(
     ledger: Ledger | None = None,
     *,
     key: bytes | None = None,
+    skip_bad: bool = False,
 ) -> TrialTable:
     """Read a study's own trials and its additions as one table, and judge the whole again.
 
@@ -91,6 +92,8 @@ def read_extended(
         Its ledger, where it has been read.
     key
         Of participants' pseudonyms in its own trials; those of additions were made when they came.
+    skip_bad
+        Leave out files and sessions of its own trials that have faults, and count them.
 
     Returns
     -------
@@ -108,7 +111,7 @@ def read_extended(
             raise InputError(f"{study.path} does not say where its trials are; give them, or [study] trials.")
         trials = study.path.parent / study.study.trials
     ledger = ledger or read_ledger(study)
-    table = study.examine(trials, run, key=key)
+    table = study.examine(trials, run, key=key, skip_bad=skip_bad)
     if table.errors:
         return table
     if BATCH in table.frame:
@@ -205,6 +208,7 @@ def append(
         sources = [one for one in sources if one.status != "known"]
         require_addable(ledger, trials, sources, key_fingerprint, own=own)
         batch = ledger.batches + 1
+        trials = _with_new_sessions(trials, (own, read_additions(ledger)), batch)
         table = folder / table_name(batch)
         content = _parquet(trials)
         when = source_date() or datetime.now(UTC)
@@ -252,6 +256,7 @@ def require_addable(
     InputError
         As `append` does, but for what only writing shows.
     """
+    sources = [one for one in sources if one.status != "known"]
     read = [one for one in sources if one.status == "read"]
     if trials.empty or not read:
         raise InputError("there is nothing to add: no file holds trials that the study does not have.")
@@ -296,13 +301,38 @@ def _check_people(held: pd.DataFrame, trials: pd.DataFrame) -> None:
     share = 0.5 if "rt" in shared else 1.0
     same = _found(held, trials, [name for name in shared if name not in ("session", "block")])
     _refuse_people([who for who, found in same.items() if sum(found) >= share * len(found)], "the same answers")
-    if "trial" in shared:
+    if "trial" in shared and not (_has_named_sessions(held) and _has_named_sessions(trials)):
         numbered = _found(held, trials, [name for name in shared if name in _TRIAL])
         _refuse_people(
             [who for who, found in numbered.items() if any(found)],
             "other answers to trials of the same number",
             "; if they took part again, say so by the column 'session', and if they are others, give them other ids",
         )
+
+
+def _has_named_sessions(frame: pd.DataFrame) -> bool:
+    """Whether sessions have names, which recordings take from their files, and no numbers that somebody gave."""
+    return "session" in frame and bool(pd.to_numeric(frame["session"].astype(object), errors="coerce").isna().all())
+
+
+def _with_new_sessions(trials: pd.DataFrame, before: Sequence[pd.DataFrame | None], batch: int) -> pd.DataFrame:
+    """Return trials whose sessions bear names that the study does not have of these people.
+
+    Whoever takes part again is recorded in a file that is called as the first one was, where files are called by
+    people; their answers are others, which was asked before.
+    """
+    if not _has_named_sessions(trials):
+        return trials
+    names = ["participant", "session"]
+    held = {
+        record
+        for one in before
+        if one is not None and set(names) <= set(one)
+        for record in one[names].astype(str).itertuples(index=False, name=None)
+    }
+    again = [record in held for record in trials[names].astype(str).itertuples(index=False, name=None)]
+    named = trials["session"].astype(object)
+    return trials.assign(session=named.where(~pd.Series(again, index=trials.index), named.astype(str) + f":{batch}"))
 
 
 def _refuse_people(people: Sequence[str], what: str, advice: str = "") -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from psychostats.analysis import by_experiment, file_name, require_analysable, w
 from psychostats.errors import DataError, InputError
 from psychostats.exclusions import Excluded, apply_exclusions
 from psychostats.fit import Fit, fit, load_fit
+from psychostats.parts import LeftOut
 from psychostats.pooled import POOLED, STUDY, Comparison, Stacked, compare_studies, stack_studies
+from psychostats.pseudonyms import is_pseudonym
 from psychostats.results import ALL
 from psychostats.robustness import with_and_without
 from psychostats.sampler import Settings
@@ -147,6 +149,49 @@ def exclude(study: Study, name: str, examined: TrialTable, source: Mapping[str, 
     return Side(name, excluded.kept, excluded, examined, source, with_and_without(placed, examined, excluded))
 
 
+def leave_out_returning(examined: TrialTable, old: Side, person: str) -> tuple[TrialTable, tuple[str, ...]]:
+    """Leave out of new trials whoever was recorded in the old study, analysed there or not.
+
+    Parameters
+    ----------
+    examined
+        The new trials.
+    old
+        The old study.
+    person
+        The column of who answered; keyed pseudonyms alone are of persons.
+
+    Returns
+    -------
+    tuple of TrialTable and tuple of str
+        The trials without them, who are a row of the flow table in each experiment; and their pseudonyms.
+
+    Raises
+    ------
+    InputError
+        If nobody is left.
+    """
+    before = old.kept if old.examined is None else old.examined.frame
+    frame = examined.frame
+    if examined.errors or person not in frame or person not in before:
+        return examined, ()
+    shared = set(frame[person].astype(str)) & set(before[person].astype(str))
+    returning = tuple(sorted(one for one in shared if is_pseudonym(one)))
+    back = frame[person].astype(str).isin(returning)
+    if back.all():
+        raise InputError(f"nobody is new: all {len(returning)} people of the new trials were in the old study.")
+    if not returning:
+        return examined, ()
+    gone = frame[back]
+    parts: list[tuple[str | None, pd.DataFrame]] = [(None, gone)]
+    if "experiment" in gone:
+        parts = [(str(name), part) for name, part in gone.groupby("experiment", observed=True)]
+    left_out = tuple(
+        LeftOut(f"people who took part in {old.name}", part[person].nunique(), len(part), name) for name, part in parts
+    )
+    return replace(examined, frame=frame[~back], left_out=(*examined.left_out, *left_out)), returning
+
+
 def study_of_fit(path: Path) -> tuple[Study, Side]:
     """Return the study that a fit stands for, and its trials as the fit holds them.
 
@@ -201,6 +246,7 @@ def reanalyse(
     fits: Path,
     *,
     reuse: Path | None = None,
+    returning: tuple[str, ...] = (),
     progress: bool | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Reanalysis:
@@ -216,6 +262,8 @@ def reanalyse(
         Folder for the fits; those already there are used again where nothing changed.
     reuse
         The report of the old study, whose fits are taken where nothing changed.
+    returning
+        Who was left out of the new study before, as `leave_out_returning` names them.
     progress
         Show the sampler's progress bar; by default on a terminal.
     say
@@ -229,6 +277,7 @@ def reanalyse(
     watch = Stopwatch()
     names, person = (old.name, new.name), study.report.group
     stacked = stack_studies(old.kept, new.kept, names=names, person=person)
+    stacked = replace(stacked, returning=(*returning, *stacked.returning))
     if stacked.returning:
         say(f"{len(stacked.returning)} of the new people took part in the old study; their new trials are left out")
     study = with_feature_effects(study, stacked.rows).placed(stacked.rows)
@@ -262,12 +311,16 @@ def reanalyse(
             progress=progress,
             on_start=lambda: say(begin),
         )
+        if role == "old" and reuse is not None and not made.reused:
+            say(f"{label}: the fit of {reuse} is of other trials, ids or settings and could not be taken")
         if made.reused:
             say(f"{label}: nothing changed, answered from {folder}; it is not fitted again")
         for warning in made.warnings:
             say(f"  {'warning' if made.converged else 'NOT CONVERGED'}: {warning}")
         return made
 
+    for experiment, rows in shared:
+        _require_variation(rows, names, model, experiment)
     comparisons = []
     followed = []
     for experiment, rows in shared:
@@ -316,6 +369,20 @@ def _shared_experiments(
             f"the studies have no experiment in common: {names[0]} has {each[0]}, {names[1]} has {each[1]}."
         )
     return shared, tuple(name for name, part in every if part[STUDY].nunique() < len(names))
+
+
+def _require_variation(rows: pd.DataFrame, names: tuple[str, str], model: ModelTable, experiment: str) -> None:
+    """Refuse a study with one level of a group, before the other is fitted at length."""
+    groups = dict.fromkeys(name for bar in model.spec().formula.bars for name in bar.factors)
+    where = "" if experiment == ALL else f" in {experiment}"
+    for study in names:
+        part = rows[rows[STUDY] == study]
+        for group in groups:
+            if group in part and part[group].nunique() == 1:
+                raise InputError(
+                    f"{study} has one {group} only{where} that can be analysed, so it cannot be fitted with effects of "
+                    f"{group}; give it together with more."
+                )
 
 
 def _take(held: Path, folder: Path) -> None:

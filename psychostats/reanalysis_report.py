@@ -28,7 +28,7 @@ from psychostats.parts import Source
 from psychostats.plots import plot_contrasts
 from psychostats.pooled import STUDY, interval_of
 from psychostats.pseudonyms import fingerprint
-from psychostats.reanalysis import Reanalysis, exclude, reanalyse, study_of_fit
+from psychostats.reanalysis import Reanalysis, exclude, leave_out_returning, reanalyse, study_of_fit
 from psychostats.reanalysis_figures import plot_accumulation
 from psychostats.reanalysis_section import compose_reanalysis, works_of
 from psychostats.recordings import hash_sources, name_source
@@ -132,12 +132,12 @@ def report_reanalysis(
     say(f"reading {name}")
     examined = reading.examine(new, asked.run, **options, say=say)
     if ledger is not None:
-        _require_new(ledger, examined.sources, say)
+        _require_new(ledger, examined.sources, asked.skip_bad, say)
     if examined.errors:
         raise DataError(examined.errors)
     if old is None:
         say(f"reading the trials of {like.name}")
-        held = read_extended(study, run=asked.run, ledger=ledger, key=asked.key)
+        held = read_extended(study, run=asked.run, ledger=ledger, key=asked.key, skip_bad=asked.skip_bad)
         source = {"file": name_source(study.study.trials), "sha256": hash_sources(held.sources)}
         old = exclude(study, study.reanalysis.names[0], held, source)
         if asked.append and ledger is not None:
@@ -145,8 +145,11 @@ def report_reanalysis(
     for fault in examined.warnings:
         say(f"  warning: {fault.message}")
     source = {"file": name, "sha256": hash_sources(examined.sources)}
-    fresh = exclude(reading, study.reanalysis.names[1], examined, source)
-    found = reanalyse(study, old, fresh, out / "fits", reuse=asked.report, progress=progress, say=say)
+    apart, returning = leave_out_returning(examined, old, study.report.group)
+    fresh = exclude(reading, study.reanalysis.names[1], apart, source)
+    found = reanalyse(
+        study, old, fresh, out / "fits", reuse=asked.report, returning=returning, progress=progress, say=say
+    )
     write_reanalysis(found, out, command=command, say=say)
     if asked.append and ledger is not None and old.examined is not None:
         ledger = append(ledger, examined.frame, examined.sources, study, print_of, own=old.examined.frame)
@@ -154,11 +157,16 @@ def report_reanalysis(
     return found
 
 
-def _require_new(ledger: Ledger, sources: Sequence[Source], say: Callable[[str], None]) -> None:
+def _require_new(ledger: Ledger, sources: Sequence[Source], skip_bad: bool, say: Callable[[str], None]) -> None:
     """Refuse new trials of which every file came before, and say how many of them did."""
-    came = ledger.known(sources)
+    came, bad = ledger.known(sources), [one for one in sources if one.status == "skipped"]
     if came and len(came) < len(sources):
         say(f"{len(came)} of {len(sources)} files came before and are passed over; {ledger.path} says when")
+    if came and bad and skip_bad and len(came) + len(bad) == len(sources):
+        raise InputError(
+            f"nothing is new: {len(came)} of {len(sources)} files came before, and no other can be read, such as "
+            f"{bad[0].name}; 'psychostats check' says why."
+        )
     if came and len(came) == len(sources):
         source, batch, when = came[0]
         place = f"was added on {when} (addition {batch})" if batch else "holds the study's own trials"

@@ -198,6 +198,27 @@ def test_other_answers_under_the_same_numbers_are_refused_and_another_session_is
     assert append(ledger, new_people(["e"], 2).assign(session="2"), [source("e2.csv")], study).batches == 4
 
 
+def test_who_takes_part_again_is_added_though_the_file_is_called_the_same(study):
+    first = new_people(["d", "e"]).assign(session=lambda table: table["participant"] + ".json")
+    later = new_people(["d", "f"], 2).assign(session=lambda table: table["participant"] + ".json")
+    append(append(read_ledger(study), first, [source("first")], study), later, [source("later")], study)
+    added = read_additions(read_ledger(study))
+    named = added.groupby(["participant", "addition"])["session"].unique().map(list).to_dict()
+    assert named == {
+        ("d", 1): ["d.json"],
+        ("e", 1): ["e.json"],
+        ("d", 2): ["d.json:2"],
+        ("f", 2): ["f.json"],
+    }
+
+
+def test_sessions_that_somebody_numbered_are_taken_at_their_word(study):
+    append(read_ledger(study), new_people(["g"]).assign(session=1), [source("g")], study)
+    refused(
+        study, "other answers to trials of the same number", new_people(["g"], 2).assign(session=1), error=DataError
+    )
+
+
 def test_a_recording_that_was_saved_again_is_noticed_though_its_session_is_another(study):
     first, later = new_people(["d"], trials=12).assign(session="d.json"), new_people(["d"], 2, 12)
     add(study, first[:8], "d.csv")  # saved before the end

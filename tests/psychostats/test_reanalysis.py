@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import call
+from exports import to_zimmermann
 from studies import SMALL, contents, small_report
 from test_leaks import leaks, prolific
 
@@ -308,3 +309,56 @@ def test_what_fails_adds_nothing(growing, trials):
     assert flow.loc["sessions with faults", "participants_removed"] == 1
     assert found.comparisons[0].participants["new"] == 11
     assert json.loads((growing / "out" / "fits" / "new_first" / "provenance.json").read_text())["data"]["rows"] > 0
+
+
+def test_recordings_that_come_back_and_files_that_are_broken(growing, trials, tmp_path):
+    """Old and new are folders of files called by people, one of each cut off; three people come back."""
+    key = [None, None]
+    for at, (name, seed) in enumerate((("old", 3), ("new", 4))):
+        table = pd.read_csv(trials[name]).drop(columns=["experiment", "stimulus"])
+        export = to_zimmermann(table, growing / name, seed=seed)
+        key[at] = export.key["stimulus"].str.extract(r"(?P<task>main/task_[0-9]+)/trials/trial_(?P<task_trial>[0-9]+)")
+        key[at] = key[at].assign(representation=export.key["representation"]).dropna()
+        files = export.files
+        files[-1].write_bytes(files[-1].read_bytes()[:500])
+        if at:
+            for mine, theirs in zip(files[:3], sorted((growing / "old").glob("*.json"))[:3], strict=True):
+                text = mine.read_text().replace(mine.stem, theirs.stem)
+                mine.unlink()
+                (growing / name / theirs.name).write_text(text)
+        for path in (growing / name).glob("*.json"):
+            path.write_text(path.read_text().replace("main/task_", f"main{at}/task_"))
+    joined = pd.concat(rows.assign(task=rows["task"].str.replace("main", f"main{at}")) for at, rows in enumerate(key))
+    joined.to_csv(growing / "key.csv", index=False)
+    text = (growing / "study.toml").read_text().replace("own.csv", "old")
+    recordings = '[recordings]\nmetadata = "key.csv"\nby = "task, task_trial"\n'
+    (growing / "study.toml").write_text(text + recordings)
+    asked = Asked(key=KEY, append=True, skip_bad=True)
+    found = report_reanalysis(str(growing / "new"), growing / "study.toml", growing / "out", asked, progress=False)
+    assert len(found.stacked.returning) == 3
+    people = [pd.read_csv(trials[name])["participant"].nunique() for name in ("old", "new")]
+    fitted = found.comparisons[0].participants
+    assert (fitted["old"], fitted["new"]) == (people[0] - 1, people[1] - 4)
+    # The flow says the same, and what is left is what was fitted.
+    flow = pd.read_csv(growing / "out" / "tables" / "all_exclusions.csv").query("study == 'new'").set_index("step")
+    assert flow.loc["people who took part in old", "participants_removed"] == 3
+    assert flow["participants_left"].iloc[-1] == people[1] - 4
+    assert flow["participants_removed"].sum() == flow["participants_left"].iloc[0] - flow["participants_left"].iloc[-1]
+    written = [*contents(growing / "out").values(), *contents(growing / "study.additions").values()]
+    assert not any(
+        path.stem.encode() in one for path in growing.rglob("*.json") for one in written if len(path.stem) == 24
+    )
+    assert read_ledger(growing / "study.toml").batches == 1
+    # The same folder again holds nothing new but the file that is cut off.
+    with pytest.raises(InputError, match=r"nothing is new: .* files came before, and no other can be read"):
+        report_reanalysis(str(growing / "new"), growing / "study.toml", growing / "out", asked, progress=False)
+
+
+def test_one_new_person_is_refused_before_anything_is_fitted(growing, trials):
+    newcomers(trials, growing / "new.csv", [500])
+    said = []
+    with pytest.raises(InputError, match="new has one participant only"):
+        report_reanalysis(
+            str(growing / "new.csv"), growing / "study.toml", growing / "out", Asked(key=KEY), say=said.append
+        )
+    assert not any(line.startswith("fitting") for line in said) and not (growing / "out").exists()
