@@ -312,7 +312,7 @@ def style(
             legend_text=p9.element_text(size=7, ma="left", linespacing=1.15),
             legend_title=p9.element_text(size=7.5),
             legend_key_size=9,
-            plot_caption=p9.element_text(color=FAINT, size=6.5, ha="left"),
+            plot_caption=p9.element_text(color=FAINT, size=6.5, ha="left", lineheight=1.2),
             **upright,
         ),
     ]

@@ -112,6 +112,19 @@ def test_nothing_is_cut_off_and_no_text_lies_over_another_or_leaves_its_box(expe
                 assert box.x0 <= one.x0 and one.x1 <= box.x1 and box.y0 <= one.y0 and one.y1 <= box.y1, text.get_text()
 
 
+def test_lines_below_the_figure_do_not_touch():
+    flow = flow_of(["natural"])
+    flow[["participants_removed", "trials_removed"]] = 0  # all of these steps are named below
+    with mpl.rc_context():
+        figure = plot_flow(flow).draw()
+        figure.canvas.draw()
+        (caption,) = [text for text in figure.texts if text.get_text().startswith(("Grey boxes", "Removed nothing"))]
+        lines = caption.get_text().count("\n") + 1
+        high = caption.get_window_extent().height / (caption.get_fontsize() * figure.dpi / 72)
+        mpl.pyplot.close(figure)
+    assert lines > 1 and high > 1.15 * (lines - 1) + 0.7
+
+
 def _rectangles(group: Any, axes: Any) -> list[Any]:
     """Return the rectangles of a collection of polygons, as things that have an extent on the page."""
 
