@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from documents import NASTY, noise, picture, ranking, scene, trial, trials
 from PIL import Image
 
-from psychostats.document import Document, Figure, Grid, Heading, Panel, Paragraph
+from psychostats.document import Column, Document, Figure, Grid, Heading, Panel, Paragraph, Table
 from psychostats.rendering import render_html, render_pdf
 
 ROWS = 30
@@ -151,3 +152,16 @@ def test_what_must_be_seen_is_seen_on_paper_without_colours(
     inked = np.flatnonzero((pixels < 100).any(axis=1))
     words = pixels[inked[0] : inked[0] + 12]  # the banner stands first
     assert (words < 100).sum() > 40
+
+
+def test_words_of_a_first_column_are_no_column_of_letters_on_a_phone(
+    browser: Callable[..., Any], chromium: Any, tmp_path: Path
+) -> None:
+    names = ["exclusions", "contrast", "participants", "trials", "difference", "interval"]
+    row = ["all but repeat_participation", "distributed − local", "33", "913", "+6.8 [+1.8, +11.8]", "above 0"]
+    table = Table(
+        tuple(Column(name, name.capitalize()) for name in names), pd.DataFrame([row], columns=names), "A table."
+    )
+    seen = browser(render_html(Document("t", (table,)), tmp_path / "r.html"), 390)
+    assert not seen.overflows
+    assert 90 < chromium.execute_script("return document.querySelector('td').clientWidth") < 160
