@@ -84,7 +84,7 @@ def tabulate_design(analysis: Analysis) -> Table:
     """What was analysed: trials and how many of everything."""
     kept, factor, group = analysis.excluded.kept, analysis.study.effects.factor, analysis.study.report.group
     levels = analysis.main[0].fit.coding.levels[factor] if analysis.study.design.assignment == "between" else ()
-    counted = [name for name in _COUNTED if name in kept.columns]
+    counted = [name for name in _COUNTED if name in kept.columns and kept[name].notna().any()]
     rows = []
     for name, part in kept.groupby("experiment", observed=True) if "experiment" in kept.columns else [(ALL, kept)]:
         row: dict[str, Any] = {"experiment": str(name), "trials": len(part)}

@@ -117,11 +117,7 @@ def _data(analysis: Analysis, figures: Figures) -> list[Block]:
         Heading("Data and exclusions", 1, "data"),
         Paragraph(
             prose(
-                (
-                    "The file {0} has {1} rows, of which the filter ({2}) keeps {3}: "
-                    if filters
-                    else "The file {0} holds "
-                )
+                ("{0} has {1} rows, of which the filter ({2}) keeps {3}: " if filters else "{0} holds ")
                 + "{4} trials of {5} participants{6}; {7} trials of {8} participants were analysed. "
                 "Rules run in the order of the table; a participant whom a rule removes is gone for all later ones. "
                 "Participants are judged within an experiment{9}; times are sums of response times over main and catch "
@@ -177,7 +173,7 @@ def _design(analysis: Analysis) -> list[Block]:
 def _cautions(analysis: Analysis) -> Iterator[Words]:
     """Say what the design cannot tell apart, and what the model leaves out of it."""
     kept, groups = analysis.excluded.kept, groups_of(analysis)
-    items = [name for name in ITEMS if name in kept.columns]
+    items = [name for name in ITEMS if name in kept.columns and kept[name].notna().any()]
     shown = items and not any(set(group.split(":")) & set(items) for group in groups)
     if shown:
         yield (
