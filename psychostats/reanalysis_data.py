@@ -16,6 +16,7 @@ from psychostats.exclusion_section import describe_recordings
 from psychostats.reanalysis import Reanalysis, Side
 from psychostats.sentences import points_interval
 from psychostats.settings import DemographicsTable
+from psychostats.terminal import count_dropped
 
 Figures = Mapping[str, Path]
 
@@ -62,11 +63,17 @@ def _side(found: Reanalysis, side: Side, key: str, figures: Figures) -> list[Blo
     blocks: list[Block] = [
         Paragraph(
             prose(
-                "{0}: {1} trials were recorded, {2} trials of {3} participants analysed.",
+                "{0}: {1}{2} trials were recorded, {3} trials of {4} participants analysed{5}.",
                 Code(side.source.get("file", side.name)),
+                f"of {side.examined.n_rows:,} rows the filter keeps {side.examined.n_rows - left_aside:,}; "
+                if (left_aside := side.examined.n_filtered)
+                else "",
                 int(whole["trials_left"].sum()),
                 int(kept["trials_left"].sum()),
                 int(side.kept[found.study.report.group].nunique()),
+                f"; {count_dropped(dropped, side.examined.n_infinite)} had been dropped before"
+                if (dropped := side.examined.n_dropped)
+                else "",
             )
         )
     ]
