@@ -3,9 +3,9 @@
 Run as ``python tests/calibration/reanalyses.py``; it adds to reanalyses.csv beside itself, a row a simulated study, and
 goes on where it was interrupted.
 
-In every study 160 people answer 27 trials each about 80 pairs, with the truth of the embedded study's experiment natural,
-and 60 of them are called new. ``same``: all of them were shown the same pairs, so the studies do not differ. ``others``:
-the new study's pairs bear the names of the old ones and are others, which the model of both does not know.
+In every study 160 people answer 27 trials each about 80 pairs, with the truth of the embedded experiment natural, and
+60 of them are called new. ``same``: all were shown the same pairs, so the studies do not differ. ``others``: the new
+study's pairs bear the names of the old ones and are others, which the model of both does not know.
 """
 
 from __future__ import annotations
