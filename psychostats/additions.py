@@ -109,7 +109,8 @@ def read_extended(
     if trials is None:
         if not study.study.trials:
             raise InputError(f"{study.path} does not say where its trials are; give them, or [study] trials.")
-        trials = study.path.parent / study.study.trials
+        address = "://" in study.study.trials  # of a database, which lies in no folder
+        trials = study.study.trials if address else study.path.parent / study.study.trials
     ledger = ledger or read_ledger(study)
     table = study.examine(trials, run, key=key, skip_bad=skip_bad)
     if table.errors:

@@ -151,6 +151,14 @@ def test_trials_that_stand_in_two_additions_are_a_fault(study):
     assert error.message.startswith("Column 'trial' repeats in row 26 (and 5 more rows) what row 20 has (participant d")
 
 
+def test_a_studys_own_trials_may_lie_in_a_database(tmp_path):
+    address = "postgresql://lab:secret@127.0.0.1:1/db#trials"
+    study = study_of(tmp_path, STUDY.replace('trials = "trials.csv"', f'trials = "{address}"'))
+    assert study.study.trials == address
+    (fault,) = read_extended(study).errors  # nobody listens there
+    assert fault.message.startswith("Database 'postgresql://lab:***@127.0.0.1:1/db' cannot be read")
+
+
 def test_faults_of_the_studys_own_file_are_returned(study, tmp_path):
     add(study, new_people(["d"]), "d.csv")
     (tmp_path / "trials.csv").write_text("subject,trial\na,1\n")
