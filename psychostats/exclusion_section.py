@@ -31,7 +31,8 @@ def describe_recordings(trials: TrialTable, *, level: Literal[2, 3] = 2, anchor:
     if sources or notes:
         blocks.append(Heading("How the recordings were read", level, anchor))
     if sources:
-        frame = pd.DataFrame([{"tool": one.tool, "status": one.status, "rows": one.rows} for one in sources])
+        files = [{"tool": one.tool or "unknown", "status": one.status, "rows": one.rows} for one in sources]
+        frame = pd.DataFrame(files)
         counted = frame.groupby(["tool", "status"], sort=True)["rows"].agg(["size", "sum"]).reset_index()
         counts = (Column("size", "Files", "integer"), Column("sum", "Trials", "integer"))
         columns = (Column("tool", "Tool"), Column("status", "Status"), *counts)

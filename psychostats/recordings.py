@@ -303,8 +303,9 @@ def _read_many(path: Path, columns: Mapping[str, str], reading: Reading, say: Ca
         broken = any(fault.severity == "error" for fault in faults) and not part.rows
         reason = faults[0].message if broken else ""
         status: Literal["read", "skipped"] = "skipped" if broken else "read"
+        tool = "" if broken and part.tool == Part.tool else part.tool  # of what cannot be read, nobody knows
         found.sources.append(
-            Source(shown, digest, len(blob.data), part.tool, len(part.rows), status, _renamed(reason, blob.name, shown))
+            Source(shown, digest, len(blob.data), tool, len(part.rows), status, _renamed(reason, blob.name, shown))
         )
         found.faults += [_placed(fault, blob.name, shown) for fault in faults]
         found.notes.update(part.notes)

@@ -142,9 +142,9 @@ def test_files_are_counted_by_tool_and_those_left_out_are_named():
     heading, counts, named, notes = blocks
     assert isinstance(heading, Heading) and isinstance(counts, Table) and isinstance(named, Table)
     assert counts.frame.to_numpy().tolist() == [
-        ["", "skipped", 1, 0],
         ["jspsych", "known", 1, 0],
         ["jspsych", "read", 3, 120],
+        ["unknown", "skipped", 1, 0],
     ]
     assert named.frame.to_numpy().tolist() == [["bad.json", "it is empty"], ["old.json", "known"]]
     assert notes == BulletList(("rt was in ms.",))

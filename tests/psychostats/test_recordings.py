@@ -123,7 +123,9 @@ def test_an_empty_file_in_a_folder_of_thousands_is_found(tmp_path: Path) -> None
     left = examine_trials(root, needed=("participant", "correct"), skip_bad=True)
     assert len(left.frame) == 1999
     assert left.left_out[0].step == "files that could not be read (1)"
-    assert [(one.name, one.status) for one in left.sources if one.status != "read"] == [("0777.json", "skipped")]
+    assert [(one.name, one.status, one.tool) for one in left.sources if one.status != "read"] == [
+        ("0777.json", "skipped", "")
+    ]
 
 
 def test_the_key_of_exported_tasks_joins_by_id(tmp_path: Path) -> None:
