@@ -257,8 +257,11 @@ def _join_small(counts: pd.Series[Any], smallest: int) -> dict[str, int]:
     if len(small) < 2:
         return groups
     other = sum(groups.pop(group) for group in small)
-    while other < smallest and groups:
+    # Where each has as few or as many people as a small group can, who knows the groups knows the size of each.
+    told = other in (len(small), len(small) * (smallest - 1))
+    while (other < smallest or told) and groups:
         other += groups.pop(min(groups, key=lambda group: (groups[group], group)))
+        told = False
     groups["other"] = groups.get("other", 0) + other
     return groups
 

@@ -202,6 +202,17 @@ def test_bins_hold_everybody_and_nobody_alone(ages, smallest):
         assert sum(low <= age <= high for age in ages) == n
 
 
+def test_who_knows_the_groups_and_the_total_cannot_tell_a_small_group():
+    possible = {}
+    for counts in itertools.product(range(8), repeat=3):
+        words = [group for group, n in zip("ABC", counts, strict=True) for _ in range(n)]
+        said = summarise_demographics(pd.DataFrame({"Sex": words}, dtype=object), ["Sex"], 4)
+        possible.setdefault((len(words), *map(tuple, said[["group", "shown"]].to_numpy())), []).append(counts)
+    for told in possible.values():
+        for sizes in zip(*told, strict=True):
+            assert len(set(sizes)) > 1 or not 0 < sizes[0] < 4, told
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.sampled_from(["a", "b", "c", None]), min_size=6, max_size=30), st.randoms())
 def test_the_order_of_people_says_nothing(words, random):
