@@ -29,7 +29,8 @@ from psychostats.study import Study
 from psychostats.timing import Stopwatch
 from psychostats.trials import TrialTable
 
-_PEOPLE = ("participant", "subject", "person", "worker", "observer")
+PEOPLE = ("participant", "subject", "person", "worker", "observer")
+"""How the names of groups of people begin."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ def study_of_fit(path: Path) -> tuple[Study, Side]:
     if not factors:
         raise InputError(f"the fit {path} has no factor, so there is no contrast to lay side by side.")
     groups = list(dict.fromkeys(factor for bar in made.spec.formula.bars for factor in bar.factors))
-    person = next((name for name in groups if name.startswith(_PEOPLE)), groups[0] if groups else None)
+    person = next((name for name in groups if name.startswith(PEOPLE)), groups[0] if groups else None)
     if person is None:
         raise InputError(f"the fit {path} has no group effects, so it does not say who answered.")
     table = made.spec.to_table()

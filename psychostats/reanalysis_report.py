@@ -28,7 +28,7 @@ from psychostats.parts import Source
 from psychostats.plots import plot_contrasts
 from psychostats.pooled import STUDY, interval_of
 from psychostats.pseudonyms import fingerprint
-from psychostats.reanalysis import Reanalysis, exclude, leave_out_returning, reanalyse, study_of_fit
+from psychostats.reanalysis import PEOPLE, Reanalysis, exclude, leave_out_returning, reanalyse, study_of_fit
 from psychostats.reanalysis_figures import plot_accumulation
 from psychostats.reanalysis_section import compose_reanalysis, works_of
 from psychostats.recordings import hash_sources, name_source
@@ -117,8 +117,13 @@ def report_reanalysis(
     if given and asked.append:
         raise InputError(f"--append extends a study, and {like} is a fit; give the study file with --like.")
     study, old = study_of_fit(like) if given else (read_study(like).reseeded(asked.seed), None)
+    names = dict(asked.names)
+    person = study.report.group
+    if given and person != "participant" and person.startswith(PEOPLE):
+        # The people of a fit are those of its group, whatever it calls them; its formula needs them by that name too.
+        names = {"participant": names.get(person, person), person: names.get(person, person)} | names
     reading = study.model_copy(
-        update={"columns": {**study.columns, **asked.names}, "filter": {**study.filter, **asked.filters}}
+        update={"columns": {**study.columns, **names}, "filter": {**study.filter, **asked.filters}}
     )
     ledger = None if given else read_ledger(study)
     print_of = fingerprint(asked.key) if asked.key else ""

@@ -221,6 +221,19 @@ def growing(trials, tmp_path):
     return tmp_path
 
 
+def test_people_of_a_fit_may_be_called_otherwise(run, trials, tmp_path):
+    for name in ("old", "new"):
+        pd.read_csv(trials[name]).rename(columns={"participant": "subject"}).to_csv(tmp_path / f"{name}.csv")
+    table = pd.read_csv(tmp_path / "old.csv", index_col=0)
+    rows = table[(table["phase"] == "main") & ~table["catch"] & table["correct"].notna()]
+    fit("correct ~ representation + (1 | subject)", rows, family="afc", engine="laplace", out=tmp_path / "fit")
+    answer = run(
+        "reanalyze", tmp_path / "new.csv", "--like", tmp_path / "fit", "--missing", "drop", "--out", tmp_path / "out"
+    )
+    assert answer.code == 0, answer.err
+    assert load_fit(tmp_path / "out" / "fits" / "new").data["subject"].nunique() == 24
+
+
 def test_what_cannot_be_added_is_refused_before_anything_is_fitted(run, trials, growing):
     newcomers(trials, growing / "back.csv", [1, *range(500, 511)])  # one of the study's own, and the same trial numbers
     like = ["--like", growing / "study.toml", "--out", growing / "o1", "--append"]
