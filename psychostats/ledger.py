@@ -75,10 +75,14 @@ class Ledger:
         return int(self.rows["batch"].max()) if len(self.rows) else 0
 
     @property
+    def _added(self) -> pd.DataFrame:
+        """The rows of files that were read; one that was skipped may come again."""
+        return self.rows[self.rows["status"] == "added"]
+
+    @property
     def hashes(self) -> frozenset[str]:
         """The hashes of all files that came before."""
-        added = self.rows[self.rows["status"] == "added"]
-        return frozenset(added["sha256"]) | {one.sha256 for one in self.own}
+        return frozenset(self._added["sha256"]) | {one.sha256 for one in self.own}
 
     def known(self, sources: Sequence[Source]) -> list[tuple[Source, int, str]]:
         """Return which of these files came before, whatever they are called.
@@ -95,7 +99,7 @@ class Ledger:
             that was skipped may come again, since it may be readable by then.
         """
         came = {one.sha256: (0, "") for one in self.own}
-        added = self.rows[self.rows["status"] == "added"]
+        added = self._added
         for sha256, batch, when in zip(added["sha256"], added["batch"], added["added"], strict=True):
             came.setdefault(sha256, (int(batch), when))
         return [(source, *came[source.sha256]) for source in sources if source.sha256 in came]
