@@ -16,10 +16,11 @@ from psychostats.reanalysis import Reanalysis
 from psychostats.results import ALL
 from psychostats.sentences import Verdict, points_interval, verdict
 
-Outcome: TypeAlias = Literal["stands", "settled", "reopened", "changed", "unknown"]
+Outcome: TypeAlias = Literal["stands", "open", "settled", "reopened", "changed", "unknown"]
 
 _OUTCOMES: dict[str, str] = {
     "stands": "the conclusion stands",
+    "open": "what was open is open still",
     "settled": "what was open is settled now",
     "reopened": "what the old study concluded is open again",
     "changed": "the conclusion has changed",
@@ -30,7 +31,7 @@ _OUTCOMES: dict[str, str] = {
 def judge(old: Verdict, pooled: Verdict) -> Outcome:
     """Say what became of a conclusion when new data joined the old: what it was, and what it is of both together."""
     if old == pooled:
-        return "stands"
+        return "open" if old == "open" else "stands"
     if old == "open":
         return "settled"
     return "reopened" if pooled == "open" else "changed"
@@ -48,9 +49,9 @@ def conclude(found: Reanalysis) -> pd.DataFrame:
     -------
     DataFrame
         ``experiment, question`` (``contrast`` or ``change``)``, contrast, old, new, pooled`` (``higher``, ``lower``,
-        ``equal`` or ``open``; the first two where the interval excludes zero)``, contradicted`` (whether each study by
-        itself says the opposite of the other)``, between`` (the verdict on new minus old; of the contrast alone)``,
-        outcome``.
+        ``equal`` or ``open``, the first two where the interval excludes zero; None of a fit that did not converge)``,
+        contradicted`` (whether each study by itself says the opposite of the other)``, between`` (the verdict on new
+        minus old; of the contrast alone)``, outcome``.
     """
     rows = []
     for one in found.comparisons:
@@ -62,19 +63,20 @@ def conclude(found: Reanalysis) -> pd.DataFrame:
                 said = {
                     str(row[STUDY]): verdict(row, negligible=question == "contrast") for row in part.to_dict("records")
                 }
-                old, new, both = (said[name] for name in (*found.names, POOLED))
+                # A fit that may not be read says nothing.
+                told = [said[name] if one.fits[name].converged else None for name in (*found.names, POOLED)]
                 between = _between(one, str(contrast))
                 rows.append(
                     {
                         "experiment": one.experiment,
                         "question": question,
                         "contrast": contrast,
-                        "old": old,
-                        "new": new,
-                        "pooled": both,
-                        "contradicted": {old, new} == {"higher", "lower"},
-                        "between": verdict(between) if question == "contrast" else None,
-                        "outcome": judge(old, both) if one.converged else "unknown",
+                        "old": told[0],
+                        "new": told[1],
+                        "pooled": told[2],
+                        "contradicted": {told[0], told[1]} == {"higher", "lower"},
+                        "between": verdict(between) if question == "contrast" and told[2] else None,
+                        "outcome": judge(said[found.old.name], said[POOLED]) if one.converged else "unknown",
                     }
                 )
     return pd.DataFrame(rows)

@@ -132,6 +132,9 @@ _NAMES: Mapping[str, str] = {
     "a student's or an official number": "student number|student id|student nr|matriculation|matrikelnummer|matrikel|"
     "matrikel nr|passport|ausweis|ausweisnummer|ssn|social security|iban|kontonummer|credit card|kreditkarte",
     "a signature": "signature|unterschrift",
+    "where somebody comes from or how they live": "nationality|nationalität|nationalitaet|staatsangehörigkeit|"
+    "ethnicity|ethnizität|religion|mother tongue|muttersprache|native language|first language|country of residence|"
+    "student status|employment status|occupation|beruf|disability|behinderung",
 }
 _PHRASES = [(what, tuple(phrase.split())) for what, phrases in _NAMES.items() for phrase in phrases.split("|")]
 # Names that end so are of something else, as a zip_file, an address_bar_height or a name_length is.

@@ -301,17 +301,20 @@ def reanalyse(
         label = which if experiment == ALL else f"{which}, {experiment}"
         begin = f"fitting {label}: {len(rows):,} trials of {rows[person].nunique()} {person}s"
         engine = "laplace" if old.made is not None and old.made.is_maximum else "auto"
-        made = fit(
-            asked.spec(),
-            rows,
-            engine=engine,
-            **asdict(asked.settings()),
-            missing="drop",
-            out=folder,
-            overwrite=True,
-            progress=progress,
-            on_start=lambda: say(begin),
-        )
+        try:
+            made = fit(
+                asked.spec(),
+                rows,
+                engine=engine,
+                **asdict(asked.settings()),
+                missing="drop",
+                out=folder,
+                overwrite=True,
+                progress=progress,
+                on_start=lambda: say(begin),
+            )
+        except InputError as error:  # which of the two studies cannot be fitted
+            raise InputError(f"{label}: {error}") from error
         if role == "old" and reuse is not None and not made.reused:
             say(f"{label}: the fit of {reuse} is of other trials, ids or settings and could not be taken")
         if made.reused:

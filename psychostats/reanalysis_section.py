@@ -324,9 +324,9 @@ def _conclusions(judged: pd.DataFrame) -> list[Block]:
         Paragraph(
             "A conclusion is what the interval of the population's difference says: higher or lower where it excludes "
             "zero, practically equal where 95 % of the posterior lies within the region of practical equivalence, open "
-            "otherwise. It stands where both together say what the old study said; what was open is settled where both "
-            "together say something; what was said is reopened where both together leave it open; it has changed where "
-            "both together say something else."
+            "otherwise. It stands where both together say what the old study said, if that said anything; what was "
+            "open is settled where both together say something; what was said is reopened where both together leave it "
+            "open; it has changed where both together say something else."
         ),
         Table(
             (

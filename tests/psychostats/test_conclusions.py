@@ -21,7 +21,7 @@ MODEL = ModelTable(name="main", formula="correct ~ representation", family="bern
     ("old", "pooled", "outcome"),
     [
         ("higher", "higher", "stands"),
-        ("open", "open", "stands"),
+        ("open", "open", "open"),
         ("equal", "equal", "stands"),
         ("open", "lower", "settled"),
         ("open", "equal", "settled"),
@@ -98,5 +98,6 @@ def test_nothing_is_concluded_from_fits_that_did_not_converge():
     assert not made.converged
     judged = conclude(made)
     assert judged["outcome"].tolist() == ["unknown"]
+    assert judged[["old", "new", "pooled"]].to_numpy().tolist() == [["higher", None, "higher"]]
     assert len(say_conclusions(made, judged)) == 1
     assert "nothing is concluded" in describe_conclusions(made, judged)
