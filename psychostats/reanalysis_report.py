@@ -6,7 +6,6 @@ is asked for.  Text and numbers come from the rooms below; here they are put on 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from psychostats.reanalysis import PEOPLE, Reanalysis, exclude, leave_out_return
 from psychostats.reanalysis_figures import plot_accumulation
 from psychostats.reanalysis_section import compose_reanalysis, works_of
 from psychostats.recordings import hash_sources, name_source
-from psychostats.report import put_report, require_report_folder, write_documents
+from psychostats.report import part_of, put_report, require_report_folder, write_documents
 from psychostats.results import ALL
 from psychostats.study import read_study
 from psychostats.timing import Stopwatch
@@ -196,9 +195,7 @@ def write_reanalysis(
         Called with a line as each step begins.
     """
     watch = Stopwatch()
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as folder:
-        part = Path(folder)
+    with part_of(out) as part:
         with watch.time("tables and figures"):
             say("drawing figures")
             write_reanalysis_tables(found, part / "tables")

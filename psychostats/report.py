@@ -6,10 +6,11 @@ disk.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -145,21 +146,28 @@ def write_report(
     how: dict[str, Any] = {"run": run, "key": key, "export": export, "skip_bad": skip_bad}
     analysis = analyse(study, trials, out / "fits", **how, progress=progress, say=say)
     watch = Stopwatch()
-    out.mkdir(parents=True, exist_ok=True)
-    for stale in out.glob(".part-*"):  # of a run that was killed outright
-        shutil.rmtree(stale, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as part:
+    with part_of(out) as part:
         with watch.time("tables"):
-            write_tables(analysis, Path(part) / "tables")
+            write_tables(analysis, part / "tables")
         with watch.time("figures"):
             say("drawing figures")
-            figures = draw_figures(analysis, Path(part) / "figures")
+            figures = draw_figures(analysis, part / "figures")
         analysis.seconds.update(watch.stop())
         with watch.time("document"):
-            write_documents(compose(analysis, figures, command), works_of(analysis), Path(part), say)
-        put_report(Path(part), out)
+            write_documents(compose(analysis, figures, command), works_of(analysis), part, say)
+        put_report(part, out)
     say(f"{out / 'report.html'} and {out / 'report.pdf'} written in {sum(analysis.seconds.values()):.0f} s")
     return analysis.converged
+
+
+@contextlib.contextmanager
+def part_of(out: Path) -> Iterator[Path]:
+    """Give a folder within `out` in which a report is written until it is whole, and remove what a killed run left."""
+    out.mkdir(parents=True, exist_ok=True)
+    for stale in out.glob(".part-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as part:
+        yield Path(part)
 
 
 def write_documents(document: Document, works: tuple[Entry, ...], folder: Path, say: Callable[[str], None]) -> None:

@@ -69,7 +69,7 @@ class ReanalysisTable(Table):
     """``[reanalysis]``: how new participants are laid beside the old."""
 
     names: tuple[str, str] = ("old", "new")
-    """What the two studies are called."""
+    """What the two studies are called; neither ``pooled``, as both together are."""
     steps: Annotated[int, Field(ge=2, le=50)] = 8
     """At how many numbers of participants the effect is followed."""
 

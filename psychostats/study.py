@@ -331,6 +331,9 @@ def _check(study: Study, content: Mapping[str, Any]) -> None:
     named = [opinion.response for opinion in study.opinions]
     if len(set(named)) < len(named):
         faults.append("two opinions are about the same response; each needs its own.")
+    called = [name.strip().lower() for name in study.reanalysis.names]
+    if len({*called, "pooled", ""}) < len(called) + 2:
+        faults.append("[reanalysis] names must be two different words, neither of them 'pooled'.")
     if study.simulate is not None:
         with collected("[simulate]: "):
             if not study.simulate.spec().family.binary:
