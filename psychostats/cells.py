@@ -63,7 +63,7 @@ class Raw:
     words: frozenset[str] = frozenset()
     orders: dict[str, list[str]] = field(default_factory=dict)
     sources: tuple[Source, ...] = ()
-    origins: tuple[Sequence[int], Sequence[int]] | None = None
+    origins: tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.integer[Any]]] | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -263,7 +263,7 @@ class _Gathered:
             tuple(self.faults),
             frozenset(name for name, text in self.words.items() if text),
             sources=tuple(self.sources),
-            origins=origins,  # type: ignore[arg-type]
+            origins=origins,
             notes=tuple(_said(self.notes)),
         )
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -27,7 +28,7 @@ RAW = Raw(
     rows=[1, 2, 3, 4],
     words=frozenset({"participant", "stimulus"}),
     sources=(Source("a.csv", "0" * 64, 10), Source("b.csv", "1" * 64, 10)),
-    origins=([0, 0, 1, 1], [2, 3, 2, 3]),
+    origins=(np.array([0, 0, 1, 1]), np.array([2, 3, 2, 3])),
 )
 TABLE = pd.DataFrame({"stimulus": ["s2", "s1", "s3"], "depth": [0.5, 0.25, 1.0], "pair": ["b", "a", "c"]})
 
@@ -80,9 +81,7 @@ def test_neither_order_nor_a_dropped_trial_moves_anything(table: Path) -> None:
     for dropped in range(4):
         left = [row for row in range(4) if row != dropped]
         cells = {name: [column[row] for row in left] for name, column in RAW.cells.items()}
-        origins = (
-            ([RAW.origins[0][row] for row in left], [RAW.origins[1][row] for row in left]) if RAW.origins else None
-        )
+        origins = (RAW.origins[0][left], RAW.origins[1][left]) if RAW.origins else None
         less = join_metadata(replace(RAW, cells=cells, rows=[1, 2, 3], origins=origins), Reading(metadata=table))
         assert less.cells["depth"] == [whole[row] for row in left]
 

@@ -20,7 +20,7 @@ def test_of_one_file_rows_are_its_own() -> None:
 
 
 def test_of_several_files_each_has_its_fault() -> None:
-    raw = Raw(sources=(Source("a.json", "", 1),), origins=(np.array([0]), np.array([3])))  # type: ignore[arg-type]
+    raw = Raw(sources=(Source("a.json", "", 1),), origins=(np.array([0]), np.array([3])))
     assert Places.of(raw).word(1) == "row 3 of a.json"
     found = list(SEVERAL.faults([2, 3, 4], lambda position, where: f"{position} {where}.", "error"))
     assert [(one.message, one.row, one.rows, one.file) for one in found] == [

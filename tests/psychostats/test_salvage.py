@@ -24,7 +24,7 @@ def raw(*faults: Fault) -> Raw:
         list(range(1, 8)),
         faults,
         sources=tuple(Source(f"f{number}", str(number), 1, rows=2) for number in range(3)),
-        origins=(np.array(FILES), np.array(LOCAL)),  # type: ignore[arg-type]
+        origins=(np.array(FILES), np.array(LOCAL)),
     )
 
 
