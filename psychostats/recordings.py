@@ -317,6 +317,8 @@ def _read_many(path: Path, columns: Mapping[str, str], reading: Reading, say: Ca
     if found.passed:
         kinds = ", ".join(f"{kind} {count}" for kind, count in found.passed.most_common(5))
         found.notes[f"files of kinds that hold no trials, passed over ({kinds}): {found.passed.total()}"] += 1
+    if any(one.name.endswith(f" (file {number})") for number, one in enumerate(found.sources, 1)):
+        found.notes["files whose names hold ids are told by their number, in the order of their names"] += 1
     if not found.rows and not found.faults:
         what = (
             f"none of its {len(found.sources)} files holds answers" if found.sources else "it holds no file of trials"

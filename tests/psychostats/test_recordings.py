@@ -171,6 +171,7 @@ def test_platform_ids_leave_no_trace(tmp_path: Path, capsys: Any, monkeypatch: A
     answer = call(capsys, monkeypatch, "check", root, "--skip-bad", "--json")
     assert not any(one in answer.out + answer.err for one in ids)
     assert "[id].json (file 2)" in answer.out
+    assert "told by their number, in the order of their names" in answer.out + answer.err
     frame = examine_trials(root, skip_bad=True).frame
     assert set(frame["participant"]) == {"P001"}
     assert not any(one in str(cell) for cell in frame.to_numpy().ravel() for one in ids)
