@@ -230,7 +230,9 @@ def test_every_number_of_the_summary_is_a_cell_of_the_effects_tables(tmp_path_fa
         table = table[(table["model"] == "main") & (table["target"] == "population")]
         cells = table[["estimate", "conf_low", "conf_high", "pd", "rope_share"]].to_numpy().ravel()
         allowed = {f"{value:.{digits}f}" for value in cells for digits in (2, 3) if np.isfinite(value)}
-        allowed |= {f"{100 * abs(value):.1f}" for value in cells if np.isfinite(value)}
+        in_points = [100 * abs(value) for value in cells if np.isfinite(value)]
+        # One that would print as 0.0 has a second decimal, since its sign is what matters.
+        allowed |= {f"{value:.2f}" if f"{value:.1f}" == "0.0" else f"{value:.1f}" for value in in_points}
         allowed |= {"95", "0", "1", "2"}  # the interval's probability, the ends of the moderator, and the ROPE
         numbers = re.findall(r"\d+(?:\.\d+)?", text)
         assert len(numbers) >= 7
