@@ -35,14 +35,11 @@ class Stacked:
     ----------
     rows
         With the factor `STUDY`. People of the two studies are different levels, whatever their ids.
-    returning
-        People of the new study who were in the old one; their new trials are left out.
     namesakes
         Ids that occur in both and tell nothing, such as ``p1``: they were taken for different people.
     """
 
     rows: pd.DataFrame
-    returning: tuple[str, ...]
     namesakes: int
 
 
@@ -80,18 +77,32 @@ class Comparison:
         return all(made.converged for made in self.fits.values())
 
 
+def find_returning(old: pd.DataFrame, new: pd.DataFrame, person: str) -> tuple[str, ...]:
+    """Return who of the new study was in the old one: keyed pseudonyms are of persons, other ids of a study.
+
+    Raises
+    ------
+    InputError
+        If nobody is new.
+    """
+    people = {str(one) for one in new[person].unique()}
+    found = tuple(sorted(one for one in people & {str(one) for one in old[person].unique()} if is_pseudonym(one)))
+    if found and len(found) == len(people):
+        raise InputError(f"nobody is new: all {len(found)} people of the new trials were in the old study.")
+    return found
+
+
 def stack_studies(old: pd.DataFrame, new: pd.DataFrame, *, names: tuple[str, str], person: str) -> Stacked:
     """Stack the trials of two studies.
 
     Parameters
     ----------
     old, new
-        Analysed trials.
+        Analysed trials, the new ones without the people whom `find_returning` names.
     names
         What the studies are called.
     person
-        The column of who answered. Keyed pseudonyms are of persons, so that one in both studies is the same; other ids
-        are of a study.
+        The column of who answered.
 
     Returns
     -------
@@ -100,17 +111,13 @@ def stack_studies(old: pd.DataFrame, new: pd.DataFrame, *, names: tuple[str, str
     Raises
     ------
     InputError
-        If the trials have a column `STUDY` already, or nobody new is left.
+        If the trials have a column `STUDY` already.
     """
     for frame in (old, new):
         if STUDY in frame:
             raise InputError(f"the trials have a column '{STUDY}' of their own; --map another=study renames it.")
     apart = [frame.copy() for frame in (old, new)]
     shared = {str(one) for one in old[person].unique()} & {str(one) for one in new[person].unique()}
-    returning = tuple(sorted(one for one in shared if is_pseudonym(one)))
-    apart[1] = apart[1][~apart[1][person].astype(str).isin(returning)]
-    if apart[1].empty:
-        raise InputError(f"nobody is new: all {len(returning)} people of the new trials were in the old study.")
     for frame, name in zip(apart, names, strict=True):
         frame[STUDY] = name
         frame[person] = name + " " + frame[person].astype(str)
@@ -125,7 +132,7 @@ def stack_studies(old: pd.DataFrame, new: pd.DataFrame, *, names: tuple[str, str
         if levels and column != person:
             rows[column] = pd.Categorical(rows[column], list(dict.fromkeys(levels)))
     rows[STUDY] = pd.Categorical(rows[STUDY], list(names))
-    return Stacked(rows, returning, len(shared) - len(returning))
+    return Stacked(rows, len(shared))
 
 
 def with_study(formula: Formula) -> str:

@@ -19,8 +19,7 @@ from psychostats.errors import DataError, InputError
 from psychostats.exclusions import Excluded, apply_exclusions
 from psychostats.fit import Fit, fit, load_fit
 from psychostats.parts import LeftOut
-from psychostats.pooled import POOLED, STUDY, Comparison, Stacked, compare_studies, stack_studies
-from psychostats.pseudonyms import is_pseudonym
+from psychostats.pooled import POOLED, STUDY, Comparison, Stacked, compare_studies, find_returning, stack_studies
 from psychostats.results import ALL
 from psychostats.robustness import with_and_without
 from psychostats.sampler import Settings
@@ -51,6 +50,8 @@ class Side:
         Its contrast with and without exclusions, as `psychostats.robustness.with_and_without` has it.
     made
         Its fit, where only that is known.
+    returning
+        Pseudonyms of people who were left out of the new study, since they were in the old one.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Side:
     source: Mapping[str, str] = field(default_factory=dict)
     robustness: pd.DataFrame = field(default_factory=pd.DataFrame)
     made: Fit | None = None
+    returning: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,13 +178,10 @@ def leave_out_returning(examined: TrialTable, old: Side, person: str) -> tuple[T
     frame = examined.frame
     if examined.errors or person not in frame or person not in before:
         return examined, ()
-    shared = set(frame[person].astype(str)) & set(before[person].astype(str))
-    returning = tuple(sorted(one for one in shared if is_pseudonym(one)))
-    back = frame[person].astype(str).isin(returning)
-    if back.all():
-        raise InputError(f"nobody is new: all {len(returning)} people of the new trials were in the old study.")
+    returning = find_returning(before, frame, person)
     if not returning:
         return examined, ()
+    back = frame[person].astype(str).isin(returning)
     gone = frame[back]
     parts: list[tuple[str | None, pd.DataFrame]] = [(None, gone)]
     if "experiment" in gone:
@@ -247,7 +246,6 @@ def reanalyse(
     fits: Path,
     *,
     reuse: Path | None = None,
-    returning: tuple[str, ...] = (),
     progress: bool | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Reanalysis:
@@ -263,8 +261,6 @@ def reanalyse(
         Folder for the fits; those already there are used again where nothing changed.
     reuse
         The report of the old study, whose fits are taken where nothing changed.
-    returning
-        Who was left out of the new study before, as `leave_out_returning` names them.
     progress
         Show the sampler's progress bar; by default on a terminal.
     say
@@ -278,9 +274,8 @@ def reanalyse(
     watch = Stopwatch()
     names, person = (old.name, new.name), study.report.group
     stacked = stack_studies(old.kept, new.kept, names=names, person=person)
-    stacked = replace(stacked, returning=(*returning, *stacked.returning))
-    if stacked.returning:
-        say(f"{len(stacked.returning)} of the new people took part in the old study; their new trials are left out")
+    if new.returning:
+        say(f"{len(new.returning)} of the new people took part in the old study; their new trials are left out")
     study = with_feature_effects(study, stacked.rows).placed(stacked.rows)
     model, effects = study.models[0], study.effects
     shared, apart = _shared_experiments(stacked.rows, names, model)

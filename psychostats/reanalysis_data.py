@@ -28,10 +28,10 @@ def describe_data(found: Reanalysis, figures: Figures) -> list[Block]:
         blocks.append(Heading(side.name.capitalize(), 2, f"data-{key}"))
         blocks += _side(found, side, key, figures)
     stacked, (old, new) = found.stacked, found.names
-    if stacked.returning:
+    if found.new.returning:
         blocks.append(
             Paragraph(
-                f"{len(stacked.returning)} people of {new} took part in {old}, as their pseudonyms say; their new "
+                f"{len(found.new.returning)} people of {new} took part in {old}, as their pseudonyms say; their new "
                 "trials were left out before anything was fitted."
             )
         )

@@ -150,10 +150,8 @@ def report_reanalysis(
         say(f"  warning: {fault.message}")
     source = {"file": name, "sha256": hash_sources(examined.sources)}
     apart, returning = leave_out_returning(examined, old, study.report.group)
-    fresh = exclude(reading, study.reanalysis.names[1], apart, source)
-    found = reanalyse(
-        study, old, fresh, out / "fits", reuse=asked.report, returning=returning, progress=progress, say=say
-    )
+    fresh = replace(exclude(reading, study.reanalysis.names[1], apart, source), returning=returning)
+    found = reanalyse(study, old, fresh, out / "fits", reuse=asked.report, progress=progress, say=say)
     write_reanalysis(found, out, command=command, say=say)
     if asked.append and ledger is not None and old.examined is not None:
         ledger = append(ledger, examined.frame, examined.sources, study, print_of, own=old.examined.frame)

@@ -8,7 +8,7 @@ from psychostats.effects import contrasts
 from psychostats.errors import InputError
 from psychostats.fit import fit
 from psychostats.formula import parse_formula
-from psychostats.pooled import POOLED, STUDY, compare_studies, stack_studies, with_study
+from psychostats.pooled import POOLED, STUDY, compare_studies, find_returning, stack_studies, with_study
 from psychostats.pseudonyms import pseudonym
 from psychostats.settings import EffectsTable, ModelTable
 
@@ -50,8 +50,9 @@ def one(table, **wanted):
 def test_ids_of_files_are_of_different_people_and_pseudonyms_of_the_same():
     back = pseudonym("worker 7", KEY)
     old, new = trials(["p1", "p2", back], 1), trials(["p1", "p3", back], 2)
-    made = stack_studies(old, new, names=NAMES, person="participant")
-    assert made.returning == (back,) and made.namesakes == 1
+    assert find_returning(old, new, "participant") == (back,)
+    made = stack_studies(old, new[new["participant"] != back], names=NAMES, person="participant")
+    assert made.namesakes == 1
     who = made.rows.groupby(STUDY, observed=True)["participant"].unique()
     assert set(who["old"]) == {"old p1", "old p2", f"old {back}"} and set(who["new"]) == {"new p1", "new p3"}
     assert list(made.rows[STUDY].cat.categories) == list(NAMES)
@@ -70,7 +71,7 @@ def test_levels_that_only_the_new_study_has_come_last():
 def test_studies_of_the_same_people_and_columns_called_study_are_refused():
     who = [pseudonym("a", KEY)]
     with pytest.raises(InputError, match="nobody is new: all 1 people"):
-        stack_studies(trials(who, 1), trials(who, 2), names=NAMES, person="participant")
+        find_returning(trials(who, 1), trials(who, 2), "participant")
     with pytest.raises(InputError, match="a column 'study' of their own"):
         stack_studies(trials(["a"], 1), trials(["b"], 2).assign(study="x"), names=NAMES, person="participant")
 

@@ -300,7 +300,7 @@ def test_people_who_took_part_before_are_counted_and_left_out(growing, trials, t
     back = {prolific(number) for number in range(4)} & set(table["participant"])
     asked = Asked(key=KEY)
     found = report_reanalysis(str(growing / "new.csv"), growing / "study.toml", growing / "out", asked, progress=False)
-    assert set(found.stacked.returning) == {pseudonym(one, KEY) for one in back} and len(back) == 3
+    assert set(found.new.returning) == {pseudonym(one, KEY) for one in back} and len(back) == 3
     assert found.comparisons[0].participants["new"] == 13
     assert "took part in old, as their pseudonyms say" in (growing / "out" / "report.html").read_text()
 
@@ -348,7 +348,7 @@ def test_recordings_that_come_back_and_files_that_are_broken(growing, trials, tm
     (growing / "study.toml").write_text(text + recordings)
     asked = Asked(key=KEY, append=True, skip_bad=True)
     found = report_reanalysis(str(growing / "new"), growing / "study.toml", growing / "out", asked, progress=False)
-    assert len(found.stacked.returning) == 3
+    assert len(found.new.returning) == 3
     people = [pd.read_csv(trials[name])["participant"].nunique() for name in ("old", "new")]
     fitted = found.comparisons[0].participants
     assert (fitted["old"], fitted["new"]) == (people[0] - 1, people[1] - 4)
