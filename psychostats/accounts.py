@@ -14,7 +14,7 @@ from psychostats.document import Column, Table
 from psychostats.opening import sources_of
 from psychostats.predictor import plural
 from psychostats.results import ALL
-from psychostats.sampler import Settings
+from psychostats.sampling import Settings
 from psychostats.study import Study
 from psychostats.tables import by_experiment
 

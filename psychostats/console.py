@@ -13,7 +13,7 @@ from psychostats.fit import Fit
 from psychostats.intervals import Interval
 from psychostats.maximum import Method
 from psychostats.predictor import TARGETS, describe_target, plural
-from psychostats.sampler import Settings
+from psychostats.sampling import Settings
 from psychostats.sensitivity import K_MAX, SENSITIVE
 from psychostats.sentences import factor
 

@@ -25,7 +25,7 @@ from psychostats.intervals import Interval
 from psychostats.monotonic import expand
 from psychostats.netcdf import constant, escape, texts
 from psychostats.predictor import Parameters
-from psychostats.sampler import Sample
+from psychostats.sampling import Sample
 
 Array: TypeAlias = npt.NDArray[np.float64]
 

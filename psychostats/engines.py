@@ -23,7 +23,8 @@ from psychostats.groups import group_faults, single_rows
 from psychostats.intervals import Interval
 from psychostats.maximum import Method, maximise
 from psychostats.priors import Prior
-from psychostats.sampler import Settings, sample
+from psychostats.sampler import sample
+from psychostats.sampling import Settings
 from psychostats.spec import ModelSpec
 
 ENGINES = ("auto", "pymc", "nuts", "laplace")

@@ -31,7 +31,7 @@ from psychostats.maximum import Method, log_likelihood
 from psychostats.predictor import Parameters, linear_predictor
 from psychostats.priors import Prior, resolve_priors
 from psychostats.rows import Missing, select_rows
-from psychostats.sampler import Settings
+from psychostats.sampling import Settings
 from psychostats.spec import ModelSpec, specify
 from psychostats.store import SCHEMA
 from psychostats.store import plain as plain

@@ -13,6 +13,8 @@ from typing import Any
 AGAIN = 0.05
 """Seconds after which an interruption is repeated that compiled code has swallowed."""
 
+_asked = False
+
 
 def listen() -> None:
     """Let SIGTERM end a command as SIGINT does, and repeat an interruption that was swallowed.
@@ -20,7 +22,8 @@ def listen() -> None:
     Python drops what is raised in a callback of compiled code (LLVM has such for every function that it compiles) and
     only tells `sys.unraisablehook`: the command would go on as if nobody had asked it to stop.
     """
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     told = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
@@ -43,6 +46,16 @@ def settle() -> None:
     exec("")
 
 
+def heed() -> None:
+    """Raise what an interruption raised, if somebody has swallowed it since.
+
+    A library that catches every exception while it compiles goes on as if nobody had asked; long work calls this before
+    it begins.
+    """
+    if _asked:
+        raise KeyboardInterrupt
+
+
 def _interrupt() -> None:
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # wakes it where it waits
@@ -51,4 +64,6 @@ def _interrupt() -> None:
 
 
 def _stop(signal_number: int, frame: Any) -> None:
+    global _asked
+    _asked = True
     raise KeyboardInterrupt

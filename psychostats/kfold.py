@@ -38,7 +38,7 @@ from psychostats.loo import (
     unit_densities,
 )
 from psychostats.predictor import Parameters, plural, take_rows
-from psychostats.sampler import Settings
+from psychostats.sampling import Settings
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Index: TypeAlias = npt.NDArray[np.int64]

@@ -22,7 +22,7 @@ from psychostats.parts import LeftOut
 from psychostats.pooled import POOLED, STUDY, Comparison, Stacked, compare_studies, find_returning, stack_studies
 from psychostats.results import ALL
 from psychostats.robustness import with_and_without
-from psychostats.sampler import Settings
+from psychostats.sampling import Settings
 from psychostats.settings import EffectsTable, ModelTable, ReportTable, StudyTable
 from psychostats.study import Study
 from psychostats.timing import Stopwatch

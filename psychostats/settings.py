@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from psychostats.intervals import Interval
 from psychostats.parts import Tool
-from psychostats.sampler import Settings
+from psychostats.sampling import Settings
 from psychostats.simulate import People
 from psychostats.spec import ModelSpec, specify
 

@@ -28,7 +28,8 @@ from psychostats.family import Family
 from psychostats.intervals import Interval
 from psychostats.predictor import Parameters, linear_predictor
 from psychostats.priors import Prior, resolve_priors
-from psychostats.sampler import Settings, sample
+from psychostats.sampler import sample
+from psychostats.sampling import Settings
 from psychostats.simulate import draw_levels
 from psychostats.spec import specify
 

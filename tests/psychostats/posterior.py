@@ -12,7 +12,7 @@ import xarray as xr
 
 from psychostats.design import Design, code
 from psychostats.priors import resolve_priors
-from psychostats.sampler import Sample
+from psychostats.sampling import Sample
 from psychostats.spec import specify
 
 Array = np.ndarray

@@ -20,7 +20,7 @@ from psychostats.fit import Fit, select_rows
 from psychostats.intervals import Interval
 from psychostats.priors import resolve_priors
 from psychostats.report import write_report
-from psychostats.sampler import Sample, Settings
+from psychostats.sampling import Sample, Settings
 from psychostats.simulation import write_simulation
 from psychostats.spec import specify
 from psychostats.study import Study, read_study

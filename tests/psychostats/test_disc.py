@@ -22,7 +22,7 @@ from psychostats.fit import Fit, recompute
 from psychostats.loo import loo
 from psychostats.marginal import avg_slopes, comparisons, predictions
 from psychostats.priors import resolve_priors
-from psychostats.sampler import Sample, Settings
+from psychostats.sampling import Sample, Settings
 from psychostats.sensitivity import log_likelihood, log_prior, prior_sensitivity
 from psychostats.spec import ModelSpec, specify
 from psychostats.variance import variance_shares

@@ -20,7 +20,7 @@ from psychostats.draws import TERM_COLUMNS, Draws, diagnose, label
 from psychostats.errors import FitError
 from psychostats.fit import Fit
 from psychostats.intervals import Interval
-from psychostats.sampler import Sample
+from psychostats.sampling import Sample
 
 CHAINS, DRAWS = 3, 40
 

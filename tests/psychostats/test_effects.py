@@ -25,7 +25,7 @@ from psychostats.effects import (
 from psychostats.errors import InputError
 from psychostats.fit import Fit
 from psychostats.intervals import Interval
-from psychostats.sampler import Sample, Settings
+from psychostats.sampling import Sample, Settings
 from psychostats.spec import specify
 
 Array = np.ndarray

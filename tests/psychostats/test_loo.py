@@ -22,7 +22,7 @@ from psychostats.fit import Fit
 from psychostats.integral import Outcomes, log_integral
 from psychostats.loo import INTEGRATED_DRAWS, loo
 from psychostats.predictor import fixed_predictor, take_rows
-from psychostats.sampler import Sample, Settings
+from psychostats.sampling import Sample, Settings
 from psychostats.spec import specify
 
 CHAINS, DRAWS = 2, 500

@@ -26,7 +26,7 @@ def test_rows_that_the_filter_or_a_lacking_value_took_are_told():
         old=sides[0],
         new=sides[1],
         names=("old", "new"),
-        stacked=Stacked(trials, (), 0),
+        stacked=Stacked(trials, 0),
         apart=(),
         study=SimpleNamespace(report=SimpleNamespace(group="participant")),
     )

@@ -25,7 +25,8 @@ from posterior import assert_alike, full_frame, named, prepare
 from psychostats.errors import InputError, PsychostatsError
 from psychostats.fit import Fit, load_fit
 from psychostats.predictor import group_predictor
-from psychostats.sampler import Settings, _shares, sample
+from psychostats.sampler import _shares, sample
+from psychostats.sampling import Settings
 
 Trials = Callable[[str], pd.DataFrame]
 Model = Callable[[str], dict[str, Any]]

@@ -16,7 +16,8 @@ from psychostats.design import Block, Design
 from psychostats.families import resolve_family
 from psychostats.family import Family
 from psychostats.priors import Prior, resolve_priors
-from psychostats.sampler import SOFTNESS, Sample, Settings, sample
+from psychostats.sampler import SOFTNESS, sample
+from psychostats.sampling import Sample, Settings
 
 Array = np.ndarray
 

@@ -13,7 +13,7 @@ from psychostats.draws import importance, label
 from psychostats.errors import InputError
 from psychostats.fit import Fit
 from psychostats.priors import resolve_priors
-from psychostats.sampler import Sample, Settings
+from psychostats.sampling import Sample, Settings
 from psychostats.sensitivity import distance, log_likelihood, log_prior
 from psychostats.spec import specify
 

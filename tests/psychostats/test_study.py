@@ -10,7 +10,7 @@ from psychostats.errors import InputError, StudyError
 from psychostats.exclusions import Exclusions
 from psychostats.intervals import Interval
 from psychostats.parts import Reading
-from psychostats.sampler import Settings
+from psychostats.sampling import Settings
 from psychostats.settings import DEFAULT_FORMULA
 from psychostats.spec import specify
 from psychostats.study import _TABLES, read_study
