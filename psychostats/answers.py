@@ -19,6 +19,7 @@ from psychostats.family import (
     NUMPY,
     TINY,
     Array,
+    Compiled,
     Derivatives,
     Family,
     Maths,
@@ -67,6 +68,15 @@ class Answers(Family):
     def has_asymptotes(self) -> bool:
         """Whether p stays away from 0 or 1, so that a link contrast is no log odds ratio of p."""
         return self.guess > 0 or self.lapse is None or bool(np.any(np.asarray(self.lapse) > 0))
+
+    @property
+    def compiled(self) -> Compiled | None:
+        """Its likelihood as compiled code knows it, with every rate given."""
+        if self.lapse is None:
+            return None
+        if self.canonical:
+            return Compiled("logistic")
+        return Compiled("probit" if self.link == "probit" else "asymptotes", self.guess, self.lapse)
 
     @property
     def latent_variance(self) -> float:

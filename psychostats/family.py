@@ -91,6 +91,23 @@ NUMPY: Maths = NumpyMaths()
 
 
 @dataclass(frozen=True)
+class Compiled:
+    """A likelihood that compiled code knows.
+
+    Parameters
+    ----------
+    kind
+        ``logistic``; ``asymptotes``, logistic between a guess and a lapse rate; ``probit``, with both; ``normal``.
+    guess, lapse
+        Where it has them.
+    """
+
+    kind: Literal["logistic", "asymptotes", "probit", "normal"]
+    guess: float = 0.0
+    lapse: float = 0.0
+
+
+@dataclass(frozen=True)
 class Derivatives:
     """The log-density of each row and its derivatives by the linear predictor.
 
@@ -219,6 +236,15 @@ class Family(ABC):
     def has_asymptotes(self) -> bool:
         """Whether p stays away from 0 or 1, so that a link contrast is no log odds ratio of p."""
         return False
+
+    @property
+    def compiled(self) -> Compiled | None:
+        """Its likelihood as compiled code knows it; None where it does not."""
+        return None
+
+    def normal_response(self, response: Array) -> Array:
+        """Return what is normally distributed around eta; of a family whose compiled likelihood is ``normal``."""
+        raise TypeError(f"{self.name} has no normal errors")  # whoever asks has to ask `compiled` first
 
     @property
     @abstractmethod

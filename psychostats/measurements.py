@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from psychostats.family import NUMPY, Array, Derivatives, Family, Maths, Own
+from psychostats.family import NUMPY, Array, Compiled, Derivatives, Family, Maths, Own
 from psychostats.levels import ResponseKind
 
 _LOG_ROOT_2PI = 0.5 * np.log(2.0 * np.pi)
@@ -33,6 +33,15 @@ class Gaussian(Family):
 
     response: ClassVar[ResponseKind] = "number"
     maximisable: ClassVar[bool] = True
+
+    @property
+    def compiled(self) -> Compiled | None:
+        """Its likelihood as compiled code knows it."""
+        return Compiled("normal")
+
+    def normal_response(self, response: Array) -> Array:
+        """Return the response itself."""
+        return response
 
     @property
     def latent_variance(self) -> Any:
@@ -95,6 +104,10 @@ class Lognormal(Gaussian):
         """Return the mean logarithm; a logarithm has no unit, so that there is no other to bring in."""
         return float(np.mean(np.log(response))), 1.0
 
+    def normal_response(self, response: Array) -> Array:
+        """Return the logarithm."""
+        return np.log(response)
+
     def mean(self, eta: Any, maths: Maths = NUMPY) -> Any:
         """Return exp(eta + sigma^2 / 2), elementwise."""
         return maths.exp(eta + 0.5 * self.sigma * self.sigma)
@@ -137,6 +150,11 @@ class ShiftedLognormal(Lognormal):
     """
 
     ndt: Any = None
+
+    @property
+    def compiled(self) -> Compiled | None:
+        """None: what is normally distributed depends on the shift."""
+        return None
 
     def own(self, response: Array) -> tuple[Own, ...]:
         """Return sigma and the shift, which lies between zero and the fastest response."""

@@ -66,6 +66,8 @@ class Mixed:
         What theta holds, in order: for each block by rows of the lower triangle, its diagonal alone where independent.
     constant
         Sum of the logarithms of the binomial coefficients, which no parameter changes.
+    cell
+        Of each of the design's rows the place of its cell, shape ``(rows,)``.
     """
 
     design: Design
@@ -75,6 +77,7 @@ class Mixed:
     parts: tuple[tuple[int, slice], ...]
     elements: tuple[Element, ...]
     constant: float
+    cell: Index
 
     @property
     def X(self) -> Array:
@@ -154,6 +157,8 @@ def prepare(design: Design, *, continuous: bool = False) -> Mixed:
     for block in design.blocks:
         g, part = parts[id(block)]
         elements += [Element(g, part.start + int(i), part.start + int(j)) for i, j in zip(*free(block), strict=True)]
+    cell = np.empty(len(order), dtype=np.int64)
+    cell[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
     constant = 0.0 if continuous else float(_log_coefficients(design.successes, design.trials))
     return Mixed(
         design=cells,
@@ -163,6 +168,7 @@ def prepare(design: Design, *, continuous: bool = False) -> Mixed:
         parts=tuple(parts[id(block)] for block in design.blocks),
         elements=tuple(elements),
         constant=constant,
+        cell=cell,
     )
 
 
@@ -178,11 +184,18 @@ def _cells(design: Design, blocks: Sequence[Block]) -> tuple[Index, Index]:
     The order depends on the values alone, not on that of the rows, so shuffled trials give the same numbers to the
     last digit.
     """
-    code = np.zeros(len(design.X), dtype=np.int64)
     columns: list[npt.NDArray[Any]] = [block.index for block in blocks]
     columns += [column for block in design.blocks for column in block.Z.T]
-    columns += [*design.X.T, design.offset]
-    size = 1
+    code = number_rows([*columns, *design.X.T, design.offset])
+    # Within a cell the order is free: sums of whole numbers are exact.
+    order = np.argsort(code, kind="stable")
+    ordered = code[order]
+    return order, np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+
+
+def number_rows(columns: Sequence[npt.NDArray[Any]]) -> Index:
+    """Number the rows of some columns, equal ones alike, rising with the first column, then the second, and so on."""
+    code, size = np.zeros(len(columns[0]), dtype=np.int64), 1
     for column in columns:
         values, unique = pd.factorize(column, sort=True)
         if len(unique) < 2:
@@ -192,10 +205,7 @@ def _cells(design: Design, blocks: Sequence[Block]) -> tuple[Index, Index]:
             size = len(held)
         code = code * len(unique) + values
         size *= len(unique)
-    # Within a cell the order is free: sums of whole numbers are exact.
-    order = np.argsort(code, kind="stable")
-    ordered = code[order]
-    return order, np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    return code
 
 
 def _rms(columns: Array) -> Array:

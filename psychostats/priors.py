@@ -41,6 +41,10 @@ _SHAPES: dict[str, tuple[tuple[str, ...], tuple[bool, ...], tuple[str, ...]]] = 
 }
 
 
+#: What the first of a distribution's constants says of it, for engines that know numbers only.
+KINDS = {"normal": 0.0, "student_t": 1.0, "gamma": 2.0, "beta": 3.0}
+
+
 @dataclass(frozen=True)
 class Distribution:
     """A named distribution and its arguments, in Stan's parameterisation.
@@ -78,6 +82,22 @@ class Distribution:
         """Return its log-density, elementwise, before any cut."""
         law: Any = self.frozen()
         return np.asarray(law.logpdf(x), dtype=float)
+
+    def constants(self) -> tuple[float, float, float, float]:
+        """Return (kind, location, scale, shape), the kind one of `KINDS`; of a beta law both powers come last."""
+        a = self.args
+        if self.name == "normal":
+            return KINDS["normal"], a[0], a[1], 1.0
+        if self.name == "student_t":
+            return KINDS["student_t"], a[1], a[2], a[0]
+        if self.name == "cauchy":
+            return KINDS["student_t"], a[0], a[1], 1.0
+        if self.name == "exponential":  # the gamma of shape 1
+            return KINDS["gamma"], 0.0, 1.0 / a[0], 1.0
+        if self.name in ("beta", "uniform"):  # a uniform law is flat over its range, which is handed in apart
+            powers = a if self.name == "beta" else (1.0, 1.0)
+            return KINDS["beta"], 0.0, powers[0], powers[1]
+        return KINDS["gamma"], 0.0, 1.0 / a[1], a[0]
 
     def scale(self) -> float:
         """Return the median of the part above zero, a typical size for an sd."""
@@ -293,6 +313,16 @@ def _narrowest(prior: Prior, parsed: Iterable[tuple[str, Distribution, str]]) ->
             best = prior.aliases.index(target)
             found = replace(prior, distribution=law, source=text)
     return found
+
+
+def constants(laws: Sequence[Distribution]) -> Array:
+    """Return the constants of distributions, a row each; see `Distribution.constants`."""
+    return np.array([law.constants() for law in laws]).reshape(-1, 4)
+
+
+def positive_constants(laws: Sequence[Distribution]) -> Array:
+    """Return the constants of priors of positive parameters, and behind them a typical size of each."""
+    return np.column_stack([constants(laws), [law.scale() for law in laws]])
 
 
 def partial_correlation_shapes(terms: int, eta: float) -> Array:

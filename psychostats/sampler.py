@@ -29,7 +29,7 @@ from psychostats.errors import PsychostatsError
 from psychostats.family import Family, Own, Support
 from psychostats.interruption import heed
 from psychostats.monotonic import plain_columns
-from psychostats.priors import Distribution, Prior, partial_correlation_shapes
+from psychostats.priors import KINDS, Prior, constants, partial_correlation_shapes, positive_constants
 from psychostats.sampling import Sample, Settings
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -40,9 +40,6 @@ LEVELS_PAD = 32
 # where log sd has a tail many times as long. Measured on the embedded study's model: tail ESS of the worst sd 395 to
 # 550 of 4,000 with log, 950 to 1,000 with this.
 SOFTNESS = 0.25
-
-# Positions of each distribution's constants in the row (kind, location, scale, shape) that the graph reads.
-_KINDS = {"normal": 0.0, "student_t": 1.0, "gamma": 2.0, "beta": 3.0}
 
 
 @dataclass(frozen=True)
@@ -180,19 +177,19 @@ def _data(
         "offset": design.offset[row],
         "value": value,
         "weight": weight,
-        "prior_b": _rows([of[name].distribution for name in coefficients]),
+        "prior_b": constants([of[name].distribution for name in coefficients]),
         **{name: np.float64(number) for name, number in family.constants.items()},
     }
     if design.scale is not None:
         data["scale"] = design.scale[row]
-        data["prior_disc"] = _rows([of[f"b_{name}"].distribution for name in design.scale_names])
+        data["prior_disc"] = constants([of[f"b_{name}"].distribution for name in design.scale_names])
     for m, effect in enumerate(effects):
         if len(effect.columns) == 1:
             continue
         data[f"concentration_{m}"] = np.full(len(effect.columns), of[effect.simplex].distribution.args[0])
     for one in own:
         laws = [of[label] for label in one.labels]
-        rows = _positive_rows if one.support == "positive" else _rows
+        rows = positive_constants if one.support == "positive" else constants
         data[f"prior_{one.name}"] = rows([law.distribution for law in laws])
         if one.support == "interval":
             law = laws[0].distribution
@@ -204,7 +201,7 @@ def _data(
         laws = [of[f"sd_{block.group}__{term}"] for term in block.terms]
         data[f"Z_{i}"] = block.Z[row]
         data[f"index_{i}"] = block.index[row]
-        data[f"prior_sd_{i}"] = _positive_rows([law.distribution for law in laws])
+        data[f"prior_sd_{i}"] = positive_constants([law.distribution for law in laws])
         data[f"share_{i}"] = _shares(design, block, family.ordinal)
         if block.structure == "correlated":
             eta = of[f"cor_{block.group}"].distribution.args[0]
@@ -238,33 +235,6 @@ def _without_numbers(family: Family) -> Family:
     return replace(family, name="", **zeros)
 
 
-def _rows(laws: Sequence[Distribution]) -> Array:
-    """Return the constants of priors, a row each."""
-    return np.array([_constants(law) for law in laws]).reshape(-1, 4)
-
-
-def _positive_rows(laws: Sequence[Distribution]) -> Array:
-    """Return the constants of priors of positive parameters, and behind them a typical size of each."""
-    return np.column_stack([_rows(laws), [law.scale() for law in laws]])
-
-
-def _constants(law: Distribution) -> tuple[float, float, float, float]:
-    """Return (kind, location, scale, shape) of a prior."""
-    a = law.args
-    if law.name == "normal":
-        return _KINDS["normal"], a[0], a[1], 1.0
-    if law.name == "student_t":
-        return _KINDS["student_t"], a[1], a[2], a[0]
-    if law.name == "cauchy":
-        return _KINDS["student_t"], a[0], a[1], 1.0
-    if law.name == "exponential":  # the gamma of shape 1
-        return _KINDS["gamma"], 0.0, 1.0 / a[0], 1.0
-    if law.name in ("beta", "uniform"):  # a uniform law is flat over its range, which is handed in apart
-        powers = a if law.name == "beta" else (1.0, 1.0)
-        return _KINDS["beta"], 0.0, powers[0], powers[1]
-    return _KINDS["gamma"], 0.0, 1.0 / a[1], a[0]
-
-
 def _pymc() -> tuple[ModuleType, ModuleType, ModuleType]:
     """Import PyMC, PyTensor's tensors and nutpie, without their advice on compilers that are not used here."""
     with warnings.catch_warnings():
@@ -283,20 +253,20 @@ def _pymc() -> tuple[ModuleType, ModuleType, ModuleType]:
     return pymc, pytensor.tensor, nutpie
 
 
-def _log_prior(pt: Any, x: Any, constants: Any) -> Any:
+def _log_prior(pt: Any, x: Any, rows: Any) -> Any:
     """Return the log-density of each element of `x` under its row of constants, up to an additive constant."""
-    kind, location, scale, shape = (constants[:, j] for j in range(4))
+    kind, location, scale, shape = (rows[:, j] for j in range(4))
     z = (x - location) / scale
     # The guards keep branches that are not taken free of NaN.
     inside = pt.clip(x, 1e-300, 1.0 - 1e-16)
     return pt.switch(
-        pt.eq(kind, _KINDS["normal"]),
+        pt.eq(kind, KINDS["normal"]),
         -0.5 * z**2,
         pt.switch(
-            pt.eq(kind, _KINDS["student_t"]),
+            pt.eq(kind, KINDS["student_t"]),
             -0.5 * (shape + 1.0) * pt.log1p(z**2 / shape),
             pt.switch(
-                pt.eq(kind, _KINDS["gamma"]),
+                pt.eq(kind, KINDS["gamma"]),
                 (shape - 1.0) * pt.log(pt.maximum(z, 1e-300)) - z,
                 (scale - 1.0) * pt.log(inside) + (shape - 1.0) * pt.log1p(-inside),
             ),
@@ -333,27 +303,27 @@ def _compile(structure: _Structure) -> Any:
 
     def positive(name: str, size: int) -> Any:
         """Sample so many positive parameters; see `SOFTNESS`."""
-        constants = pm.Data(f"prior_{name}", np.ones((size, 5)))
+        numbers = pm.Data(f"prior_{name}", np.ones((size, 5)))
         t = pm.Flat(f"unit_{name}", shape=size)
         start[f"unit_{name}"] = np.ones(size)
-        x = constants[:, 4] * SOFTNESS * pt.softplus(t / SOFTNESS)
-        pm.Potential(f"log_prior_{name}", (_log_prior(pt, x, constants) - pt.softplus(-t / SOFTNESS)).sum())
+        x = numbers[:, 4] * SOFTNESS * pt.softplus(t / SOFTNESS)
+        pm.Potential(f"log_prior_{name}", (_log_prior(pt, x, numbers) - pt.softplus(-t / SOFTNESS)).sum())
         return x
 
     def ordered(name: str, size: int) -> Any:
         """Sample so many parameters in rising order: the first, and the logarithms of the gaps."""
-        constants, base = pm.Data(f"prior_{name}", np.ones((size, 4))), pm.Data(f"start_{name}", np.arange(size) + 0.0)
+        numbers, base = pm.Data(f"prior_{name}", np.ones((size, 4))), pm.Data(f"start_{name}", np.arange(size) + 0.0)
         t = pm.Flat(f"unit_{name}", shape=size)
         start[f"unit_{name}"] = np.zeros(size)
         x = base[0] + t[0] + pt.concatenate([np.zeros(1), pt.cumsum(pt.diff(base) * pt.exp(t[1:]))]) + moved[0]
-        pm.Potential(f"log_prior_{name}", _log_prior(pt, x, constants).sum() + t[1:].sum())
+        pm.Potential(f"log_prior_{name}", _log_prior(pt, x, numbers).sum() + t[1:].sum())
         return x
 
     def between(name: str, size: int) -> Any:
         """Sample a parameter that lies between two ends."""
-        constants, ends = pm.Data(f"prior_{name}", np.ones((size, 4))), pm.Data(f"range_{name}", np.ones(2))
+        numbers, ends = pm.Data(f"prior_{name}", np.ones((size, 4))), pm.Data(f"range_{name}", np.ones(2))
         x = ends[0] + ends[1] * pm.Uniform(f"unit_{name}", 0.0, 1.0, shape=size)
-        pm.Potential(f"log_prior_{name}", _log_prior(pt, x, constants).sum())
+        pm.Potential(f"log_prior_{name}", _log_prior(pt, x, numbers).sum())
         return x
 
     with pm.Model() as model:
