@@ -38,13 +38,14 @@ struct Workspace {
   double *rest, *by_rest;        /* effects' z of coupled groups, and b less its centre */
   double *b, *by_b;
   double *omega, *by_omega;      /* Cholesky factor of a correlation matrix */
+  double *seen;                  /* of one level, what of the rest it is coupled with */
   Levels *groups;
   double *memory;
 };
 
 Workspace *open_workspace(const Posterior *p) {
   const int64_t entries = p->cells.first[p->cells.tables];
-  size_t size = (size_t)(2 * entries + 5 * p->thetas + 2 * p->rest + 2 * p->fixed) + 2 * TERMS_MOST * TERMS_MOST;
+  size_t size = (size_t)(2 * entries + 5 * p->thetas + 3 * p->rest + 2 * p->fixed) + 2 * TERMS_MOST * TERMS_MOST;
   for (int64_t g = 0; g < p->groups; g++) {
     const int64_t q = p->group[g].terms;
     size += (size_t)(p->group[g].levels * (TRIANGLE(q) + 5 * q));
@@ -61,7 +62,7 @@ Workspace *open_workspace(const Posterior *p) {
 #define TAKE(name, length) (w->name = next, next += (length))
   TAKE(entries, entries), TAKE(scores, entries);
   TAKE(theta, p->thetas), TAKE(by_theta, p->thetas), TAKE(value, p->thetas), TAKE(slope, p->thetas);
-  TAKE(tail, p->thetas), TAKE(rest, p->rest), TAKE(by_rest, p->rest), TAKE(b, p->fixed), TAKE(by_b, p->fixed);
+  TAKE(tail, p->thetas), TAKE(rest, p->rest), TAKE(by_rest, p->rest), TAKE(seen, p->rest), TAKE(b, p->fixed), TAKE(by_b, p->fixed);
   TAKE(omega, TERMS_MOST * TERMS_MOST), TAKE(by_omega, TERMS_MOST * TERMS_MOST);
   for (int64_t g = 0; g < p->groups; g++) {
     const int64_t J = p->group[g].levels, q = p->group[g].terms;
@@ -347,11 +348,13 @@ WIDE static void spread(const Posterior *p, Workspace *w, const double *y) {
   for (int64_t j = 0; j < p->group[0].levels; j++) {
     const int64_t start = p->coupling_start[j], n = p->coupling_start[j + 1] - start;
     const int32_t *column = p->coupling_column + start;
+    double *seen = w->seen;
+    for (int64_t k = 0; k < n; k++) seen[k] = w->rest[column[k]];
     for (int64_t i = 0; i < q; i++) {
       const float *row = p->coupling + start * q + i * n;
       double sum = 0.0;
 #pragma omp simd reduction(+ : sum)
-      for (int64_t k = 0; k < n; k++) sum += (double)row[k] * w->rest[column[k]];
+      for (int64_t k = 0; k < n; k++) sum += (double)row[k] * seen[k];
       w->groups[0].z[j * q + i] = y[j * q + i] - sum;
     }
   }
@@ -384,11 +387,14 @@ WIDE static void gather(const Posterior *p, Workspace *w, double *gradient) {
     for (int64_t j = 0; j < p->group[0].levels; j++) {
       const int64_t start = p->coupling_start[j], n = p->coupling_start[j + 1] - start;
       const int32_t *column = p->coupling_column + start;
+      double *seen = w->seen;
+      memset(seen, 0, sizeof(double) * (size_t)n);
       for (int64_t i = 0; i < q; i++) {
         const float *row = p->coupling + start * q + i * n;
         const double by = w->groups[0].z[j * q + i];
-        for (int64_t k = 0; k < n; k++) w->by_rest[column[k]] -= (double)row[k] * by;
+        for (int64_t k = 0; k < n; k++) seen[k] += (double)row[k] * by;
       }
+      for (int64_t k = 0; k < n; k++) w->by_rest[column[k]] -= seen[k];
     }
   }
   double *out = gradient + m;
