@@ -91,7 +91,7 @@ class Bench:
     seeds, peer_seeds
         How many seeds it is timed with, and the peers with.
     draws, tune
-        Of each of four chains; `tune` None leaves each tool its own.
+        Of each of four chains; None leaves 1,000 and each tool's own, and the study file's.
     folder
         For what lasts only as long as this call.
     """
@@ -100,7 +100,7 @@ class Bench:
     engine: str
     seeds: int
     peer_seeds: int
-    draws: int
+    draws: int | None
     tune: int | None
     folder: Path
 
@@ -119,11 +119,11 @@ class Bench:
 
     def large(self) -> Iterator[dict[str, Any]]:
         """Ten times that, ours alone; it takes minutes, so one seed."""
-        yield self._own("large", "5,600 people", simulate(LARGE, 1), 1, self.engine)
+        yield self._own("large", "5,600 people", simulate(LARGE, 1), 1, self.engine, self._modules(self.engine))
 
     def huge(self) -> Iterator[dict[str, Any]]:
         """A hundred times that, by maximum likelihood."""
-        yield self._own("huge", "56,000 people", simulate(HUGE, 1), 1, "laplace")
+        yield self._own("huge", "56,000 people", simulate(HUGE, 1), 1, "laplace", self._modules("laplace"))
 
     def growth(self) -> Iterator[dict[str, Any]]:
         """Time by trials, participants and factors; each seed has data of its own."""
@@ -143,7 +143,14 @@ class Bench:
             out = self.folder / f"study{seed}"
             command = [sys.executable, "-m", "psychostats.cli", "fit", TRIALS, "--filter", "experiment=natural"]
             command += ["--formula", model.formula, "--family", model.family, "--guess", str(model.guess)]
-            command += ["--draws", str(model.draws), "--tune", str(model.tune), "--seed", str(seed)]
+            command += [
+                "--draws",
+                str(self.draws or model.draws),
+                "--tune",
+                str(self.tune or model.tune),
+                "--seed",
+                str(seed),
+            ]
             command += ["--engine", self.engine, "--missing", "drop", "--out", str(out), "--quiet"]
             row = _row("study", "natural", simulated=True, tool=f"psychostats {self.engine}", seed=seed)
             began = time.monotonic()
@@ -185,10 +192,10 @@ class Bench:
             # Imports weigh most here; what a user waits for is taken from a process that imports as it goes.
             fresh = self._own(part, name, data, seed, self.engine)
             yield row | {"fresh_s": fresh["fresh_s"], "peak_mb": fresh["peak_mb"]}
-            if self.peers.rscript:
-                yield self._glmer(part, name, data, seed)
             if seed > self.peer_seeds:
                 continue
+            if self.peers.rscript:
+                yield self._glmer(part, name, data, seed)
             if self.engine != "pymc":
                 yield self._own(part, name, data, seed, "pymc", own["pymc"])
             for backend in backends:
@@ -231,15 +238,16 @@ class Bench:
         path, out = self.folder / "trials.csv", self.folder / "draws.npz"
         data.trials.to_csv(path, index=False)
         out.unlink(missing_ok=True)
-        asked = {"draws": self.draws, "tune": self.tune, "seed": seed} | asked
+        asked = {"draws": self.draws or 1000, "tune": self.tune, "seed": seed} | asked
         asked |= {"trials": str(path), "out": str(out), "formula": data.formula, "levels": data.levels}
-        row["draws"] = 4 * asked["draws"]
+        row["draws"] = np.nan if asked["engine"] == "laplace" else 4 * asked["draws"]
         asked["began"] = time.monotonic()
         found = _told([*map(str, command), json.dumps(asked)])
         if "error" in found:
             return row | found
         row |= {key: found[key] for key in ("fit_s", "fresh_s", "peak_mb", "divergences", "steps") if key in found}
-        row |= {key: found[key] for key in ("versions", "stages") if key in found}
+        row |= {"sample_s": found.get("stages", {}).get("sample")}
+        row |= {"versions": found["versions"]} if "versions" in found else {}
         if out.exists():
             with np.load(out) as held:
                 row |= effective(held["names"], held["values"])
@@ -261,8 +269,15 @@ class Bench:
         data = simulate(Size(8, 20, 10), 1)
         path = self.folder / "few.csv"
         data.trials.to_csv(path, index=False)
-        asked = {"trials": str(path), "out": str(self.folder / "few.npz"), "formula": data.formula, "priors": PRIORS}
-        asked |= {"engine": engine, "draws": 20, "tune": 20, "seed": 1, "levels": data.levels}
+        asked = {"trials": str(path), "out": str(self.folder / "few.npz"), "formula": data.formula}
+        asked |= {
+            "priors": [] if engine == "laplace" else PRIORS,
+            "engine": engine,
+            "draws": 20,
+            "tune": 20,
+            "seed": 1,
+            "levels": data.levels,
+        }
         asked |= {"modules": [], "tell_modules": True, "began": time.monotonic()}
         found = _told([sys.executable, str(HERE / "sampler_run.py"), json.dumps(asked)])
         return list(found.get("modules", []))
@@ -358,7 +373,7 @@ def main() -> int:
     parser.add_argument("--engine", choices=("nuts", "pymc"), default="nuts", help="what is timed as ours")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--peer-seeds", type=int, default=3, help="with how many of them PyMC and bambi run too")
-    parser.add_argument("--draws", type=int, default=1000, help="of each of four chains")
+    parser.add_argument("--draws", type=int, help="of each of four chains, instead of 1,000; for trial runs")
     parser.add_argument("--tune", type=int, help="warm-up draws, instead of each tool's default; for trial runs")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of what is written; for trial runs another one")
     parser.add_argument("--only-tables", action="store_true", help="tables and plot anew, from what is stored")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import platform
 import sys
 import time
 import warnings
@@ -56,7 +57,8 @@ def main() -> int:
         "fresh_s": done - asked["began"],
         "divergences": int(stats["diverging"].sum()),
         "steps": float(stats["n_steps"].mean()) if "n_steps" in stats else None,
-        "versions": {name: version(name) for name in ("bambi", "pymc", "pytensor", "nutpie", "arviz", "numba")},
+        "versions": {name: version(name) for name in ("bambi", "pymc", "pytensor", "nutpie", "arviz", "numba")}
+        | {"python": platform.python_version()},
     }
     print(json.dumps(found))
     return 0

@@ -31,6 +31,7 @@ COLUMNS = (
     "draws",
     "fit_s",
     "fresh_s",
+    "sample_s",
     "ess_bulk",
     "ess_tail",
     "ess_bulk_cor",
@@ -96,6 +97,13 @@ GOALS = (
     *_small("crossed"),
     Goal("middle", "560 people", "ESS/s without imports", _of(_OURS, "rate"), 150),
     Goal("middle", "560 people", "times PyMC with nutpie", _ratio("rate", "psychostats pymc"), 50),
+    Goal(
+        "middle",
+        "560 people",
+        "the same, sampling alone",
+        _ratio("rate_sampling", "psychostats pymc"),
+        50,
+    ),
     Goal("study", "natural", "trials to written fit, s", _of(_OURS, "fresh_s"), 10, least=False),
     Goal("report", "three experiments", "whole report, s", _of("psychostats report", "fresh_s"), 60, least=False),
     Goal("large", "5,600 people", "ESS/s without imports", _of(_OURS, "rate"), 20),
@@ -181,7 +189,8 @@ def judge(rows: pd.DataFrame) -> list[tuple[Goal, float, bool | None]]:
 def medians(runs: pd.DataFrame) -> pd.DataFrame:
     """Return medians by tool, with effective draws a second, over the runs that count, and how many those are."""
     counts = runs[(runs["error"] == "") & ~(runs["rhat"] >= RHAT_MAX)]
-    counts = counts.assign(rate=counts["ess_bulk"] / counts["fit_s"], rate_fresh=counts["ess_bulk"] / counts["fresh_s"])
+    rates = {"rate": "fit_s", "rate_fresh": "fresh_s", "rate_sampling": "sample_s"}
+    counts = counts.assign(**{rate: counts["ess_bulk"] / counts[seconds] for rate, seconds in rates.items()})
     numbers = [name for name in counts.columns if name not in _TEXT]
     # The divergences are of all runs together, since a median would hide them.
     table = counts.groupby("tool", sort=False)[numbers].median()
@@ -225,13 +234,24 @@ def _runs_table(runs: pd.DataFrame, heading: str) -> Iterator[str]:
     lines = []
     for tool, row in table.iterrows():
         ratio = "" if tool == _OURS else _number(ours / row["rate_fresh"])
-        figures = [row[name] for name in ("fit_s", "fresh_s", "ess_bulk", "ess_tail")]
+        figures = [row[name] for name in ("fit_s", "fresh_s", "sample_s", "ess_bulk", "ess_tail")]
         figures += [row[name] for name in ("ess_bulk_cor", "ess_tail_cor")]
         line = [str(tool), *map(_number, figures), _number(row["rate"]), _number(row["rate_fresh"]), ratio]
         worst = runs.loc[runs["tool"] == tool, "rhat"].max()
         line += [f"{worst:.3f}" if pd.notna(worst) else "", _number(row["divergences"]), _number(row["peak_mb"])]
         lines.append([*line, f"{row['counted']:.0f} of {row['runs']:.0f}"])
-    heads = ["tool", "fit, s", "fresh, s", "bulk ESS", "tail ESS", "bulk, cor", "tail, cor", "ESS/s", "fresh ESS/s"]
+    heads = [
+        "tool",
+        "fit, s",
+        "fresh, s",
+        "sampling, s",
+        "bulk ESS",
+        "tail ESS",
+        "bulk, cor",
+        "tail, cor",
+        "ESS/s",
+        "fresh ESS/s",
+    ]
     yield from _table([*heads, "ours times", "worst R-hat", "div.", "peak, MB", "runs counted"], lines)
     failed = runs[runs["error"] != ""]
     for tool, error in zip(failed["tool"], failed["error"], strict=True):
@@ -256,7 +276,8 @@ def _machine_lines(machines: dict[str, Any]) -> Iterator[str]:
     for part in sorted(machines, key=_place):
         about = machines[part]
         versions = "; ".join(
-            ", ".join(f"{name} {number}" for name, number in found.items()) for found in about["versions"].values()
+            f"{tool}: " + ", ".join(f"{name} {number}" for name, number in found.items())
+            for tool, found in about["versions"].items()
         )
         line = f"{about['processor']}, {about['cores']} cores, {about['memory_gb']} GB, {about['system']}; {versions}"
         told.setdefault(line, []).append(part)
@@ -265,6 +286,9 @@ def _machine_lines(machines: dict[str, Any]) -> Iterator[str]:
 
 
 def _table(head: list[str], lines: list[list[str]]) -> Iterator[str]:
+    """Yield a table without the columns of which no line has a figure."""
+    filled = [any(line[place] for line in lines) for place in range(len(head))]
+    head, *lines = [[cell for cell, kept in zip(line, filled, strict=True) if kept] for line in (head, *lines)]
     yield f"| {' | '.join(head)} |"
     yield "|" + "---|" * len(head)
     for line in lines:
