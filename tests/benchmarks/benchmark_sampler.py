@@ -378,6 +378,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=HERE, help="folder of what is written; for trial runs another one")
     parser.add_argument("--only-tables", action="store_true", help="tables and plot anew, from what is stored")
     asked = parser.parse_args()
+    tried = (asked.draws, asked.tune, asked.engine) != (None, None, "nuts")
+    if tried and asked.out.resolve() == HERE:
+        parser.error("--draws, --tune and --engine pymc are for trial runs; give them an --out of their own")
     store = sampler_tables.Store(asked.out)
     if not asked.only_tables:
         about = machine()
