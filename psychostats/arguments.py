@@ -6,10 +6,12 @@ In: text as it was typed.  Out: mappings and lists, or one sentence that says ho
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from psychostats.design import Coding
 from psychostats.errors import InputError
+
+if TYPE_CHECKING:
+    from psychostats.design import Coding
 
 
 def read_mapping(maps: list[str]) -> dict[str, str]:

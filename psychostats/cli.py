@@ -6,7 +6,6 @@ maximum of the likelihood.
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import os
 import sys
@@ -20,7 +19,6 @@ import typer.core
 from psychostats import studies
 from psychostats.arguments import read_filters, read_mapping, read_values, spread
 from psychostats.errors import DataError, InputError, PsychostatsError
-from psychostats.identity import redact
 from psychostats.interruption import listen, settle
 from psychostats.options import Filters, FitDir, Json, Key, Maps, Missing, Quiet, Runs, SkipBad, Trials
 from psychostats.studies import end, typed
@@ -51,6 +49,8 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
+        import importlib.metadata
+
         print_data(f"psychostats {importlib.metadata.version('psychostats')}")
         raise typer.Exit
 
@@ -346,19 +346,26 @@ def main() -> None:
         app(args=spread(sys.argv[1:]), standalone_mode=True)
     except PsychostatsError as error:
         # A line that begins with a blank belongs to the one before: a formula, and where in it the fault is.
-        lines = redact(str(error)).splitlines()
+        lines = _redact(str(error)).splitlines()
         say("\n".join(line if line.startswith(" ") else f"error: {line}" for line in lines))
         sys.exit(error.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        say(redact(f"error: {where}{error.strerror or error}."))
+        say(_redact(f"error: {where}{error.strerror or error}."))
         sys.exit(2)
     except Exception as error:
         if os.environ.get("PSYCHOSTATS_DEBUG"):
             traceback.print_exc()
-        what = redact(f"{type(error).__name__}: {error}")
+        what = _redact(f"{type(error).__name__}: {error}")
         say(f"internal error: {what} (set PSYCHOSTATS_DEBUG=1 to see where; please report it)")
         sys.exit(1)
+
+
+def _redact(text: str) -> str:
+    """Take platforms' ids out of a message, by a room that whoever asks for help need not wait for."""
+    from psychostats.identity import redact
+
+    return redact(text)
 
 
 def _print_table(table: Any, text: str, as_json: bool) -> None:

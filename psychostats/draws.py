@@ -22,6 +22,7 @@ from scipy import special
 from psychostats.design import Design
 from psychostats.errors import FitError
 from psychostats.intervals import Interval
+from psychostats.mixing import diagnose
 from psychostats.monotonic import expand
 from psychostats.netcdf import constant, escape, texts
 from psychostats.predictor import Parameters
@@ -286,39 +287,6 @@ def label(sample: Sample, design: Design, data: pd.DataFrame) -> Draws:
             "constant_data": constant(data),
         }
     )
-
-
-def diagnose(values: Array) -> tuple[Array, Array, Array]:
-    """Return rank-normalised split R-hat, bulk ESS and tail ESS of each quantity.
-
-    Parameters
-    ----------
-    values
-        Shape ``(chains, draws, quantities)``.
-
-    Returns
-    -------
-    tuple of ndarray
-        Each of shape ``(quantities,)``. All are NaN below four draws a chain, R-hat also for one chain and where draws
-        do not vary. Source: Vehtari et al. (2021), as ArviZ has it; the tail is the smaller ESS of the 5 % and 95 %
-        quantiles.
-    """
-    chains, draws, quantities = values.shape
-    nothing = np.full(quantities, np.nan)
-    if draws < 4:
-        return nothing, nothing, nothing
-    az = arviz()
-    table = xr.Dataset({"x": (("chain", "draw", "k"), values)})
-
-    def figures(result: Any) -> Array:
-        return np.asarray(result["x"].to_numpy(), dtype=float)
-
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        rhat = figures(az.rhat(table, method="rank")) if chains > 1 else nothing
-        bulk = figures(az.ess(table, method="bulk"))
-        tail = figures(az.ess(table, method="tail", prob=(0.05, 0.95)))
-    return rhat, bulk, tail
 
 
 def importance(log_density: Array) -> tuple[Array, Array]:

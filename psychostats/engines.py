@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pandas as pd
-from rich.console import Console
 
 from psychostats.convergence import Check, check_convergence
 from psychostats.design import Design
@@ -111,13 +110,18 @@ def run(
         faults = group_faults(design, continuous=not spec.family.binary)
         if faults:
             raise InputError(faults[0])
-        # How many steps there will be is not known, so what is shown is that it goes on.
-        shown = Console(stderr=True).status("maximising the likelihood") if progress else contextlib.nullcontext()
-        with shown:
+        with _shown("maximising the likelihood") if progress else contextlib.nullcontext():
             maximum = maximise(design, spec.family, how)
         clock("summarise")
         result = label_maximum(maximum, design, rows)
     return result, check(result, how)
+
+
+def _shown(what: str) -> contextlib.AbstractContextManager[Any]:
+    """Show that something goes on, where it is not known how many steps there will be."""
+    from rich.console import Console
+
+    return Console(stderr=True).status(what)
 
 
 def check(result: Result, how: How) -> tuple[Check, ...]:

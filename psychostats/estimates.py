@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
-from scipy import stats
+from scipy import special
 
 from psychostats.design import Block, Design
 from psychostats.draws import TERM_COLUMNS
@@ -181,7 +181,7 @@ class Estimates:
         z = self.maximum.b / se
         terms = [f"b_{name}" for name in self.names]
         return pd.DataFrame(
-            {"term": terms, "estimate": self.maximum.b, "sd": se, "z": z, "p_value": 2.0 * stats.norm.sf(np.abs(z))}
+            {"term": terms, "estimate": self.maximum.b, "sd": se, "z": z, "p_value": 2.0 * special.ndtr(-np.abs(z))}
         )
 
     def parameters(self) -> Parameters:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from psychostats.errors import InputError
 
@@ -95,7 +95,7 @@ class Interval:
         if self.kind != "wald":
             raise InputError(f"a {self.kind} interval is not made from a standard error; use wald.")
         centre, width = np.asarray(estimate, dtype=float), np.asarray(se, dtype=float)
-        z = stats.norm.ppf(0.5 + self.probability / 2.0)
+        z = special.ndtri(0.5 + self.probability / 2.0)
         return centre - z * width, centre + z * width
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from psychostats.cells import Bools, Parsed, name_some, parse_text
 from psychostats.columns import COLUMNS, analysed, person_keys
@@ -258,7 +258,7 @@ def accuracy_faults(frame: pd.DataFrame) -> Iterator[Fault]:
     if "participant" in trials and trials["participant"].notna().any():
         people = trials.groupby(person_keys(trials), observed=True)["correct"].agg(["sum", "count"])
         # Nobody is left where no cell of their experiment is one of its levels, which is a fault of its own.
-        below = people[stats.binom.cdf(people["sum"], people["count"], 0.5) < 0.05 / max(len(people), 1)]
+        below = people[special.bdtr(people["sum"], people["count"], 0.5) < 0.05 / max(len(people), 1)]
         if len(below):
             who = name_some(
                 [f"{_person(key)} ({row['sum']:.0f} of {row['count']:.0f})" for key, row in below.iterrows()]

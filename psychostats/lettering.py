@@ -9,18 +9,19 @@ import unicodedata
 from functools import cache
 from pathlib import Path
 
-import matplotlib as mpl
-from matplotlib.ft2font import FT2Font
-
 
 @cache
 def _glyphs() -> frozenset[int]:
     """Code points of DejaVu Sans, the font of the figures and the last resort of the PDF."""
+    from matplotlib.ft2font import FT2Font
+
     return frozenset(FT2Font(str(font_folder() / "DejaVuSans.ttf")).get_charmap())
 
 
 def font_folder() -> Path:
     """Folder of the fonts that come with matplotlib, the same on every machine."""
+    import matplotlib as mpl  # here, since whoever reads trials makes text visible and draws nothing
+
     return Path(mpl.get_data_path(), "fonts", "ttf")
 
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special, stats
+from scipy import special
 
 from psychostats.errors import InputError, nearest
 
@@ -75,7 +75,7 @@ def critical_value(adjust: str, probability: float, correlation: Array, means: i
     k = len(correlation)
     adjust = resolve_adjustment(adjust, k, means)
     if adjust == "scheffe":
-        return float(np.sqrt(stats.chi2.ppf(probability, _factor(correlation).shape[1])))
+        return float(np.sqrt(special.chdtri(_factor(correlation).shape[1], 1.0 - probability)))
     if adjust == "none":
         return float(-special.ndtri((1.0 - probability) / 2.0))
     if adjust == "sidak":
@@ -86,6 +86,8 @@ def critical_value(adjust: str, probability: float, correlation: Array, means: i
 
     def excess(c: float) -> float:
         return float(_beyond(adjust, np.array([c]), correlation, means)[0]) - (1.0 - probability)
+
+    from scipy import optimize  # here, as below, since few ask for what takes long to import
 
     # Bonferroni's bound is above every one of these but Tukey's method for estimates it was not made for.
     return float(optimize.brentq(excess, 1e-6, bonferroni + 1.0, xtol=1e-10))
@@ -104,7 +106,7 @@ def p_values(adjust: str, z: npt.ArrayLike, correlation: Array, means: int | Non
     if adjust == "bonferroni":
         return np.asarray(np.minimum(1.0, k * single))
     if adjust == "scheffe":
-        return np.asarray(stats.chi2.sf(ratios**2, _factor(correlation).shape[1]))
+        return np.asarray(special.chdtrc(_factor(correlation).shape[1], ratios**2))
     if adjust in STEPWISE:
         return _stepwise(adjust, single)
     return _beyond(adjust, ratios, correlation, means)
@@ -134,7 +136,7 @@ def largest(c: npt.ArrayLike, correlation: Array) -> Array:
     values = np.asarray(c, dtype=float)
     with np.errstate(divide="ignore"):
         lengths = values[..., np.newaxis] / reach
-    return np.asarray(stats.chi2.sf(lengths**2, rank).mean(axis=-1))
+    return np.asarray(special.chdtrc(rank, lengths**2).mean(axis=-1))
 
 
 def _beyond(adjust: str, c: Array, correlation: Array, means: int | None) -> Array:
@@ -189,6 +191,8 @@ def _directions(rank: int) -> Array:
     if rank == 2:
         angle = np.pi * (np.arange(_POINTS) + 0.5) / _POINTS  # half a turn: the other half has the same deviates
         return np.column_stack([np.cos(angle), np.sin(angle)])
+    from scipy import stats
+
     cube = stats.qmc.Sobol(rank, scramble=False).random(_POINTS) + 0.5 / _POINTS
     normal = special.ndtri(cube)
     return np.asarray(normal / np.linalg.norm(normal, axis=1, keepdims=True))

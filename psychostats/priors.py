@@ -15,15 +15,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from psychostats.design import Design
 from psychostats.errors import PriorError, nearest
 from psychostats.family import Family
+
+if TYPE_CHECKING:
+    from scipy import stats
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -60,6 +62,8 @@ class Distribution:
 
     def frozen(self) -> stats.distributions.rv_frozen:
         """Return SciPy's version, before any cut at zero."""
+        from scipy import stats  # here, since it takes longer to import than a model to fit
+
         a = self.args
         makers: dict[str, Callable[[], stats.distributions.rv_frozen]] = {
             "normal": lambda: stats.norm(a[0], a[1]),

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import optimize
 
 from psychostats.design import Design
 
@@ -46,6 +45,8 @@ def separating(design: Design) -> tuple[str, ...]:
     signed = rows[alike] * np.where(right[alike], 1.0, -1.0)[:, np.newaxis]
     if not len(signed):
         return ()
+    from scipy import optimize  # here, since it is asked only where a model may have no maximum
+
     both = rows[right & wrong]
     found: Any = optimize.linprog(
         -signed.sum(axis=0),

@@ -15,9 +15,6 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-import openpyxl
-from openpyxl.utils import get_column_letter
-
 from psychostats.cells import Cells, columns_of_text, doubled_names, name_some, parse_text
 from psychostats.columns import COLUMNS
 from psychostats.errors import Fault, nearest
@@ -115,6 +112,8 @@ def _searched(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[bool, 
 
 
 def _read(data: bytes, name: str, sheet: str | None, formulas: bool) -> Part:
+    import openpyxl  # here, as below, since most who read trials read no workbook
+
     workbook = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
     sheets = {one.title: one for one in workbook.worksheets}
     if not sheets:
@@ -155,6 +154,8 @@ def _typed(row: Sequence[Any]) -> bool:
 
 
 def _columns(rows: list[tuple[int, tuple[Any, ...]]], name: str, sheet: str) -> Part:
+    from openpyxl.utils import get_column_letter
+
     (_, top), *body = rows
     width = max(len(row) for _, row in rows)
     header = [parse_text(cell) or f"unnamed_{number}" for number, cell in enumerate([*top, *[None] * width][:width], 1)]
@@ -229,6 +230,8 @@ def _uncalculated(
     values: dict[int, tuple[Any, ...]], formulas: Iterator[tuple[int, tuple[Any, ...]]], name: str, sheet: str
 ) -> Fault | None:
     """Return the fault of formulas whose values the workbook does not hold, as programs write that cannot compute."""
+    from openpyxl.utils import get_column_letter
+
     found = [
         (f"{get_column_letter(place + 1)}{number}", number)
         for number, row in formulas

@@ -16,7 +16,7 @@ from studies import known_fit
 
 from psychostats import netcdf
 from psychostats.design import Block, Design
-from psychostats.draws import TERM_COLUMNS, Draws, diagnose, label
+from psychostats.draws import TERM_COLUMNS, Draws, label
 from psychostats.errors import FitError
 from psychostats.fit import Fit
 from psychostats.intervals import Interval
@@ -229,38 +229,6 @@ def test_a_file_cut_short_is_named(keep: int, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(FitError, match=r"draws\.nc cannot be read"):
         netcdf.read(path)
-
-
-def test_diagnose_knows_chains_that_agree_from_chains_that_do_not() -> None:
-    rng = np.random.default_rng(2)
-    good = rng.normal(size=(4, 500))
-    shifted = good + np.array([[0.0], [0.0], [0.0], [3.0]])
-    wider = good * np.array([[1.0], [1.0], [1.0], [8.0]])
-    slow = stats.norm.ppf(np.clip(np.cumsum(good, axis=1) / 60 + 0.5, 0.001, 0.999))
-    rhat, bulk, tail = diagnose(np.stack([good, shifted, wider, slow, np.ones((4, 500))], axis=-1))
-    assert rhat[0] < 1.01 and bulk[0] > 1500 and tail[0] > 1200
-    assert rhat[1] > 1.2 and bulk[1] < 20
-    assert rhat[2] > 1.05  # seen by folding: the means agree
-    assert bulk[3] < 100
-    # Draws that do not vary have neither; ArviZ's ESS of them is their number, which the NaN of R-hat overrules.
-    assert np.isnan(rhat[4])
-
-
-def test_too_few_chains_or_draws_leave_nothing_to_diagnose(capfd: pytest.CaptureFixture[str]) -> None:
-    values = np.random.default_rng(3).normal(size=(1, 50, 2))
-    rhat, bulk, tail = diagnose(values)
-    assert np.isnan(rhat).all() and (bulk > 10).all() and (tail > 10).all()
-    for figures in diagnose(values[:, :3]):
-        assert np.isnan(figures).all() and figures.shape == (2,)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_diagnose_is_arviz() -> None:
-    values = np.random.default_rng(3).normal(size=(4, 200, 1)).cumsum(axis=1)
-    rhat, bulk, tail = diagnose(values)
-    assert rhat[0] == pytest.approx(float(az.rhat(values[..., 0])))
-    assert bulk[0] == pytest.approx(float(az.ess(values[..., 0])))
-    assert tail[0] == pytest.approx(float(az.ess(values[..., 0], method="tail", prob=(0.05, 0.95))))
 
 
 def test_arviz_summarises_a_fit(fitted: Callable[[str], Fit]) -> None:
