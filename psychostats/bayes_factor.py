@@ -19,10 +19,10 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from psychostats.draws import importance
 from psychostats.errors import InputError, nearest
 from psychostats.fit import Fit
 from psychostats.mixing import diagnose
+from psychostats.pareto import importance
 from psychostats.priors import Distribution, Prior
 from psychostats.sensitivity import K_MAX
 from psychostats.sentences import say_bayes_factor

@@ -27,9 +27,10 @@ from psychostats.estimates import Estimates
 from psychostats.fit import Fit
 from psychostats.gaussian import Gaussian
 from psychostats.intervals import Interval
-from psychostats.maximum import Maximum, Method, maximise, maximise_mixed, objective, one_thread, theta_of, units
+from psychostats.maximum import Maximum, Method, maximise, maximise_mixed, objective, theta_of, units
 from psychostats.mixed import Mixed, prepare
 from psychostats.optimum import Function, descend, positive, second_derivatives
+from psychostats.threads import one_thread
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Kind: TypeAlias = Literal["wald", "profile", "bootstrap"]

@@ -7,7 +7,7 @@ stands in a file by groups.  The one room that knows that ArviZ 0 and ArviZ 1 di
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
-from scipy import special
 
 from psychostats.design import Design
 from psychostats.errors import FitError
@@ -34,9 +33,6 @@ Array: TypeAlias = npt.NDArray[np.float64]
 _FAMILY_TERMS = ("lapse", "sigma", "ndt")
 _THRESHOLDS = ("thresholds",)
 _SCALES = ("disc",)
-
-#: Draws below which there is no tail of five to smooth (a fifth of them), so that importance weights have no check.
-FEWEST_SMOOTHED = 25
 
 TERM_COLUMNS = (
     "term",
@@ -286,63 +282,6 @@ def label(sample: Sample, design: Design, data: pd.DataFrame) -> Draws:
             ),
             "constant_data": constant(data),
         }
-    )
-
-
-def importance(log_density: Array) -> tuple[Array, Array]:
-    """Return the weights of draws that leave a unit out, by Pareto-smoothed importance sampling, and Pareto's k.
-
-    Parameters
-    ----------
-    log_density
-        Log-density of each unit in each draw, shape ``(chains, draws, units)``.
-
-    Returns
-    -------
-    tuple of ndarray
-        Log weights that sum to one over the draws of all chains, shape ``(chains * draws, units)``; and Pareto's k,
-        shape ``(units,)``: infinite, and the weights as they are, with fewer than 25 draws. Source: Vehtari, Simpson,
-        Gelman, Yao and Gabry (2024), as ArviZ has it, the length of the tail by the relative ESS of a unit's density.
-    """
-    chains, draws, units = log_density.shape
-    density = np.exp(log_density - log_density.max(axis=(0, 1)))
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        efficiency, smooth = _psis()
-        relative = efficiency(density) if draws >= 4 else np.ones(units)
-        # A density that does not vary has no ESS, and antithetic draws are no reason for a shorter tail.
-        relative = np.where(np.isfinite(relative), np.clip(relative, 1.0 / (chains * draws), 1.0), 1.0)
-        rows = np.ascontiguousarray(log_density.reshape(-1, units).T)
-        parts = [_smoothed(smooth, row, share) for row, share in zip(rows, relative, strict=True)]
-    weights = np.array([weight for weight, _ in parts]).reshape(units, -1).T
-    # Where weights overflow, ArviZ 1 knows no k; they are then the worst there are.
-    k = np.array([k for _, k in parts], dtype=float)
-    return weights - special.logsumexp(weights, axis=0), np.where(np.isnan(k), np.inf, k)
-
-
-def _smoothed(smooth: Callable[[Array, float], tuple[Array, float]], row: Array, share: float) -> tuple[Array, float]:
-    """Smooth one unit's weights, where there are draws enough for a tail and weights that differ."""
-    if len(row) < FEWEST_SMOOTHED:
-        return -row, np.inf
-    return smooth(row, share) if np.ptp(row) > 0 else (-row, 0.0)
-
-
-def _psis() -> tuple[Callable[[Array], Array], Callable[[Array, float], tuple[Array, float]]]:
-    """Return ArviZ's relative ESS of densities, and its smoothed weights of one unit's log-densities."""
-    az = arviz()
-    if "InferenceData" in vars(az):
-
-        def relative(density: Array) -> Array:
-            table = xr.Dataset({"x": (("chain", "draw", "k"), density)})
-            return np.asarray(az.ess(table, method="mean", relative=True)["x"].to_numpy(), dtype=float)
-
-        return relative, lambda row, share: az.psislw(-row, reff=share)
-    from arviz_stats.base import array_stats
-
-    # Since ArviZ 1 its smoothing takes log-densities, not their negative.
-    return (
-        lambda density: np.asarray(array_stats.ess(density, chain_axis=0, draw_axis=1, method="mean", relative=True)),
-        lambda row, share: array_stats.psislw(row, r_eff=share),
     )
 
 

@@ -24,9 +24,10 @@ from scipy import linalg
 from psychostats.errors import InputError
 from psychostats.fit import Fit
 from psychostats.laplace import Laplace, Mode
-from psychostats.maximum import one_thread, theta_of, units
+from psychostats.maximum import theta_of, units
 from psychostats.mixed import Mixed, free, prepare
 from psychostats.predictor import Parameters
+from psychostats.threads import one_thread
 from psychostats.uncertainty import points
 
 Array: TypeAlias = npt.NDArray[np.float64]

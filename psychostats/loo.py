@@ -1,7 +1,7 @@
 """How well a model predicts what it has not seen: leave-one-out, by trial, or by participant or any other group.
 
 In: a `Fit` that holds draws, and what is left out.  Out: `Loo`, the log predictive density of every unit given all the
-others, without fitting again.  Knows no other fit and no sampler; the smoothing itself is in `psychostats.draws`.
+others, without fitting again.  Knows no other fit and no sampler; the smoothing itself is in `psychostats.pareto`.
 
 A unit is one trial, also where rows are counts; or all trials of one level of a group. The latter asks about *another*
 participant, whose effects no trial has shown: so they are integrated over their normal law in every draw
@@ -17,15 +17,22 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from psychostats.design import Block, Design
-from psychostats.draws import importance
 from psychostats.errors import InputError, nearest
 from psychostats.family import Family
 from psychostats.fit import Fit
 from psychostats.integral import NODES, Outcomes, log_integral
-from psychostats.predictor import Parameters, fixed_predictor, group_predictor, row_blocks, take_rows
+from psychostats.pareto import leave_out
+from psychostats.predictor import (
+    Parameters,
+    fixed_predictor,
+    group_predictor,
+    linear_predictor,
+    row_parts,
+    take_rows,
+)
+from psychostats.threads import in_threads
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Index: TypeAlias = npt.NDArray[np.int64]
@@ -34,8 +41,9 @@ Index: TypeAlias = npt.NDArray[np.int64]
 TRIAL = "trial"
 #: Draws, about evenly spaced, for which a unit's effects are integrated. (By trial all draws are used.)
 INTEGRATED_DRAWS = 1000
-# Numbers that are in the memory at once, draws times answers or draws times squared effects.
-_AT_ONCE = 2_000_000
+# Numbers that are in the memory at once, draws times answers or draws times squared effects; few enough to stay near
+# the processor.
+_AT_ONCE = 500_000
 
 
 @dataclass(frozen=True)
@@ -131,9 +139,15 @@ def loo(fit: Fit, unit: str = TRIAL, *, labels: npt.ArrayLike | None = None, at_
     if unit == TRIAL:
         outcomes, (rows, place) = distinct(fit.design, fit.spec.family)
         values = [np.zeros(len(outcomes.row)) for _ in range(3)]
-        for part, density in outcome_densities(fit.design, fit.spec.family, outcomes, parameters, at_once):
-            for value, found in zip(values, _left_out(density, chains), strict=True):
-                value[part] = found
+        parameters = parameters.by_level()
+
+        def left_out(part: slice) -> tuple[Array, Array, Array]:
+            return _left_out(outcome_density(fit.design, fit.spec.family, outcomes, parameters, part), chains)
+
+        parts = list(row_parts(len(outcomes.row), len(parameters.b), at_once))
+        for part, found in zip(parts, in_threads(left_out, parts), strict=True):
+            for value, figures in zip(values, found, strict=True):
+                value[part] = figures
         elpd, p, k = (value[place] for value in values)
         return Loo(unit, (), rows, elpd, p, k, len(parameters.b))
     names, code = unit_codes(fit, unit, labels)
@@ -235,18 +249,24 @@ def thin(parameters: Parameters, chains: int, most: int) -> Parameters:
 
 def _left_out(density: Array, chains: int) -> tuple[Array, Array, Array]:
     """Return elpd, effective parameters and k of units from their log-density, shape ``(draws, units)``."""
-    draws, units = density.shape
-    weights, k = importance(density.reshape(chains, -1, units))
-    elpd = special.logsumexp(density + weights, axis=0)
-    return elpd, special.logsumexp(density, axis=0) - np.log(draws) - elpd, k
+    elpd, given_all, k = leave_out(density, chains)
+    return elpd, given_all - elpd, k
 
 
 def outcome_densities(
     design: Design, family: Family, outcomes: Outcomes, parameters: Parameters, at_once: int = _AT_ONCE
 ) -> Iterator[tuple[slice, Array]]:
     """Yield parts of the outcomes of a design with their log-density in every draw, shape ``(draws, outcomes)``."""
-    for part, eta, here in row_blocks(take_rows(design, outcomes.row), parameters, family, at_once):
-        yield part, outcomes.take(np.arange(part.start, part.stop)).log_density(here, eta)
+    parameters = parameters.by_level()
+    for part in row_parts(len(outcomes.row), len(parameters.b), at_once):
+        yield part, outcome_density(design, family, outcomes, parameters, part)
+
+
+def outcome_density(design: Design, family: Family, outcomes: Outcomes, parameters: Parameters, part: slice) -> Array:
+    """Return the log-density of a part of the outcomes in every draw, shape ``(draws, outcomes)``."""
+    some = outcomes.take(part)
+    piece = take_rows(design, some.row)
+    return some.log_density(family.at(parameters.family, piece.scale), linear_predictor(piece, parameters))
 
 
 def unit_densities(
@@ -273,8 +293,9 @@ def unit_densities(
         As for `loo`.
     """
     roots = [_root(covariance) for covariance in parameters.covariance]
-    order = np.argsort(code, kind="stable")
-    for rows in np.split(order, np.searchsorted(code[order], np.arange(1, code.max() + 1))):
+    parameters = parameters.by_level()
+
+    def density_of(rows: Index) -> tuple[Array, int]:
         piece = take_rows(design, rows)
         outcomes, _ = distinct(piece, family)
         piece = take_rows(piece, outcomes.row)
@@ -298,7 +319,10 @@ def unit_densities(
             root = _diagonal([b[part] for b in blocks], effects)
             at = family.at(parameters.take(part).family, piece.scale)
             found.append(log_integral(at, outcomes, known[part], columns, root))
-        yield np.concatenate(found), effects
+        return np.concatenate(found), effects
+
+    order = np.argsort(code, kind="stable")
+    yield from in_threads(density_of, np.split(order, np.searchsorted(code[order], np.arange(1, code.max() + 1))))
 
 
 def own_levels(block: Block, code: Index) -> npt.NDArray[np.bool_]:

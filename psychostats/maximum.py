@@ -7,15 +7,12 @@ the design's own units.  Knows no names of terms, no file and no interval.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
-from threadpoolctl import ThreadpoolController
 
 from psychostats.arrow import Factor
 from psychostats.design import Design
@@ -27,6 +24,7 @@ from psychostats.mixed import Mixed, free, prepare
 from psychostats.optimum import Function, Optimum, inverse, minimise
 from psychostats.quadrature import NODES_MAX, Quadrature
 from psychostats.separation import separated, uniform_groups
+from psychostats.threads import one_thread
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -144,21 +142,6 @@ def maximise(design: Design, family: Family, method: Method, *, start: Maximum |
 def maximise_mixed(mixed: Mixed, family: Family, method: Method, *, start: Maximum | None = None) -> Maximum:
     """Do the same for a design that was prepared before; see `maximise`. To be called on `one_thread`."""
     return _binary(mixed, family, method, start) if family.binary else _gaussian(mixed, method)
-
-
-def one_thread() -> AbstractContextManager[object]:
-    """Hold BLAS to one thread.
-
-    Sums in one order give the same digits on any number of cores, and matrices this small gain nothing from more
-    threads (on a busy machine threads that wait for one another cost ten times the work).
-    """
-    return cast("AbstractContextManager[object]", _threads().limit(limits=1))
-
-
-@cache
-def _threads() -> ThreadpoolController:
-    """Find the libraries' threads, once: it takes some milliseconds."""
-    return ThreadpoolController()
 
 
 def _binary(mixed: Mixed, family: Family, method: Method, start: Maximum | None) -> Maximum:

@@ -22,8 +22,8 @@ Array: TypeAlias = npt.NDArray[np.float64]
 FEWEST_DRAWS = 4
 #: The tails whose quantiles have an ESS.
 TAILS = (0.05, 0.95)
-# Values that are worked on at once, so that a block's arrays stay near 10 MB each however many quantities there are.
-_AT_ONCE = 2**20
+# Values that are worked on at once, so that a block's arrays stay near the processor however many quantities there are.
+_AT_ONCE = 2**17
 
 
 def diagnose(values: Array) -> tuple[Array, Array, Array]:

@@ -11,7 +11,7 @@ dimension of Gauss-Hermite nodes is enough and nothing is simulated.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -56,6 +56,10 @@ class Parameters:
         covariance, r = (tuple(values[draws] for values in part) for part in (self.covariance, self.r))
         return Parameters(self.b[draws], covariance, r, {name: values[draws] for name, values in self.family.items()})
 
+    def by_level(self) -> Parameters:
+        """Return the same with the draws of a level side by side in the memory, as its rows want them."""
+        return replace(self, r=tuple(np.ascontiguousarray(r.T).T for r in self.r))
+
 
 def describe_target(target: Target, groups: Sequence[str]) -> str:
     """Say what a target is in a model with these groups, for tables and the report."""
@@ -79,17 +83,19 @@ def _listed(words: Sequence[str]) -> str:
 
 def fixed_predictor(X: Array, offset: Array, b: Array) -> Array:
     """Return X b + offset, shape ``(draws, rows)``."""
-    return b @ X.T + offset
+    return (X @ b.T + offset[:, np.newaxis]).T
 
 
 def group_predictor(block: Block, r: Array) -> Array:
     """Return the random part of one block, shape ``(draws, rows)``; a level that was not seen adds zero."""
     seen = block.index >= 0
     index, Z = np.where(seen, block.index, 0), block.Z * seen[:, np.newaxis]
-    out = np.zeros((len(r), len(index)))
-    for q in range(Z.shape[1]):  # several times as fast as all at once
-        out += np.take(r[:, :, q], index, axis=1) * Z[:, q]
-    return out
+    out = np.zeros((len(index), len(r)))
+    for q in range(Z.shape[1]):  # several times as fast as all at once, and the draws of a row side by side
+        part = np.take(r.T[q], index, axis=0)
+        part *= Z[:, q, np.newaxis]
+        out += part
+    return out.T
 
 
 def linear_predictor(design: Design, parameters: Parameters) -> Array:
@@ -104,12 +110,17 @@ def row_blocks(
     design: Design, parameters: Parameters, family: Family, at_once: int = 2_000_000
 ) -> Iterator[tuple[slice, Array, Family]]:
     """Yield slices of rows with their eta and the family there, so that draws times rows never fill the memory."""
-    rows = len(design.X)
-    step = max(1, at_once // max(1, len(parameters.b)))
-    for start in range(0, rows, step):
-        part = slice(start, min(start + step, rows))
+    parameters = parameters.by_level()
+    for part in row_parts(len(design.X), len(parameters.b), at_once):
         piece = take_rows(design, part)
         yield part, linear_predictor(piece, parameters), family.at(parameters.family, piece.scale)
+
+
+def row_parts(rows: int, draws: int, at_once: int) -> Iterator[slice]:
+    """Yield parts of so many rows that draws times rows are `at_once` at most."""
+    step = max(1, at_once // max(1, draws))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
 
 
 def take_rows(design: Design, rows: slice | npt.NDArray[np.int64]) -> Design:

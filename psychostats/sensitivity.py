@@ -16,11 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from psychostats.draws import importance
 from psychostats.errors import InputError
 from psychostats.fit import Fit
-from psychostats.predictor import row_blocks
+from psychostats.integral import Fast
+from psychostats.pareto import importance
+from psychostats.predictor import linear_predictor, row_parts, take_rows
 from psychostats.priors import Prior
+from psychostats.threads import in_threads
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -30,6 +32,8 @@ POWERS = (0.99, 1.01)
 SENSITIVE = 0.05
 #: Pareto's k above which weights, and so distances, are not to be relied on.
 K_MAX = 0.7
+# Numbers that are worked on at once, few enough to stay near the processor.
+_AT_ONCE = 500_000
 
 SENSITIVITY_COLUMNS = ("term", "prior", "likelihood", "diagnosis")
 _CONFLICT, _STRONG, _NOTHING = "prior and data may disagree", "strong prior or weak data", ""
@@ -104,11 +108,19 @@ def log_prior(fit: Fit, flat: pd.DataFrame) -> Array:
 def log_likelihood(fit: Fit) -> Array:
     """Return the log-density of the answers in each draw, shape ``(draws,)``, without binomial coefficients."""
     parameters = fit.parameters()
-    design = fit.design
-    total = np.zeros(len(parameters.b))
-    for rows, eta, family in row_blocks(design, parameters, fit.spec.family):
-        total += family.log_density(design.successes[rows], design.trials[rows], eta).sum(axis=1)
-    return total
+    # Outcomes of a row that were seen: of a single answer one of two.
+    row, value, count = fit.spec.family.outcomes(fit.design.successes, fit.design.trials)
+    parameters = parameters.by_level()
+
+    def density(part: slice) -> Array:
+        piece = take_rows(fit.design, row[part])
+        family = fit.spec.family.at(parameters.family, piece.scale)
+        return np.asarray(
+            family.outcome_density(value[part], linear_predictor(piece, parameters), Fast()) @ count[part]
+        )
+
+    parts = row_parts(len(row), len(parameters.b), _AT_ONCE)
+    return np.asarray(sum(in_threads(density, parts), np.zeros(len(parameters.b))))
 
 
 def _log_lkj(fit: Fit, prior: Prior, covariance: tuple[Array, ...]) -> Array:

@@ -25,8 +25,9 @@ FLOORS = {
             "resampling",
             "works",
             "mixing",
+            "threads",
         ),
-        ("tokens", "levels", "identifiable", "rasters", "parts", "pseudonyms", "rules"),
+        ("tokens", "levels", "identifiable", "rasters", "parts", "pseudonyms", "rules", "pareto"),
         ("family", "monotonic"),
         ("answers", "measurements", "ratings"),
         (

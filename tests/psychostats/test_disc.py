@@ -14,13 +14,14 @@ from psychostats import fit, load_fit
 from psychostats.checks import predictive_accuracy, prior_predictive_accuracy
 from psychostats.compare import compare
 from psychostats.design import code
-from psychostats.draws import importance, label
+from psychostats.draws import label
 from psychostats.effects import contrasts, marginal_means
 from psychostats.emmeans import emmeans
 from psychostats.errors import FormulaError, InputError, PriorError
 from psychostats.fit import Fit, recompute
 from psychostats.loo import loo
 from psychostats.marginal import avg_slopes, comparisons, predictions
+from psychostats.pareto import importance
 from psychostats.priors import resolve_priors
 from psychostats.sampling import Sample, Settings
 from psychostats.sensitivity import log_likelihood, log_prior, prior_sensitivity

@@ -11,7 +11,6 @@ import arviz as az
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 from studies import known_fit
 
 from psychostats import netcdf

@@ -13,8 +13,9 @@ from psychostats.design import code
 from psychostats.errors import InputError, NoMaximumError
 from psychostats.families import resolve_family
 from psychostats.formula import parse_formula
-from psychostats.maximum import Method, maximise_mixed, one_thread
+from psychostats.maximum import Method, maximise_mixed
 from psychostats.mixed import prepare
+from psychostats.threads import one_thread
 
 
 def _frame(people: int = 12, trials: int = 20) -> pd.DataFrame:

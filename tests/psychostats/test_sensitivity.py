@@ -9,9 +9,10 @@ from scipy import integrate, special, stats
 
 from psychostats import fit, prior_sensitivity
 from psychostats.design import code
-from psychostats.draws import importance, label
+from psychostats.draws import label
 from psychostats.errors import InputError
 from psychostats.fit import Fit
+from psychostats.pareto import importance
 from psychostats.priors import resolve_priors
 from psychostats.sampling import Sample, Settings
 from psychostats.sensitivity import distance, log_likelihood, log_prior
