@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, special
 
+from psychostats.threads import in_threads
+
 Array: TypeAlias = npt.NDArray[np.float64]
 
 #: Draws of a chain below which there is nothing to say.
@@ -46,21 +48,26 @@ def diagnose(values: Array) -> tuple[Array, Array, Array]:
     rhat, bulk, tail = (np.full(quantities, np.nan) for _ in range(3))
     if draws < FEWEST_DRAWS:
         return rhat, bulk, tail
+
+    def work(part: slice) -> None:
+        x = _side_by_side(values, part)
+        split = _split(x)
+        z, ordered = _normal_scores(split)
+        bulk[part] = _ess(z)
+        everything = ordered if draws % 2 == 0 else np.sort(x.reshape(len(x), -1), axis=1)
+        low, high = (_ess(_split(x <= _quantile(everything, share))) for share in TAILS)
+        tail[part] = np.minimum(low, high)
+        if chains > 1:
+            # The mean of the two in the middle, which then lie equally far from it, and share a rank.
+            half = ordered.shape[1] // 2
+            centre = ordered[:, half - 1 : half + 1].mean(axis=1)[:, np.newaxis, np.newaxis]
+            of_ranks, of_folded = _rhat(z), _rhat(_normal_scores(np.abs(split - centre))[0])
+            # Folded draws may be constant where draws are not; they have no R-hat then.
+            rhat[part] = np.where(of_folded > of_ranks, of_folded, of_ranks)
+
     with np.errstate(all="ignore"):
-        for part, x in _blocks(values):
-            split = _split(x)
-            z, ordered = _normal_scores(split)
-            bulk[part] = _ess(z)
-            everything = ordered if draws % 2 == 0 else np.sort(x.reshape(len(x), -1), axis=1)
-            low, high = (_ess(_split(x <= _quantile(everything, tail_of))) for tail_of in TAILS)
-            tail[part] = np.minimum(low, high)
-            if chains > 1:
-                # The mean of the two in the middle, which then lie equally far from it, and share a rank.
-                half = ordered.shape[1] // 2
-                centre = ordered[:, half - 1 : half + 1].mean(axis=1)[:, np.newaxis, np.newaxis]
-                of_ranks, of_folded = _rhat(z), _rhat(_normal_scores(np.abs(split - centre))[0])
-                # Folded draws may be constant where draws are not; they have no R-hat then.
-                rhat[part] = np.where(of_folded > of_ranks, of_folded, of_ranks)
+        for _ in in_threads(work, _parts(values)):
+            pass
     unknown = np.isnan(values).any(axis=(0, 1))
     for figure in (rhat, bulk, tail):
         figure[unknown] = np.nan
@@ -82,19 +89,22 @@ def relative_efficiency(values: Array) -> Array:
     """
     found = np.full(values.shape[2], np.nan)
     with np.errstate(all="ignore"):
-        for part, x in _blocks(values):
-            split = _split(x)
+        for part in _parts(values):
+            split = _split(_side_by_side(values, part))
             found[part] = _ess(split) / split[0].size
     return found
 
 
-def _blocks(values: Array) -> Iterator[tuple[slice, Array]]:
-    """Yield quantities with their draws side by side, shape ``(quantities, chains, draws)``."""
+def _parts(values: Array) -> Iterator[slice]:
     chains, draws, quantities = values.shape
     step = max(1, _AT_ONCE // (chains * draws))
     for start in range(0, quantities, step):
-        part = slice(start, min(start + step, quantities))
-        yield part, np.ascontiguousarray(np.moveaxis(values[:, :, part], 2, 0))
+        yield slice(start, min(start + step, quantities))
+
+
+def _side_by_side(values: Array, part: slice) -> Array:
+    """Return quantities with their draws side by side, shape ``(quantities, chains, draws)``."""
+    return np.ascontiguousarray(np.moveaxis(values[:, :, part], 2, 0))
 
 
 def _split(x: npt.NDArray[np.generic]) -> Array:

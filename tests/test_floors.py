@@ -24,11 +24,10 @@ FLOORS = {
             "letterhead",
             "resampling",
             "works",
-            "mixing",
             "threads",
         ),
-        ("tokens", "levels", "identifiable", "rasters", "parts", "pseudonyms", "rules", "pareto"),
-        ("family", "monotonic"),
+        ("tokens", "levels", "identifiable", "rasters", "parts", "pseudonyms", "rules", "mixing"),
+        ("family", "monotonic", "pareto"),
         ("answers", "measurements", "ratings"),
         (
             "intervals",
