@@ -30,8 +30,11 @@ class Fast(NumpyMaths):
 
     @staticmethod
     def expit(x: Any) -> Any:
+        out = np.asarray(np.negative(x))
         with np.errstate(over="ignore"):  # 1 / infinity is the limit
-            return 1.0 / (1.0 + np.exp(-x))
+            np.exp(out, out=out)
+        out += 1.0
+        return np.reciprocal(out, out=out)
 
 
 # The nodes need the mode to a fraction of its SD alone; Laplace's approximation errs by the square of what is left.

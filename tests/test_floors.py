@@ -155,7 +155,7 @@ ROOMS = {
         "pytensor": {"sampler"},
         "nutpie": {"sampler"},
         "arviz": {"draws"},
-        "arviz_stats": {"draws"},
+        "arviz_stats": set(),
         "formulaic": {"design"},
         "statsmodels": {"second_opinion"},
         "typer": {"cli", "options", "studies"},
