@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from psychostats.contributions import Contributions, compare_contributions
+from psychostats.engines import resolve_engine
 from psychostats.errors import DataError, InputError
 from psychostats.exclusions import Excluded, apply_exclusions
 from psychostats.feature_study import FeatureStudy, study_features
@@ -194,7 +195,9 @@ def analyse(
         name = folders[model.name, experiment]
 
         def begin() -> None:
-            first = "" if any(not one.reused for one in made) else "; the model is compiled first"
+            engine, _ = resolve_engine("auto", model.spec())
+            ready = engine != "pymc" or any(not one.reused and one.provenance["engine"] == engine for one in made)
+            first = "" if ready else "; the model is compiled first"
             people = f"{rows[study.report.group].nunique()} {study.report.group}s"
             say(f"fitting {name}: {len(rows):,} trials of {people}{first}")
 
@@ -207,6 +210,7 @@ def analyse(
             progress=progress,
             source=source,
             on_start=begin,
+            keep=False,
         )
         if found.reused:
             say(f"{name}: nothing changed, answered from {fits / name}")

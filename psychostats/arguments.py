@@ -5,6 +5,7 @@ In: text as it was typed.  Out: mappings and lists, or one sentence that says ho
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from psychostats.errors import InputError
 
 if TYPE_CHECKING:
     from psychostats.design import Coding
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def read_mapping(maps: list[str]) -> dict[str, str]:
@@ -33,6 +36,20 @@ def read_filters(filters: list[str]) -> dict[str, list[str]]:
             raise InputError(f"--filter '{text}' cannot be read; write name=value, for example --filter phase=main.")
         kept.setdefault(name, []).extend(value.strip() for value in values.split(","))
     return kept
+
+
+def read_duration(text: str) -> float:
+    """Read a duration, ``90``, ``90s``, ``10m`` or ``2h``, as seconds."""
+    number, unit = text.strip(), 1.0
+    if number and number[-1].lower() in _UNITS:
+        number, unit = number[:-1], _UNITS[number[-1].lower()]
+    try:
+        seconds = float(number) * unit
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0.0):
+        raise InputError(f"--budget '{text}' cannot be read; write a time above 0, for example 90s, 10m or 2h.")
+    return seconds
 
 
 def spread(arguments: list[str]) -> list[str]:

@@ -17,8 +17,8 @@ import typer
 import typer.core
 
 from psychostats import studies
-from psychostats.arguments import read_filters, read_mapping, read_values, spread
-from psychostats.errors import DataError, InputError, PsychostatsError
+from psychostats.arguments import read_duration, read_filters, read_mapping, read_values, spread
+from psychostats.errors import DataError, InputError, Interrupted, PsychostatsError
 from psychostats.interruption import listen, settle
 from psychostats.options import Filters, FitDir, Json, Key, Maps, Missing, Quiet, Runs, SkipBad, Trials
 from psychostats.studies import end, typed
@@ -26,13 +26,14 @@ from psychostats.terminal import count, count_dropped, counter, find_cache, prin
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands; an interruption says that nothing half-written is left, and ends as the shell expects."""
+    """The commands; an interruption says what is kept, nothing half-written, and ends as the shell expects."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            say("\ninterrupted; nothing half-written is left.")  # below whatever progress was shown
+        except KeyboardInterrupt as stopped:
+            kept = str(stopped) if isinstance(stopped, Interrupted) else "interrupted; nothing half-written is left."
+            say(f"\n{kept}")  # below whatever progress was shown
             settle()
             raise typer.Exit(130) from None
 
@@ -82,16 +83,26 @@ def fit(
     disc: Annotated[str | None, typer.Option("--disc", help="Columns the variance of ratings depends on.")] = None,
     prior: Annotated[list[str] | None, typer.Option("--prior", help="'CLASS ~ DIST', repeatable.")] = None,
     engine: Annotated[
-        str, typer.Option("--engine", help="auto or pymc (draws), or laplace (maximum likelihood).")
+        str,
+        typer.Option(
+            "--engine", help="nuts or pymc (draws), laplace (maximum likelihood); auto is nuts, or else pymc."
+        ),
     ] = "auto",
     reml: Annotated[bool, typer.Option("--reml", help="Restricted likelihood, for gaussian and laplace.")] = False,
     quadrature: Annotated[
         int, typer.Option("--quadrature", help="Nodes of adaptive quadrature, for (1 | group) and laplace.")
     ] = 1,
     draws: Annotated[int, typer.Option("--draws", help="Draws a chain.")] = 1000,
-    tune: Annotated[int, typer.Option("--tune", help="Warm-up draws a chain.")] = 1000,
+    tune: Annotated[
+        int | None,
+        typer.Option("--tune", help="Warm-up draws a chain.", show_default="200 with nuts, 1000 with pymc"),
+    ] = None,
     chains: Annotated[int, typer.Option("--chains", help="Chains.")] = 4,
     seed: Annotated[int, typer.Option("--seed", help="Seed.")] = 1,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="TIME", help="Refuse what nuts would take longer to sample: 90s, 10m, 2h."),
+    ] = None,
     maps: Maps = None,
     filters: Filters = None,
     missing: Missing = "error",
@@ -118,7 +129,8 @@ def fit(
     from psychostats.trials import examine_trials
 
     spec = specify(formula, family=family, link=link, guess=guess, lapse=lapse, disc=disc, priors=prior or [])
-    chosen, reason = resolve_engine(engine, spec, Method(reml, quadrature))
+    allowed = None if budget is None else read_duration(budget)
+    chosen, reason = resolve_engine(engine, spec, Method(reml, quadrature), budget=allowed)
     if missing not in ("error", "drop"):
         raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
     run = read_run(*runs) if runs else None
@@ -153,7 +165,8 @@ def fit(
 
     def begin() -> None:
         what = f"fitting {spec.formula.whole} to {count(len(rows), 'row')}"
-        how = "by maximum likelihood" if chosen == "laplace" else f"({reason}); the model is compiled first"
+        compiled = "; the model is compiled first" if chosen == "pymc" else ""
+        how = "by maximum likelihood" if chosen == "laplace" else f"by {chosen} ({reason}){compiled}"
         say(f"{what} {how}", quiet)
 
     made = fit_model(
@@ -166,6 +179,7 @@ def fit(
         tune=tune,
         chains=chains,
         seed=seed,
+        budget=allowed,
         out=out,
         overwrite=overwrite,
         progress=False if quiet else None,

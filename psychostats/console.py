@@ -31,6 +31,8 @@ def describe_fit(fit: Fit, *, random: bool = False) -> str:
     lines = []
     if not fit.converged:
         lines += ["NOT CONVERGED: these numbers may not be read.", *(f"  {line}" for line in fit.warnings), ""]
+    elif fit.interrupted:
+        lines += _first(fit)
     lines += [
         f"Formula: {fit.spec.formula.whole}",
         f"Family:  {family.describe()}",
@@ -60,8 +62,15 @@ def describe_fit(fit: Fit, *, random: bool = False) -> str:
             lines += ["", f"{title}:", _terms_text(rows)]
     lines += ["", *(_maximum_notes(fit) if fit.is_maximum else _sampling_notes(fit))]
     if fit.converged and fit.warnings:
-        lines += [f"Warning: {line}" for line in fit.warnings]
+        lines += [f"Warning: {line}" for line in fit.warnings if [line, ""] != _first(fit)]
     return "\n".join(lines)
+
+
+def _first(fit: Fit) -> list[str]:
+    """Return what stands before any number of a fit that may not be read, or that was interrupted."""
+    said = [] if fit.converged else ["NOT CONVERGED: these numbers may not be read."]
+    said += fit.warnings[:1] if fit.interrupted else []
+    return [*said, ""] if said else []
 
 
 def _structure(fit: Fit, structure: str) -> str:
@@ -88,7 +97,7 @@ def _sampling_notes(fit: Fit) -> list[str]:
     return [
         f"Estimates are posterior means on the {fit.spec.family.link} scale; conf_low and conf_high bound the "
         f"{fit.interval.label}.",
-        f"{how.chains} chains of {how.draws} draws after {how.tune}, seed {how.seed}, engine "
+        f"{how.chains} chains of {fit.kept} draws after {how.tune}, seed {how.seed}, engine "
         f"{fit.provenance['engine']} ({fit.provenance['engine_reason']}).",
     ]
 
@@ -101,7 +110,9 @@ def _maximum_notes(fit: Fit) -> list[str]:
         errors = "given the SDs"
     else:
         likelihood = "maximum likelihood by " + (
-            f"adaptive quadrature with {how.quadrature} nodes" if how.quadrature > 1 else "Laplace's approximation"
+            f"adaptive quadrature with {how.quadrature} nodes"
+            if how.quadrature > 1
+            else "Laplace's approximation (approximate)"
         )
         errors = "from the joint Hessian of all parameters"
     made = {
@@ -125,7 +136,7 @@ def describe_effects(fit: Fit, table: pd.DataFrame, named: Collection[str]) -> s
     groups = list(dict.fromkeys(block.group for block in fit.design.blocks))
     held = ", ".join(f"{name} = {mean:.4g}" for name, (_, mean, _) in fit.coding.ranges.items() if name not in named)
     interval = Interval(table["interval"].iloc[0], float(table["conf_level"].iloc[0]))
-    first = [] if fit.converged else ["NOT CONVERGED: these numbers may not be read.", ""]
+    first = _first(fit)
     shown = table.drop(columns=["conf_level", "interval", "rope_low", "rope_high"])
     if shown["contrast"].isna().all():
         shown = shown.drop(columns=["contrast", "pd", "rope_share"])
@@ -201,7 +212,7 @@ def _predictions(table: pd.DataFrame) -> str:
 
 def describe_sensitivity(fit: Fit, table: pd.DataFrame) -> str:
     """Return the table of `psychostats.sensitivity.prior_sensitivity` as text, with how it is read."""
-    first = [] if fit.converged else ["NOT CONVERGED: these numbers may not be read.", ""]
+    first = _first(fit)
     notes = [
         "How far each term's distribution moves (0 to 1) for a doubling of the power of the prior, or the likelihood.",
         f"Marked from {SENSITIVE:g} on: by the prior alone, it is strong or the data weak; by both, they may disagree.",
@@ -214,7 +225,7 @@ def describe_sensitivity(fit: Fit, table: pd.DataFrame) -> str:
 
 def describe_bayes_factor(fit: Fit, table: pd.DataFrame) -> str:
     """Return the table of `psychostats.bayes_factor.bayes_factor` as text, with what it says and how it was made."""
-    first = [] if fit.converged else ["NOT CONVERGED: these numbers may not be read.", ""]
+    first = _first(fit)
     shown = table.drop(columns=["term", *(["note"] if (table["note"] == "").all() else [])])
     for name in ("bf01", "bf10", "bf01_normal"):
         shown[name] = table[name].map(factor)
@@ -234,7 +245,7 @@ def describe_bayes_factor(fit: Fit, table: pd.DataFrame) -> str:
 
 def describe_opinions(fit: Fit, table: pd.DataFrame) -> str:
     """Return a model's population contrasts beside second opinions as text."""
-    first = [] if fit.converged else ["NOT CONVERGED: these numbers may not be read.", ""]
+    first = _first(fit)
     hidden = ["term", "target", "conf_level", "interval", "pd", "rope_low", "rope_high", "rope_share"]
     kinds = dict.fromkeys(
         Interval(kind, level).label for kind, level in zip(table["interval"], table["conf_level"], strict=True)

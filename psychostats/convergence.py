@@ -25,12 +25,12 @@ class Check:
     Parameters
     ----------
     name
-        ``rhat``, ``ess_bulk``, ``ess_tail``, ``divergences`` or ``treedepth_hits``; of a maximum, ``singular``,
-        ``large_sd`` or ``rows_a_level``.
+        ``rhat``, ``ess_bulk``, ``ess_tail``, ``divergences`` or ``treedepth_hits``, and ``interrupted``; of a maximum,
+        ``singular``, ``large_sd`` or ``rows_a_level``.
     term
         What was checked; None for the sampler as a whole.
     value, limit
-        The figure, and the largest (for ESS the smallest) that passes.
+        The figure, and the largest (for ESS the smallest) that passes; draws a chain that are there and were asked for.
     verdict
         ``fail`` says that the fit may not be read.
     """
@@ -90,6 +90,10 @@ def converged(checks: Iterable[Check]) -> bool:
 def explain(checks: Iterable[Check]) -> list[str]:
     """Say in sentences what did not pass, the worst of each kind first, and what helps."""
     words = {
+        "interrupted": (
+            "Interrupted: {value:.0f} of {limit:.0f} draws a chain are there",
+            "fit again to draw all of them",
+        ),
         "rhat": (
             "R-hat of {term} is {value:.3f} (at most {limit:g})",
             "the chains disagree; draw longer (tune, draws)",

@@ -59,6 +59,43 @@ class NoMaximumError(PsychostatsError):
     exit_code = 3
 
 
+class OverBudget(InputError):
+    """A posterior that would take longer to sample than was allowed; nothing is sampled.
+
+    Parameters
+    ----------
+    seconds_needed
+        What it would take.
+    message
+        One sentence; a sampler, which knows neither what was allowed nor what else there is, leaves it out.
+    """
+
+    def __init__(self, seconds_needed: float, message: str | None = None):
+        self.seconds_needed = seconds_needed
+        super().__init__(message or f"sampling would take about {seconds_needed:.3g} s, longer than was allowed.")
+
+
+class Interrupted(KeyboardInterrupt):
+    """A fit that was interrupted when it had draws enough to be kept; no `PsychostatsError`, so that loops end too.
+
+    Parameters
+    ----------
+    fit
+        The `psychostats.fit.Fit` of the draws made so far.
+    kept, asked
+        Draws a chain that it holds, and that were asked for.
+    path
+        Where it was written, if it was.
+    """
+
+    def __init__(self, fit: object, kept: int, asked: int, path: object = None):
+        self.fit = fit
+        where = f" in {path}" if path is not None else ""
+        super().__init__(
+            f"interrupted; {kept:,} of {asked:,} draws a chain are kept{where}, and the same call draws all of them."
+        )
+
+
 class ReportError(PsychostatsError):
     """A report that could not be rendered although its input was good."""
 

@@ -15,22 +15,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
-from psychostats import store
+from psychostats import engines, store
 from psychostats.columns import order_levels
 from psychostats.convergence import Check, converged, explain
 from psychostats.design import Coding, Design, code
 from psychostats.draws import Draws
-from psychostats.engines import How, Result, check, library_versions, resolve_engine, run
-from psychostats.errors import FitError, InputError
+from psychostats.engines import How, Result, check, recompute, recorded, resolve_engine
+from psychostats.errors import FitError, InputError, Interrupted
 from psychostats.estimates import Estimates
 from psychostats.identity import data_hash, pseudonymize
 from psychostats.intervals import Interval
-from psychostats.maximum import Method, log_likelihood
-from psychostats.predictor import Parameters, linear_predictor
+from psychostats.maximum import Method
+from psychostats.predictor import Parameters
 from psychostats.priors import Prior, resolve_priors
-from psychostats.rows import Missing, select_rows
+from psychostats.rows import Missing, describe_columns, select_rows, stored_rows
 from psychostats.sampling import Settings
 from psychostats.spec import ModelSpec, specify
 from psychostats.store import SCHEMA
@@ -142,6 +141,16 @@ class Fit:
         return explain(self.checks)
 
     @property
+    def kept(self) -> int:
+        """Draws a chain; fewer than `settings` asks for where sampling was interrupted."""
+        return int(self.draws_table.posterior.sizes["draw"])
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether sampling was interrupted, so that there are fewer draws than were asked for."""
+        return "interrupted" in self.provenance
+
+    @property
     def interval(self) -> Interval:
         """The kind of interval that the fit's own tables use."""
         return self.asked[0] if self.asked else Interval("wald") if self.is_maximum else Interval()
@@ -241,7 +250,7 @@ class Fit:
             return dict.fromkeys(names)
         stats, how = self.result.groups["sample_stats"], self.settings
         met = (int(stats["diverging"].sum()), int(stats["maxdepth_reached"].sum()))
-        return dict(zip(names, (how.chains, how.draws, how.tune, how.seed, *met), strict=True))
+        return dict(zip(names, (how.chains, self.kept, how.tune, how.seed, *met), strict=True))
 
     def write(self, path: Path, *, overwrite: bool = False) -> Fit:
         """Write the fit as a directory, at once or not at all; see `psychostats.store.write`."""
@@ -265,16 +274,18 @@ def fit(
     reml: bool = False,
     quadrature: int = 1,
     draws: int = 1000,
-    tune: int = 1000,
+    tune: int | None = None,
     chains: int = 4,
     seed: int = 1,
-    target_accept: float = 0.8,
+    target_accept: float | None = None,
+    budget: float | None = None,
     missing: Missing = "error",
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool | None = None,
     source: Mapping[str, Any] | None = None,
     on_start: Callable[[], None] = lambda: None,
+    keep: bool = True,
 ) -> Fit:
     """Fit a hierarchical model to trials: draws from its posterior, or the maximum of its likelihood.
 
@@ -293,20 +304,24 @@ def fit(
     priors
         Overrides ``CLASS ~ DIST``; see `psychostats.priors.resolve_priors`.
     engine
-        ``auto`` or ``pymc`` draw from the posterior; ``laplace`` finds the maximum of the likelihood, by Laplace's
-        approximation (exact for the family gaussian), as lme4 does.
+        ``auto``, ``nuts`` or ``pymc`` draw from the posterior; ``laplace`` finds the maximum of the likelihood, by
+        Laplace's approximation (exact for the family gaussian), as lme4 does. ``auto`` is ``nuts``, the fast sampler,
+        where it covers the model.
     reml
         Restricted maximum likelihood, for the family gaussian and engine ``laplace``.
     quadrature
         Nodes of adaptive Gauss-Hermite quadrature instead of Laplace's approximation, for one group effect with one
         term and engine ``laplace``.
     draws, tune, chains, seed, target_accept
-        Of the sampler.
+        Of the sampler; `tune` and `target_accept` by the engine, `psychostats.engines.TUNE` and ``TARGET_ACCEPT``.
+    budget
+        Seconds that sampling may take, for the engine ``nuts``; no part of what is fitted.
     missing
         What to do with rows that lack a value the formula needs, or hold an infinite one: ``error``, or ``drop`` and
         count them.
     out
-        Directory to write to. If it holds the same fit (data, spec, seed, versions), that is returned instead.
+        Directory to write to. If it holds the same fit (data, spec, seed, versions), that is returned instead; an
+        interrupted one is replaced.
     overwrite
         Replace another fit in `out`.
     progress
@@ -315,6 +330,8 @@ def fit(
         What to remember of where the trials came from, for provenance.
     on_start
         Called before the model is fitted; not where the answer lies in `out`.
+    keep
+        Keep the draws of an interrupted sampler, if there are at least `psychostats.engines.LEAST_KEPT` a chain.
 
     Returns
     -------
@@ -324,8 +341,12 @@ def fit(
     ------
     InputError
         If anything given cannot be used; nothing is written then.
+    Interrupted
+        If it was interrupted and draws are kept; it holds the fit of these, which is written to `out`.
     NoMaximumError
         If the likelihood has no maximum; nothing is written then either.
+    OverBudget
+        If sampling would take longer than `budget`; nothing is written.
     """
     spec = (
         formula
@@ -333,8 +354,12 @@ def fit(
         else specify(formula, family=family, link=link, guess=guess, lapse=lapse, disc=disc, priors=priors)
     )
     method = Method(reml, quadrature)
-    engine, reason = resolve_engine(engine, spec, method)
-    how: How = method if engine == "laplace" else Settings(draws, tune, chains, seed, target_accept)
+    engine, reason = resolve_engine(engine, spec, method, budget=budget)
+    how: How = method
+    if engine != "laplace":
+        how = engines.resolve_settings(
+            engine, draws=draws, tune=tune, chains=chains, seed=seed, target_accept=target_accept
+        )
     rows, dropped = select_rows(spec, order_levels(trials), missing)
     # Trials that read_trials did not read may still hold a platform's ids; not among the levels of predictors.
     groups = {name for bar in spec.formula.bars for name in bar.factors}
@@ -342,7 +367,7 @@ def fit(
     coding = code(spec.formula, rows, thresholds=spec.family.ordinal)
     design = coding.design(rows, spec.family.response)
     in_use = resolve_priors(design, spec.priors, spec.family) if isinstance(how, Settings) else ()
-    versions = library_versions()
+    versions = engines.library_versions()
     sha = data_hash(rows, list(rows.columns))
     key = store.digest(
         {
@@ -359,15 +384,18 @@ def fit(
     asked = Path(out) if out is not None else None
     # A link is followed, so that what it stands for is written, not the link replaced.
     path = asked.resolve() if asked is not None else None
+    held = None
     if path is not None:
         held = _answer(path, key, overwrite)
-        if held is not None:
+        if held is not None and not held.interrupted:
             return replace(held, path=asked)
         store.require_writable(path)
     on_start()
     watch = Stopwatch()
     shown = sys.stderr.isatty() if progress is None else progress
-    result, checks = run(how, design, spec, in_use, rows, progress=shown, clock=watch.start)
+    result, checks = engines.run(
+        engine, how, design, spec, in_use, rows, progress=shown, clock=watch.start, budget=budget, keep=keep
+    )
     provenance = {
         "schema": SCHEMA,
         "key": key,
@@ -378,22 +406,27 @@ def fit(
             "sha256": sha,
             "rows": len(rows),
             "dropped": dropped,
-            "columns": list(rows.columns),
             "levels": {name: list(levels) for name, levels in coding.levels.items()},
-            "categories": {
-                name: list(rows[name].cat.categories)
-                for name in rows.columns
-                if isinstance(rows[name].dtype, pd.CategoricalDtype)
-            },
+            **describe_columns(rows),
             **(source or {}),
         },
         "priors": [prior.row() for prior in in_use],
-        _recorded(how): recompute(spec, design, result, how),
+        recorded(how): recompute(spec, design, result, how),
         "versions": versions | {"python": platform.python_version()},
     }
     rows = rows.reset_index(drop=True)
     made = Fit(spec, rows, coding, design, in_use, result, how, checks, provenance, watch.stop())
-    return replace(made.write(path, overwrite=overwrite), path=asked) if path is not None else made
+    whole = isinstance(how, Method) or made.kept == how.draws
+    if not whole:
+        provenance["interrupted"] = {"asked": draws, "kept": made.kept}
+    if held is not None and not whole and held.kept >= made.kept:
+        made = held  # one chain's draws begin alike, so those that lie there already hold these
+    elif path is not None:
+        made = made.write(path, overwrite=overwrite)
+    made = replace(made, path=asked)
+    if whole:
+        return made
+    raise Interrupted(made, made.kept, draws, asked)
 
 
 def load_fit(path: str | Path) -> Fit:
@@ -418,7 +451,7 @@ def load_fit(path: str | Path) -> Fit:
     path = Path(path)
     stored = store.read(path)
     spec, provenance = ModelSpec.from_table(stored.spec), stored.provenance
-    rows = _stored_rows(stored.groups["constant_data"], provenance)
+    rows = stored_rows(stored.groups["constant_data"], provenance["data"])
     coding = code(spec.formula, rows, thresholds=spec.family.ordinal)
     design = coding.design(rows, spec.family.response)
     result: Result
@@ -427,14 +460,14 @@ def load_fit(path: str | Path) -> Fit:
         how, result = Method(**stored.spec["likelihood"]), Estimates.of(stored.groups, design, rows, path)
     else:
         how, result = Settings(**stored.spec["sampling"]), Draws.of(stored.groups, path)
-    recorded = provenance[_recorded(how)]
+    before = provenance[recorded(how)]
     try:
         again = recompute(spec, design, result, how)
     except KeyError as error:
         raise FitError(f"{path} does not verify: its trials now code to other terms than were drawn.") from error
-    if not np.isclose(recorded, again, rtol=1e-9):
+    if not np.isclose(before, again, rtol=1e-9):
         raise FitError(
-            f"{path} does not verify: its log-likelihood is {again:.6f} where {recorded:.6f} was recorded. Fit again "
+            f"{path} does not verify: its log-likelihood is {again:.6f} where {before:.6f} was recorded. Fit again "
             "with --overwrite."
         )
     return Fit(
@@ -452,29 +485,6 @@ def load_fit(path: str | Path) -> Fit:
     )
 
 
-def recompute(spec: ModelSpec, design: Design, result: Result, how: How) -> float:
-    """Return what a stored fit is verified by: the log-likelihood at the estimates, or at the mean of the draws.
-
-    For draws, at the posterior mean of b and r, without binomial coefficients.
-    """
-    if isinstance(result, Estimates):
-        assert isinstance(how, Method)
-        return log_likelihood(design, spec.family, how, result.maximum)
-    everything = result.parameters(design)
-    mean = Parameters(
-        everything.b.mean(axis=0, keepdims=True), (), tuple(r.mean(axis=0, keepdims=True) for r in everything.r)
-    )
-    eta = linear_predictor(design, mean)
-    own = {name: values.mean(axis=0, keepdims=True) for name, values in everything.family.items()}
-    family = spec.family.at(own, design.scale)
-    return float(np.sum(family.log_density(design.successes, design.trials, eta)))
-
-
-def _recorded(how: How) -> str:
-    """Return what provenance calls the number that a fit is verified by."""
-    return "log_likelihood_at_mean" if isinstance(how, Settings) else "log_likelihood"
-
-
 def _answer(path: Path, key: str, overwrite: bool) -> Fit | None:
     """Return the fit that `path` holds if it is the one asked for; refuse what must not be replaced."""
     held = store.held_key(path)
@@ -487,10 +497,3 @@ def _answer(path: Path, key: str, overwrite: bool) -> Fit | None:
     elif held is not None and not overwrite:
         raise store.another_fit(path)
     return None
-
-
-def _stored_rows(constant: xr.Dataset, provenance: Mapping[str, Any]) -> pd.DataFrame:
-    rows = pd.DataFrame({name: constant[name].to_numpy() for name in provenance["data"]["columns"]})
-    for name, levels in provenance["data"]["categories"].items():
-        rows[name] = pd.Categorical(rows[name], categories=levels)
-    return rows

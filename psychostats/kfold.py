@@ -21,7 +21,7 @@ from scipy import special
 from psychostats.convergence import converged
 from psychostats.design import Design
 from psychostats.draws import Draws
-from psychostats.engines import run
+from psychostats.engines import resolve_engine, run
 from psychostats.errors import InputError
 from psychostats.family import Family
 from psychostats.fit import Fit
@@ -194,8 +194,9 @@ def _refit(fit: Fit, kept: tuple[Design, npt.NDArray[np.bool_]]) -> tuple[Parame
     assert isinstance(fit.settings, Settings)
     if fit.spec.family.ordinal and len(np.unique(design.successes)) < len(np.unique(fit.design.successes)):
         raise InputError("a fold holds every trial of one rating, so the others know nothing of it; use fewer folds.")
+    engine, _ = resolve_engine(fit.provenance["engine"], fit.spec)
     result, checks = run(
-        fit.settings, design, fit.spec, fit.priors, fit.data[rows], progress=False, clock=lambda stage: None
+        engine, fit.settings, design, fit.spec, fit.priors, fit.data[rows], progress=False, clock=lambda stage: None
     )
     assert isinstance(result, Draws)
     return result.parameters(design), converged(checks)

@@ -6,6 +6,7 @@ the design's own units.  Knows no names of terms, no file and no interval.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -36,6 +37,9 @@ _START = 0.5
 _STEP = 1e-4
 # Rounds of the EM algorithm before the walk down, and the relative SD that counts where one is smaller.
 _ROUNDS, _SMALL = 2, 0.2
+# How many times as long as the first step all of them take: measured 8 to 19 on one or two factors with and without
+# slopes, 700 to 60,000 rows.
+_STEPS_AHEAD = 12.0
 # A linear predictor beyond which a maximum, if it is one, deserves a second look.
 _FAR = 9.0
 
@@ -137,6 +141,30 @@ def maximise(design: Design, family: Family, method: Method, *, start: Maximum |
     method.require(family)
     with one_thread():
         return maximise_mixed(prepare(design, continuous=not family.binary), family, method, start=start)
+
+
+def forecast(design: Design, family: Family) -> float:
+    """Return about how many seconds `maximise` would take: the first step is timed.
+
+    Raises
+    ------
+    NoMaximumError
+        If not even that can be taken.
+    """
+    began = time.perf_counter()
+    with one_thread():
+        mixed = prepare(design, continuous=not family.binary)
+        theta = np.array([float(element.diagonal) for element in mixed.elements])
+        if family.binary:
+            function, theta = objective(mixed, family, Method()), _START * theta
+            try:
+                mode = function.mode(theta, np.zeros(mixed.X.shape[1]), joint=True)
+                function.gradient(np.concatenate([theta, mode.beta]))
+            except (NoMode, np.linalg.LinAlgError) as error:
+                raise _no_maximum(mixed, family, None) from error
+        else:
+            Gaussian(mixed, reml=False).gradient(theta)
+    return _STEPS_AHEAD * (time.perf_counter() - began)
 
 
 def maximise_mixed(mixed: Mixed, family: Family, method: Method, *, start: Maximum | None = None) -> Maximum:

@@ -307,6 +307,7 @@ def reanalyse(
                 overwrite=True,
                 progress=progress,
                 on_start=lambda: say(begin),
+                keep=False,
             )
         except InputError as error:  # which of the two studies cannot be fitted
             raise InputError(f"{label}: {error}") from error

@@ -1,15 +1,17 @@
 """The rows and columns of a data frame that a formula is fitted to.
 
-In: trials and a model's formula.  Out: its columns without the rows that lack a number, and how many those were.
-Knows no coding and no sampler.
+In: trials and a model's formula.  Out: its columns without the rows that lack a number, and how many those were; what
+a fit's record says of them, and the same columns again from it.  Knows no coding and no sampler.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from psychostats.cells import Bools, is_infinite
 from psychostats.errors import InputError, nearest
@@ -70,6 +72,26 @@ def select_rows(spec: ModelSpec, trials: pd.DataFrame, missing: Missing = "error
         else:
             kept[name] = column.astype(str)
     return kept, int(lost.sum())
+
+
+def describe_columns(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return what `stored_rows` must know of selected rows beside their values: columns in order, and categories."""
+    return {
+        "columns": list(rows.columns),
+        "categories": {
+            name: list(rows[name].cat.categories)
+            for name in rows.columns
+            if isinstance(rows[name].dtype, pd.CategoricalDtype)
+        },
+    }
+
+
+def stored_rows(constant: xr.Dataset, recorded: Mapping[str, Any]) -> pd.DataFrame:
+    """Return selected rows from the values that a fit stores and what `describe_columns` recorded."""
+    rows = pd.DataFrame({name: constant[name].to_numpy() for name in recorded["columns"]})
+    for name, levels in recorded["categories"].items():
+        rows[name] = pd.Categorical(rows[name], categories=levels)
+    return rows
 
 
 def _infinite(column: pd.Series[Any]) -> Bools:

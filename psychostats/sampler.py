@@ -41,6 +41,9 @@ LEVELS_PAD = 32
 # 550 of 4,000 with log, 950 to 1,000 with this.
 SOFTNESS = 0.25
 
+# Chains that run at once even on fewer cores: it costs a few percent, and an interruption finds draws of each.
+AT_ONCE = 8
+
 
 @dataclass(frozen=True)
 class _Structure:
@@ -83,7 +86,7 @@ def sample(
     Raises
     ------
     KeyboardInterrupt
-        If interrupted; nothing is kept, so a fit is whole or absent.
+        If interrupted before every chain has a draw after its warm-up; later the draws made so far are returned.
     PsychostatsError
         If the sampler cannot start.
     """
@@ -100,28 +103,32 @@ def sample(
     clock("compile")
     compiled = _compile(structure).with_data(**_data(design, family, own, priors))
     clock("sample")
-    trace = _run(compiled, settings, progress)
+    trace, interrupted = _run(compiled, settings, progress)
     posterior, stats = trace.posterior, trace.sample_stats
+    # Chains that were stopped are filled up with NaN to the longest.
+    kept = int(np.isfinite(stats["logp"].values).sum(axis=1).min()) if interrupted else settings.draws
+    if kept == 0:
+        raise KeyboardInterrupt
 
     def values(name: str) -> Array:
-        return np.asarray(posterior[name].values, dtype=np.float64)
+        return np.asarray(posterior[name].values, dtype=np.float64)[:, :kept]
 
     return Sample(
         b=values("b")[:, :, : structure.columns],
         bsp=values("b")[:, :, structure.columns :],
         simo=tuple(
-            values(f"simo_{m}") if steps > 1 else np.ones((settings.chains, settings.draws, 1))
+            values(f"simo_{m}") if steps > 1 else np.ones((settings.chains, kept, 1))
             for m, steps in enumerate(structure.steps)
         ),
         sd=tuple(values(f"sd_{i}") for i in range(len(design.blocks))),
         cor=tuple(
-            values(f"cor_{i}") if block.structure == "correlated" else np.empty((settings.chains, settings.draws, 0))
+            values(f"cor_{i}") if block.structure == "correlated" else np.empty((settings.chains, kept, 0))
             for i, block in enumerate(design.blocks)
         ),
         r=tuple(values(f"r_{i}")[:, :, : len(block.levels), :] for i, block in enumerate(design.blocks)),
         family={name: values(name) for name in family.estimated},
         stats={
-            ours: np.asarray(stats[theirs].values)
+            ours: np.asarray(stats[theirs].values)[:, :kept]
             for ours, theirs in {
                 "diverging": "diverging",
                 "maxdepth_reached": "maxdepth_reached",
@@ -132,10 +139,12 @@ def sample(
                 "step_size": "step_size",
             }.items()
         },
+        interrupted=interrupted,
     )
 
 
-def _run(compiled: Any, settings: Settings, progress: bool) -> Any:
+def _run(compiled: Any, settings: Settings, progress: bool) -> tuple[Any, bool]:
+    """Return the trace, and whether it was interrupted."""
     import nutpie
 
     heed()
@@ -147,7 +156,7 @@ def _run(compiled: Any, settings: Settings, progress: bool) -> Any:
             draws=settings.draws,
             tune=settings.tune,
             chains=settings.chains,
-            cores=min(settings.chains, cores),
+            cores=min(settings.chains, max(cores, AT_ONCE)),
             seed=settings.seed,
             target_accept=settings.target_accept,
             save_warmup=False,
@@ -155,9 +164,11 @@ def _run(compiled: Any, settings: Settings, progress: bool) -> Any:
             blocking=False,
         )
         try:
-            return running.wait()
+            return running.wait(), False
         except RuntimeError as error:
             raise PsychostatsError(f"the sampler stopped: {error}") from error
+        except KeyboardInterrupt:
+            return running.abort(), True
         except BaseException:
             running.cancel()
             raise

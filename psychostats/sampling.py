@@ -66,6 +66,9 @@ class Sample:
         Mean steps of monotonic effects, shape ``(chains, draws, effects)``.
     simo
         For each monotonic effect its simplex, shape ``(chains, draws, steps)``.
+    interrupted
+        Whether somebody stopped it, so that there are fewer draws than were asked for: as many of every chain as the
+        shortest has.
     """
 
     b: Array
@@ -76,3 +79,4 @@ class Sample:
     family: dict[str, Array] = field(default_factory=dict)
     bsp: Array = field(default_factory=lambda: np.empty((0, 0, 0)))
     simo: tuple[Array, ...] = ()
+    interrupted: bool = False

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
+from psychostats.engines import resolve_engine, resolve_settings
 from psychostats.intervals import Interval
 from psychostats.parts import Tool
 from psychostats.sampling import Settings
@@ -138,10 +139,10 @@ class ModelTable(Table):
     lapse: float | Literal["estimate"] | None = None
     priors: tuple[str, ...] = ()
     draws: Annotated[int, Strict()] = 1000
-    tune: Annotated[int, Strict()] = 1000
+    tune: Annotated[int, Strict()] | None = None
     chains: Annotated[int, Strict()] = 4
     seed: Annotated[int, Strict()] = 1
-    target_accept: float = 0.8
+    target_accept: float | None = None
 
     def spec(self) -> ModelSpec:
         """Return the model without its data."""
@@ -154,8 +155,10 @@ class ModelTable(Table):
         return self.model_copy(update={"priors": (), "lapse": None if self.lapse == "estimate" else self.lapse})
 
     def settings(self) -> Settings:
-        """Return the sampler's settings."""
-        return Settings(self.draws, self.tune, self.chains, self.seed, self.target_accept)
+        """Return the settings of the sampler that the model gets, with its defaults for what the file leaves out."""
+        engine, _ = resolve_engine("auto", self.spec())
+        given = {name: getattr(self, name) for name in ("draws", "tune", "chains", "seed", "target_accept")}
+        return resolve_settings(engine, **given)
 
 
 _OPINIONS: dict[str, tuple[str, Literal["all", "correct"]]] = {
@@ -203,7 +206,7 @@ class JointTable(Table):
     without: str = f"correct ~ experiment * representation + experiment * depth + {_GROUPS}"
     """The formula without the factor's change with the moderator, which the first is compared with."""
     draws: Annotated[int, Strict()] = 1000
-    tune: Annotated[int, Strict()] = 1000
+    tune: Annotated[int, Strict()] | None = None
     chains: Annotated[int, Strict()] = 4
     seed: Annotated[int, Strict()] = 1
 
