@@ -253,7 +253,8 @@ def duration(seconds: float) -> str:
 def _rounded(value: float) -> str:
     """Return two significant digits, without an exponent or zeros that say nothing."""
     digits = 1 - math.floor(math.log10(value))
-    return f"{round(value, digits):.{max(digits, 0)}f}".removesuffix(".0")
+    text = f"{round(value, digits):.{max(digits, 0)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def check(result: Result, how: How) -> tuple[Check, ...]:

@@ -10,8 +10,8 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -92,9 +92,14 @@ def require_writable(path: Path) -> None:
         raise FitError(f"{path} cannot be written: {above} is no directory.")
     if os.path.ismount(path):
         raise FitError(f"{path} is where a disk is mounted and cannot be replaced; give a directory within it.")
+    part = _beside(above / path.name, "part")
     try:
         # What writing will do later: make a directory of a longer name beside the place, and rename the place itself.
-        Path(tempfile.mkdtemp(prefix=f".{path.name}.part-", dir=above)).rmdir()
+        try:
+            part.mkdir(mode=0o700)
+        finally:
+            if part.exists():
+                part.rmdir()
         if path.exists() and not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, f"no permission to write in {path}")
     except PermissionError as error:
@@ -140,8 +145,9 @@ def write(path: Path, stored: Stored, summary: pd.DataFrame, *, overwrite: bool 
         raise another_fit(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.part-", dir=path.parent))
+        part = _beside(path, "part")
         try:
+            part.mkdir(mode=0o700)
             _write_text(part / "spec.toml", tomli_w.dumps(stored.spec))
             summary.to_csv(part / "summary.csv", index=False)
             _require_space(stored.groups, part)
@@ -256,7 +262,8 @@ def _replace_directory(new: Path, old: Path) -> None:
     if not old.exists():
         new.rename(old)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{old.name}.old-", dir=old.parent))
+    aside = _beside(old, "old")
+    aside.mkdir(mode=0o700)
     old.rename(aside / "fit")
     try:
         new.rename(old)
@@ -265,6 +272,11 @@ def _replace_directory(new: Path, old: Path) -> None:
         aside.rmdir()
         raise
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _beside(path: Path, what: str) -> Path:
+    """Return a name beside `path` that nothing has; known before it is made, so that no interruption leaves it."""
+    return path.with_name(f".{path.name}.{what}-{secrets.token_hex(4)}")
 
 
 def _file_hash(path: Path) -> str:

@@ -141,15 +141,6 @@ def test_bad_input_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_engines() -> None:
-    assert resolve_engine("pymc") == ("pymc", "asked for")
-    engine, reason = resolve_engine("auto")
-    assert engine == "pymc" and reason.startswith("auto")
-    assert resolve_engine("laplace") == ("laplace", "asked for")
-    with pytest.raises(InputError, match="--engine pymc"):
-        resolve_engine("nuts")
-
-
 # --- Rows -------------------------------------------------------------------------------------------------------------
 
 
