@@ -12,15 +12,16 @@ import contextlib
 import ctypes
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from psychostats.design import Design
-from psychostats.errors import InputError, PsychostatsError
+from psychostats.errors import InputError, OverBudget, PsychostatsError
 from psychostats.family import Family
 from psychostats.interruption import heed
 from psychostats.kernel import (
@@ -46,6 +47,9 @@ Array: TypeAlias = npt.NDArray[np.float64]
 
 DEPTH_MOST = 10
 _STATISTICS = ("diverging", "maxdepth_reached", "n_steps", "depth", "energy", "lp", "step_size", "acceptance_rate")
+_TIMED = 0.02  # seconds for which gradients are timed
+# Chains that run at once even on fewer cores, so that an interruption finds draws of each.
+_AT_ONCE = 8
 _LOOK = 0.1  # seconds between two looks at the chains
 _FAILURES = {-1: "there is not enough memory", -2: "the log-density is not finite near the start"}
 
@@ -73,6 +77,7 @@ def sample(
     *,
     progress: bool = False,
     clock: Callable[[str], None] = lambda stage: None,
+    budget: float | None = None,
 ) -> Sample:
     """Draw from the posterior.
 
@@ -86,25 +91,37 @@ def sample(
         Show a progress bar.
     clock
         Called with ``"start"`` and ``"sample"`` as each begins, for timings.
+    budget
+        Seconds that sampling may take, the start included.
 
     Returns
     -------
     Sample
+        With fewer draws, and so marked, if it was interrupted when every chain had one after its warm-up.
 
     Raises
     ------
     InputError
         If a group has more terms than the engine takes.
+    KeyboardInterrupt
+        If it was interrupted before.
+    OverBudget
+        If it would take longer than allowed.
     PsychostatsError
         If the sampler cannot start.
     """
     clock("start")
+    began = time.perf_counter()
     with one_thread():
         posterior = Posterior.of(design, family, priors)
-    clock("sample")
     heed()
+    if budget is not None:
+        needed = posterior.seconds(settings) + time.perf_counter() - began
+        if needed > budget:
+            raise OverBudget(needed)
+    clock("sample")
     draws, stats = _run(posterior, settings, progress)
-    return posterior.label(draws, stats)
+    return replace(posterior.label(draws, stats), interrupted=draws.shape[1] < settings.draws)
 
 
 @dataclass(frozen=True)
@@ -219,6 +236,20 @@ class Posterior:
             raise PsychostatsError(f"the sampler stopped: {_FAILURES[-1]}.")
         return float(value[0]), gradient
 
+    def seconds(self, settings: Settings) -> float:
+        """Return about how long sampling takes, from the time of one gradient and the steps that a transition needs.
+
+        Measured: 7 steps in 50 dimensions, 15 in 1,200, 31 in 11,000; the step size falls with the fourth root.
+        """
+        y, times, spent = np.zeros(self.dimension), 1, 0.0
+        while spent < _TIMED:
+            began = time.perf_counter()
+            self.log_density(y, times=times)
+            spent, times = time.perf_counter() - began, 2 * times
+        steps = 2.0 ** max(3, round(np.log2(8.0 * (self.dimension / 50.0) ** 0.25))) - 1.0
+        transitions = settings.chains * (settings.draws + settings.tune)
+        return float(spent / (times // 2) * steps * transitions / min(settings.chains, _cores()))
+
     def natural(self, y: Array) -> Array:
         """Return natural parameters at coordinates, in the order of `label`."""
         compiled, out = native(), np.empty(int(self.record.expanded))
@@ -283,7 +314,7 @@ def _run(posterior: Posterior, settings: Settings, progress: bool) -> tuple[Arra
                 stop.ctypes.data,
             )
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(chains, _cores()))]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(chains, max(_cores(), _AT_ONCE)))]
     with _shown(progress, chains * (n + settings.tune)) as show:
         for thread in threads:
             thread.start()
@@ -292,14 +323,17 @@ def _run(posterior: Posterior, settings: Settings, progress: bool) -> tuple[Arra
                 for thread in threads:
                     thread.join(_LOOK if progress else None)
                 show(int(done.sum()))
-        except BaseException:
+        except BaseException as error:
             stop[0] = 1
             for thread in threads:
                 thread.join()
-            raise
+            n = min(made) if isinstance(error, KeyboardInterrupt) else 0
+            if n < 1:
+                raise
     failed = [_FAILURES[code] for code in made if code < 0]
     if failed:
         raise PsychostatsError(f"the sampler stopped: {failed[0]}.")
+    draws, stats = draws[:, :n], stats[:, :n]
     found = {name: stats[:, :, k] for k, name in enumerate(_STATISTICS) if name != "acceptance_rate"}
     for name, kind in {"diverging": bool, "maxdepth_reached": bool, "n_steps": np.int64, "depth": np.int64}.items():
         found[name] = found[name].astype(kind)
