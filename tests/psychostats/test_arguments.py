@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from psychostats.arguments import read_filters, read_mapping, read_values, spread
+from psychostats.arguments import read_duration, read_filters, read_mapping, read_values, spread
 from psychostats.design import Coding, code
 from psychostats.errors import InputError
 from psychostats.formula import parse_formula
@@ -35,6 +35,17 @@ def test_filters_gather_their_values() -> None:
     assert read_filters(asked) == {"phase": ["main", "repeat", "practice"], "experiment": ["one"]}
     with pytest.raises(InputError, match="--filter 'phase' cannot be read"):
         read_filters(["phase"])
+
+
+def test_durations_have_units() -> None:
+    given = {"90": 90.0, "90s": 90.0, " 10m ": 600.0, "2h": 7200.0, "1.5H": 5400.0, ".5": 0.5, "1e3": 1000.0}
+    assert {text: read_duration(text) for text in given} == given
+
+
+@pytest.mark.parametrize("text", ["", "s", "0", "0m", "-5", "soon", "5 days", "1h30m", "inf", "nan", "1e999"])
+def test_a_duration_that_cannot_be_read_says_how(text: str) -> None:
+    with pytest.raises(InputError, match=f"--budget '{text}' cannot be read; write a time above 0, for example 90s, 1"):
+        read_duration(text)
 
 
 def test_values_are_numbers_or_levels_as_the_predictor_is(coding: Coding) -> None:

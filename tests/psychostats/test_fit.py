@@ -15,7 +15,6 @@ import pytest
 
 from psychostats.columns import order_levels
 from psychostats.design import code
-from psychostats.engines import resolve_engine
 from psychostats.errors import FitError, InputError
 from psychostats.fit import Fit, load_fit, plain, select_rows
 from psychostats.intervals import Interval

@@ -206,7 +206,7 @@ def interrupt(arguments: list[str], first: str, seconds: float, number: int) -> 
 def test_a_command_that_is_interrupted_says_what_it_keeps_and_later_commands_say_it(
     number: int, tmp_path: Path, run: Callable[..., Any]
 ) -> None:
-    simulated(3000).to_csv(tmp_path / "trials.csv", index=False)
+    simulated(15_000).to_csv(tmp_path / "trials.csv", index=False)
     folder = tmp_path / "out"
     folder.mkdir()
     out = folder / "fit"

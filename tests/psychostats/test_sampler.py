@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -299,6 +300,35 @@ def test_a_sampler_that_cannot_start_says_so(trials: Trials, model: Model) -> No
         sample(replace(design, offset=np.full_like(design.offset, np.nan)), family, priors, SHORT)
 
 
+def test_an_interruption_finds_the_first_draws_of_every_chain(trials: Trials, model: Model) -> None:
+    made = prepare(trials("counts"), **model("counts"))
+    long = Settings(draws=50_000, tune=300, chains=4)
+    sample(*made, SHORT)  # compiled, so that the interruption falls into the sampling
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for times in range(8):
+            timer = threading.Timer(0.5 * 2**times, lambda: os.kill(os.getpid(), signal.SIGINT))
+            timer.start()
+            try:
+                drawn = sample(*made, long)
+            except KeyboardInterrupt:  # in the warm-up
+                continue
+            finally:
+                timer.cancel()
+            break
+    finally:
+        signal.signal(signal.SIGINT, before)
+    kept = drawn.b.shape[1]
+    assert drawn.interrupted and 0 < kept < 50_000
+    arrays = [drawn.b, *drawn.sd, *drawn.cor, *drawn.r, *drawn.family.values(), *drawn.stats.values()]
+    assert {values.shape[:2] for values in arrays} == {(4, kept)}
+    assert all(np.isfinite(values).all() for values in arrays)
+    few = min(kept, 50)
+    whole = sample(*made, replace(long, draws=few))
+    assert not whole.interrupted
+    np.testing.assert_array_equal(drawn.b[:, :few], whole.b)
+
+
 SCRIPT = """
     import os, sys
     import pandas as pd
@@ -307,12 +337,12 @@ SCRIPT = """
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # draws must not depend on how many cores there are
     frame, formula, out = pd.read_csv(sys.argv[1]), sys.argv[2], sys.argv[3]
     frame["representation"] = pd.Categorical(frame["representation"], categories=["local", "distributed"])
-    fit(formula, frame, draws=200, tune=300, chains=2, out=out + "/fresh", progress=False)
+    fit(formula, frame, engine="pymc", draws=200, tune=300, chains=2, out=out + "/fresh", progress=False)
     for name in ("interrupted", "killed"):
         input()
         print("sampling", flush=True)
         try:
-            fit(formula, frame, draws=100000, out=out + "/" + name, progress=False)
+            fit(formula, frame, engine="pymc", tune=10**6, out=out + "/" + name, progress=False)
         except KeyboardInterrupt:
             print("KeyboardInterrupt", flush=True)
 """
