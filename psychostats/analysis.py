@@ -238,7 +238,7 @@ def analyse(
         robustness = with_and_without(study, examined, excluded)
     parts = (opinions, joint, run, features, contributions)
     found = Analysis(study, source, examined, excluded, *raw, tuple(results), *parts, robustness, watch.stop())
-    new, stages = [one for one in made if not one.reused], ("compile", "sample", "summarise")
+    new, stages = [one for one in made if not one.reused], ("compile", "start", "sample", "summarise")
     found.seconds.update({f"fits: {stage}": sum(one.timings.get(stage, 0.0) for one in new) for stage in stages})
     return found
 
