@@ -35,7 +35,7 @@ _LIBRARIES = ("psychostats", "pymc", "pytensor", "nutpie", "numba", "arviz", "fo
 #: Warm-up draws where none are asked for: nuts starts at the mode, with its scales known.
 TUNE = {"pymc": 1000, "nuts": 200}
 #: Acceptance rate where none is asked for.
-TARGET_ACCEPT = {"pymc": 0.8, "nuts": 0.8}
+TARGET_ACCEPT = {"pymc": 0.8, "nuts": 0.85}
 #: Draws a chain below which nothing is kept of an interrupted fit: four such chains hold fewer draws than the effective
 #: sample size, `psychostats.convergence.ESS_MIN`, from which a fit may be read.
 LEAST_KEPT = 100

@@ -10,9 +10,9 @@ from scipy import optimize, stats
 from test_nuts import CASES, made
 
 from psychostats.design import Design
-from psychostats.maximum import one_thread
 from psychostats.mixed import prepare as into_cells
 from psychostats.mode import Goal, parameters, search
+from psychostats.threads import one_thread
 
 
 def goal(case: str) -> Goal:

@@ -21,11 +21,11 @@ from psychostats import nuts, sampler
 from psychostats.design import Block, Design
 from psychostats.errors import InputError
 from psychostats.families import resolve_family
-from psychostats.maximum import one_thread
 from psychostats.nuts import Posterior
 from psychostats.priors import resolve_priors
 from psychostats.sampling import Sample, Settings
 from psychostats.spec import specify
+from psychostats.threads import one_thread
 
 Array = np.ndarray
 ROOT = Path(__file__).parents[2]
