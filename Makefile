@@ -8,7 +8,7 @@ FEATURES := reports/colin2024_features
 SHOWN := reports/colin2024_trials/trials.csv
 WHOLE := reports/colin2024_study
 
-.PHONY: .venv report features study test mutations data lint benchmark calibration clean
+.PHONY: .venv report features study test mutations data lint benchmark calibration oracle clean
 
 # constraints.txt pins torch for Python 3.11 only; elsewhere asking for it brings gigabytes, and its tests skip.
 EXTRAS = $$($(BIN)/python -c 'import sys; print("dev,features" if sys.version_info < (3, 12) else "dev")')
@@ -58,6 +58,10 @@ benchmark: .venv/ready
 # Is the posterior right? Replications that the stored files have already are not made again; delete one to make it anew.
 calibration: .venv/ready
 	$(BIN)/python tests/calibration/calibrate.py
+
+# Do the engines agree? PyMC's side, 50,000 draws a design; files that are there already are not made again.
+oracle: .venv/ready
+	$(BIN)/python tests/oracle/oracle.py
 
 clean:
 	rm -rf .venv build *.egg-info
