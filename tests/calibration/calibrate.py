@@ -6,13 +6,15 @@ family; then the rank of the true value among thinned draws is uniform if, and f
 posterior is right (Talts et al. 2018). The joint log-likelihood is a quantity too, since it sees faults that no single
 parameter does (Modrák et al. 2023). `tests/psychostats/test_calibration.py` holds the committed ranks to a band.
 
-One design serves all replications of a model, so that it is compiled once. Another model is another entry of `MODELS`.
+One design serves all replications of a model, so that it is compiled once. Another model is another entry of `MODELS`,
+which also says which engine samples; those of the fast one (`nuts_`) may be larger and have more replications.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,14 +30,14 @@ from psychostats.family import Family
 from psychostats.intervals import Interval
 from psychostats.predictor import Parameters, linear_predictor
 from psychostats.priors import Prior, resolve_priors
-from psychostats.sampler import sample
-from psychostats.sampling import Settings
+from psychostats.sampling import Sample, Settings
 from psychostats.simulate import draw_levels
 from psychostats.spec import specify
 
 DRAWS = 99  # so that a rank is one of 100
 SEED = 1
 LONGEST = 8000  # draws of each chain, where it takes so many
+ENGINES = {"pymc": "psychostats.sampler", "nuts": "psychostats.nuts"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ class Model:
         and so leaves ranks uniform.
     replications
         How many are made.
+    people, pairs
+        Participants, and pairs that each of them sees in both representations.
+    engine
+        Which sampler is calibrated: a key of `ENGINES`.
     """
 
     formula: str
@@ -66,6 +72,9 @@ class Model:
     fault: tuple[str, ...] = ()
     answers: tuple[float, ...] = (0, 1)
     replications: int = 200
+    people: int = 8
+    pairs: int = 10
+    engine: str = "pymc"
 
 
 _UNCORRELATED = "correct ~ x + (1 + x || participant)"
@@ -93,14 +102,60 @@ MODELS = {
         ("b_Intercept ~ normal(0, 1)", "ndt ~ gamma(9, 30)", "sigma ~ exponential(2)"),
         answers=(1e6,),
     ),
+    # The fast engine. Priors of measurements are given, since the defaults depend on the data.
+    "nuts_crossed": Model(
+        "correct ~ representation * depth + (1 + representation | participant) + (1 | pair)",
+        replications=1000,
+        engine="nuts",
+    ),
+    "nuts_afc": Model(
+        "correct ~ representation * depth + (1 + representation | participant) + (1 + representation | pair)",
+        {"family": "afc", "guess": 0.5, "lapse": 0.02},
+        replications=1000,
+        people=24,
+        pairs=24,
+        engine="nuts",
+    ),
+    "nuts_triple": Model(
+        "correct ~ condition + (1 + condition | participant) + (1 | pair) + (1 | image)",
+        {"link": "probit"},
+        ("sd ~ gamma(2, 4)", "cor ~ lkj(1)", "b ~ student_t(5, 0, 1)"),
+        replications=1000,
+        people=12,
+        engine="nuts",
+    ),
+    "nuts_gaussian": Model(
+        "score ~ x + (1 + x | participant) + (1 | pair)",
+        {"family": "gaussian"},
+        (
+            "b_Intercept ~ normal(0, 1.5)",
+            "b_x ~ cauchy(0, 0.5)",
+            "sd ~ student_t(5, 0, 0.5)",
+            "sigma ~ exponential(1)",
+        ),
+        answers=(0.0, 1.0),
+        replications=1000,
+        engine="nuts",
+    ),
+    "nuts_lognormal": Model(
+        "rt ~ representation + (representation || participant)",
+        {"family": "lognormal"},
+        ("b_Intercept ~ normal(0, 1)", "b ~ normal(0, 0.5)", "sd ~ normal(0, 0.5)", "sigma ~ gamma(3, 5)"),
+        answers=(1.0, 2.0),
+        replications=1000,
+        engine="nuts",
+    ),
     "planted": Model(_UNCORRELATED, fault=("b_Intercept ~ normal(0, 3)", "b_x ~ normal(0, 1)", "sd ~ exponential(1)")),
 }
 
 
-def trials() -> pd.DataFrame:
-    """Return 8 participants' 20 trials each: 10 pairs in both representations, and a number x from -1 to 1."""
-    people, pairs = 8, 10
+def trials(people: int = 8, pairs: int = 10) -> pd.DataFrame:
+    """Return participants' trials: each pair in both representations, and a number x from -1 to 1.
+
+    A condition of three levels and one of six images change from trial to trial; depth is the pair's.
+    """
     each = 2 * pairs
+    person, place = np.divmod(np.arange(people * each), each)
     return pd.DataFrame(
         {
             "participant": np.repeat([f"P{i + 1}" for i in range(people)], each),
@@ -109,6 +164,9 @@ def trials() -> pd.DataFrame:
                 np.tile(np.repeat(["local", "distributed"], pairs), people), categories=["local", "distributed"]
             ),
             "x": np.tile(np.linspace(-1.0, 1.0, each), people),
+            "condition": np.array(["a", "b", "c"])[(person + place) % 3],
+            "image": np.array([f"image{i + 1}" for i in range(6)])[(person + place // 3) % 6],
+            "depth": place % pairs / (pairs - 1.0),
         }
     )
 
@@ -122,16 +180,18 @@ class Ready:
     family: Family
     given: tuple[str, ...]
     true_priors: tuple[Prior, ...]
+    sample: Callable[..., Sample]
 
     @staticmethod
     def of(model: Model) -> Ready:
         """Code the trials for a model; its priors are resolved for each data set, since a shift ends at the fastest."""
         spec = specify(model.formula, priors=model.priors, **model.family)
-        table = trials()
+        table = trials(model.people, model.pairs)
         data = table.assign(**{spec.formula.response.successes: np.resize(model.answers, len(table))})
         design = code(spec.formula, data, thresholds=spec.family.ordinal).design(data, spec.family.response)
         true_priors = resolve_priors(design, model.priors + model.fault, spec.family)
-        return Ready(data, design, spec.family, model.priors, true_priors)
+        sample = importlib.import_module(ENGINES[model.engine]).sample
+        return Ready(data, design, spec.family, model.priors, true_priors, sample)
 
 
 def replicate(ready: Ready, seed: tuple[int, ...]) -> dict[str, int]:
@@ -157,7 +217,7 @@ def replicate(ready: Ready, seed: tuple[int, ...]) -> dict[str, int]:
     priors = resolve_priors(design, ready.given, ready.family)
     settings = Settings(draws=1000, tune=500, chains=2, seed=int(rng.integers(2**31)))
     while True:
-        drawn = sample(design, ready.family, priors, settings)
+        drawn = ready.sample(design, ready.family, priors, settings)
         draws = label(drawn, design, ready.data)
         if draws.terms(Interval())["ess_bulk"].min() >= ESS_MIN or settings.draws >= LONGEST:
             break
