@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 from psychostats.effects import contrasts
 from psychostats.fit import Fit
@@ -126,21 +126,19 @@ def limits(n: int, levels: int, pointwise: float) -> tuple[Counts, Counts]:
 def chance_inside(low: Counts, high: Counts, n: int) -> float:
     """Return the chance that the counts of `n` uniform ranks stay within limits everywhere."""
     levels = len(low) + 1
-    count = np.arange(n + 1)
-    chance = np.zeros(n + 1)
-    chance[0] = 1.0
-    steps = _steps(n, levels)
-    for at in range(levels - 1):
-        chance = chance @ steps[at]
-        chance[(count < low[at]) | (count > high[at])] = 0.0
+    log_factorial = special.gammaln(np.arange(n + 1) + 1.0)
+    here, chance = np.zeros(1, dtype=np.int64), np.ones(1)
+    for at, (least, most) in enumerate(zip(low, high, strict=True)):
+        # Only counts within the limits are followed, so that a thousand ranks need no matrix of a thousand by itself.
+        there = np.arange(least, most + 1)
+        p = 1.0 / (levels - at)
+        step, left = there[:, np.newaxis] - here, n - here
+        some = np.clip(step, 0, left)
+        density = log_factorial[left] - log_factorial[some] - log_factorial[left - some]
+        density = density + some * np.log(p) + (left - some) * np.log1p(-p)
+        chance = np.where(step == some, np.exp(density), 0.0) @ chance
+        here = there
     return float(chance.sum())
-
-
-@functools.lru_cache(maxsize=4)
-def _steps(n: int, levels: int) -> npt.NDArray[np.float64]:
-    """Return the chances of passing from one count to another at each place, shape ``(levels - 1, n + 1, n + 1)``."""
-    now, then = np.arange(n + 1)[:, np.newaxis], np.arange(n + 1)
-    return np.stack([stats.binom.pmf(then - now, n - now, 1.0 / (levels - at)) for at in range(levels - 1)])
 
 
 @functools.lru_cache(maxsize=32)
