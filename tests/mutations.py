@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -78,9 +79,17 @@ class Fault:
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace(self.old, self.new), encoding="utf-8")
         try:
+            self._build(root)
             yield
         finally:
             path.write_text(text, encoding="utf-8")
+            self._build(root)
+
+    def _build(self, root: Path) -> None:
+        """Compile what is written in C."""
+        if self.path.suffix == ".c":
+            build = ["-c", "import setuptools; setuptools.setup()", "build_ext", "--inplace", "--force", "--quiet"]
+            subprocess.run([sys.executable, *build], cwd=root, check=True, capture_output=True)
 
 
 def read_faults(path: Path = ROOT / "tests/mutations.toml") -> list[Fault]:

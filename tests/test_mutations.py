@@ -13,7 +13,8 @@ FAULTS = read_faults()
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
 def test_a_fault_can_be_planted_and_names_its_test(fault):
     assert fault.reason_against() == ""
-    ast.parse((ROOT / fault.path).read_text(encoding="utf-8").replace(fault.old, fault.new))  # wrong, not broken
+    if fault.path.suffix == ".py":
+        ast.parse((ROOT / fault.path).read_text(encoding="utf-8").replace(fault.old, fault.new))  # wrong, not broken
     file, _, test = fault.selection.partition("::")
     source = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     assert test.partition("[")[0] in {node.name for node in source.body if isinstance(node, ast.FunctionDef)}
