@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -78,17 +79,17 @@ def test_folds_that_cannot_be_made_are_refused(alike: Fit, skilled: Fit, people:
 # -- Refits ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_refit_is_a_fit_of_the_rows_that_are_left(skilled: Fit, people: pd.DataFrame) -> None:
+def test_a_refit_is_a_fit_of_the_rows_that_are_left(people: pd.DataFrame) -> None:
     """The last four people are left out, so that the others keep their places: the draws are the same to the last bit.
 
-    (Levels are padded to 32 either way, and the sampler's random numbers do not depend on the data.)
+    (By PyMC: its levels are padded to 32 either way, and its random numbers do not depend on the data.)
     """
     out = (people["participant"] >= "p08").to_numpy()
+    how: dict[str, Any] = {"engine": "pymc", "draws": 1000, "tune": 500, "chains": 2, "progress": False}
+    skilled = ps.fit("correct ~ 1 + (1 | participant)", people, **how)
     design = skilled.design
     kept, _ = _refit(skilled, (take_rows(design, np.flatnonzero(~out)), ~out))
-    again = ps.fit(
-        "correct ~ 1 + (1 | participant)", people[~out], draws=1000, tune=500, chains=2, progress=False
-    ).parameters()
+    again = ps.fit("correct ~ 1 + (1 | participant)", people[~out], **how).parameters()
     np.testing.assert_array_equal(kept.b, again.b)
     np.testing.assert_array_equal(kept.covariance[0], again.covariance[0])
     np.testing.assert_array_equal(kept.r[0][:, :8], again.r[0])
