@@ -106,7 +106,7 @@ def test_every_engine_is_known() -> None:
 def test_what_is_not_asked_for_is_the_engines_own_default() -> None:
     given = {"draws": 7, "chains": 3, "seed": 5}
     assert resolve_settings("pymc", **given, tune=None, target_accept=None) == Settings(7, 1000, 3, 5, 0.8)
-    assert resolve_settings("nuts", **given, tune=None, target_accept=None) == Settings(7, 200, 3, 5, 0.8)
+    assert resolve_settings("nuts", **given, tune=None, target_accept=None) == Settings(7, 200, 3, 5, 0.85)
     for engine in ("pymc", "nuts"):
         assert resolve_settings(engine, **given, tune=9, target_accept=0.95) == Settings(7, 9, 3, 5, 0.95)
         with pytest.raises(InputError, match="tune is 0; it must be at least 1"):
@@ -150,7 +150,7 @@ def test_a_budget_that_suffices_is_no_part_of_the_fit(tmp_path) -> None:
     made = ps.fit(**call, budget=3600.0, out=tmp_path / "fit")
     assert ps.fit(**call, budget=0.001, out=tmp_path / "fit").reused
     assert ps.fit(**call, out=tmp_path / "fit").reused
-    assert made.settings == Settings(100, 200) and "budget" not in str(made.provenance)
+    assert made.settings == Settings(100, 200, target_accept=0.85) and "budget" not in str(made.provenance)
 
 
 @pytest.mark.parametrize("engine", ["pymc", "laplace"])

@@ -16,7 +16,7 @@ import pytest
 from psychostats import nuts
 from psychostats.columns import order_levels
 from psychostats.design import code
-from psychostats.engines import TUNE
+from psychostats.engines import TARGET_ACCEPT, TUNE
 from psychostats.errors import FitError, InputError
 from psychostats.fit import Fit, load_fit, plain, select_rows
 from psychostats.intervals import Interval
@@ -228,7 +228,7 @@ def test_spec_toml_is_the_model(fitted: Fitted) -> None:
             "tune": TUNE[made.provenance["engine"]],
             "chains": 4,
             "seed": 1,
-            "target_accept": 0.8,
+            "target_accept": TARGET_ACCEPT[made.provenance["engine"]],
         },
     }
 

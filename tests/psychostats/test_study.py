@@ -16,6 +16,9 @@ from psychostats.settings import DEFAULT_FORMULA
 from psychostats.spec import specify
 from psychostats.study import _TABLES, read_study
 
+# What a model that the fast sampler covers gets where the file says nothing.
+OURS = Settings(1000, 200, 4, 1, 0.85) if nuts.available() else Settings(1000, 1000, 4, 1, 0.8)
+
 EVERYTHING = """
 description = "About it."
 reference = "a paper"
@@ -119,7 +122,7 @@ def test_every_table_is_read(tmp_path):
         lapse=0.02,
         priors=["b ~ normal(0, 2)"],
     )
-    assert study.models[1].settings() == Settings(tune=200 if nuts.available() else 1000)
+    assert study.models[1].settings() == OURS
     assert study.models[1].spec().family.name == "bernoulli"
     assert study.effects.as_interval() == Interval("hdi", 0.9)
     assert (study.report.authors, study.report.depth_bins, study.report.group) == (("A", "B"), 3, "pair")
@@ -173,7 +176,7 @@ def test_without_models_the_default_analysis_is_made(tmp_path):
     forced, plain = (model.spec().family for model in models)
     assert (forced.name, forced.guess, forced.link) == ("afc", 0.5, "logit")
     assert (plain.name, plain.guess, plain.link) == ("bernoulli", 0.0, "logit")
-    assert models[0].settings() == Settings(draws=1000, tune=200 if nuts.available() else 1000, chains=4, seed=1)
+    assert models[0].settings() == OURS
     effects = study_of(tmp_path, "").effects
     assert (effects.factor, effects.moderator, effects.at) == ("representation", "depth", (0.0, 0.5, 1.0))
     assert effects.as_interval() == Interval("eti", 0.95)
@@ -399,10 +402,11 @@ def test_the_engine_says_how_long_to_warm_up_where_the_file_does_not(tmp_path):
     """Each model by the engine that it gets, so that an opinion which PyMC samples has PyMC's default."""
     models = '[[models]]\nname = "main"\n[[models]]\nname = "lapsing"\nlapse = "estimate"\n'
     study = study_of(tmp_path, models + '[[opinions]]\nresponse = "rt"\n[joint]\ndraws = 500\n')
-    ours = 200 if nuts.available() else 1000
-    assert [model.settings() for model in study.models] == [Settings(tune=ours), Settings(tune=1000)]
+    assert [model.settings() for model in study.models] == [OURS, Settings(tune=1000)]
     assert study.opinions[0].as_model(study.models[0]).settings() == Settings(tune=1000)
-    assert [model.settings() for model in study.joint.as_models(study.models[0])] == [Settings(500, ours)] * 2
+    assert [model.settings() for model in study.joint.as_models(study.models[0])] == [
+        dataclasses.replace(OURS, draws=500)
+    ] * 2
     given = study_of(tmp_path, '[[models]]\nname = "main"\ntune = 77\ntarget_accept = 0.9\n[joint]\ntune = 66\n')
     assert given.models[0].settings() == Settings(tune=77, target_accept=0.9)
     assert given.joint.as_models(given.models[0])[0].settings() == Settings(tune=66, target_accept=0.9)
