@@ -45,7 +45,8 @@ def simulated(rows: int) -> pd.DataFrame:
 
 def begin(out: Path | None = None, **changed: Any) -> ps.Fit:
     options: dict[str, Any] = {"draws": MANY, "progress": False} | changed
-    return ps.fit(FORMULA, simulated(600), engine="nuts", out=out, **options)
+    frame = simulated(options.pop("rows", 3000))  # so many that sampling takes far longer than its start
+    return ps.fit(FORMULA, frame, engine="nuts", out=out, **options)
 
 
 @contextlib.contextmanager
@@ -80,9 +81,9 @@ def interrupted_after(seconds: float) -> Iterator[None]:
 
 def stop(call: Callable[[], object], least: int = LEAST_KEPT) -> ps.Interrupted:
     """Interrupt a fit ever later, until it has so many draws a chain."""
-    for times in range(10):
+    for times in range(20):
         try:
-            with interrupted_after(0.05 * 2**times):
+            with interrupted_after(0.05 * 1.4**times):
                 call()
         except ps.Interrupted as stopped:
             assert isinstance(stopped.fit, ps.Fit)
@@ -173,9 +174,9 @@ def test_a_second_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytes
 
 
 def test_folds_draw_as_the_engine_of_the_fit_does_and_end_when_interrupted() -> None:
-    made = begin(draws=200)
+    made = begin(draws=200, rows=600)
     assert len(kfold(made, folds=2).fold) == 600
-    long = begin(draws=5000)
+    long = begin(draws=5000, rows=600)
     with pytest.raises(KeyboardInterrupt) as stopped, interrupted_after(0.2):
         kfold(long, folds=200)
     assert not isinstance(stopped.value, ps.Interrupted)
