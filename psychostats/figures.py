@@ -76,10 +76,13 @@ def save_figure(
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update({"svg.hashsalt": "psychostats", "svg.fonttype": "path", "text.parse_math": False})
+        size: dict[str, Any] = {"width": width_mm, "height": height, "units": "mm", "dpi": 200}
+        # Drawn once, whatever the number of formats: laying out takes longer than writing.
+        figure = plot.save_helper(io.BytesIO(), limitsize=False, verbose=False, **size).figure
+        mpl.rcParams.update(plot.theme.rcParams)
         for suffix, metadata in formats.items():
             buffer = io.BytesIO()
-            size: dict[str, Any] = {"width": width_mm, "height": height, "units": "mm", "dpi": 200}
-            plot.save(buffer, format=suffix, limitsize=False, verbose=False, metadata=metadata, **size)
+            figure.savefig(buffer, format=suffix, metadata=metadata)
             target = stem.with_name(f"{stem.name}.{suffix}")
             partial = target.with_name(f".{target.name}.partial")
             partial.write_bytes(buffer.getvalue())
