@@ -14,7 +14,7 @@ WHOLE := reports/colin2024_study
 EXTRAS = $$($(BIN)/python -c 'import sys; print("dev,features" if sys.version_info < (3, 12) else "dev")')
 
 # The stamp is written last, so that an interrupted set-up is not taken for a finished one.
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml constraints.txt $(wildcard psychostats/*.c psychostats/*.h)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"

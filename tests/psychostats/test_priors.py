@@ -225,6 +225,9 @@ def test_the_scale_is_the_median_above_zero():
     assert Distribution("cauchy", (0.0, 2.0)).scale() == pytest.approx(2.0)
     assert Distribution("exponential", (2.0,)).scale() == pytest.approx(np.log(2) / 2)
     assert Distribution("gamma", (2.0, 4.0)).scale() == pytest.approx(stats.gamma(2, scale=0.25).median())
+    for law in (Distribution("student_t", (3.0, 0.5, 2.0)), Distribution("cauchy", (-1.0, 0.3))):
+        frozen = law.frozen()
+        assert law.scale() == pytest.approx(frozen.isf(0.5 * frozen.sf(0.0)))
     assert Distribution("normal", (1.0, 2.0)).scale() == pytest.approx(stats.truncnorm(-0.5, np.inf, 1, 2).median())
 
 
