@@ -30,8 +30,9 @@ from psychostats.sampling import Sample, Settings
 from psychostats.spec import ModelSpec
 
 ENGINES = ("auto", "pymc", "nuts", "laplace")
-# Libraries whose version can change a number of a fit.
-_LIBRARIES = ("psychostats", "pymc", "pytensor", "nutpie", "numba", "arviz", "formulaic", "numpy", "scipy", "pandas")
+# Libraries whose version can change a number of a fit, of any engine and of one.
+_LIBRARIES = ("psychostats", "formulaic", "numpy", "scipy", "pandas")
+_OWN_LIBRARIES = {"pymc": ("pymc", "pytensor", "nutpie", "numba")}
 #: Warm-up draws where none are asked for: nuts starts at the mode, with its scales known.
 TUNE = {"pymc": 1000, "nuts": 200}
 #: Acceptance rate where none is asked for.
@@ -306,10 +307,10 @@ def recorded(how: How) -> str:
     return "log_likelihood_at_mean" if isinstance(how, Settings) else "log_likelihood"
 
 
-def library_versions() -> dict[str, str]:
-    """Return versions of the libraries that can change a number."""
+def library_versions(engine: str) -> dict[str, str]:
+    """Return versions of the libraries that can change a number of an engine's fits."""
     found = {}
-    for name in _LIBRARIES:
+    for name in (*_LIBRARIES, *_OWN_LIBRARIES.get(engine, ())):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

@@ -367,7 +367,7 @@ def fit(
     coding = code(spec.formula, rows, thresholds=spec.family.ordinal)
     design = coding.design(rows, spec.family.response)
     in_use = resolve_priors(design, spec.priors, spec.family) if isinstance(how, Settings) else ()
-    versions = engines.library_versions()
+    versions = engines.library_versions(engine)
     sha = data_hash(rows, list(rows.columns))
     key = store.digest(
         {

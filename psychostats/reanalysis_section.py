@@ -95,7 +95,8 @@ def works_of(found: Reanalysis) -> tuple[Entry, ...]:
     ]
     first = next(iter(found.fits.values()))
     if not first.is_maximum:
-        keys += ["hoffman2014", "vehtari2021", "lewandowski2009", "burkner2017", "pymc", "nutpie", "arviz", "xarray"]
+        keys += ["hoffman2014", "vehtari2021", "lewandowski2009", "burkner2017", "xarray"]
+        keys += [name for name in ("pymc", "nutpie") if name in first.provenance["versions"]]
     if "2411.03993" in found.study.study.reference:
         keys += ["colin2024", "borowski2021", "zimmermann2021", "zimmermann2023"]
     return cite(keys, {name: str(version) for name, version in first.provenance["versions"].items()})

@@ -67,9 +67,12 @@ def works_of(analysis: Analysis) -> tuple[Entry, ...]:
         keys += ["fel2023maco"] if kinds & {"mixed", "synthetic"} else []
     if any(opinion.model.family == "cumulative" for opinion in analysis.opinions) or "mo(" in str(family):
         keys += ["burkner2020"]
-    keys += ["psychostats", "pymc", "nutpie", "arviz", "pandas", "numpy", "scipy", "xarray", "plotnine", "matplotlib"]
-    made = analysis.main[0].fit.provenance["versions"]
-    return cite(list(dict.fromkeys(keys)), {name: str(version) for name, version in made.items()})
+    keys += ["psychostats", "pandas", "numpy", "scipy", "xarray", "plotnine", "matplotlib"]
+    made: dict[str, str] = {}
+    for fit in analysis.fits:
+        made |= {name: str(version) for name, version in fit.provenance["versions"].items()}
+    keys += [name for name in ("pymc", "nutpie") if name in made]
+    return cite(list(dict.fromkeys(keys)), made)
 
 
 def _estimates(analysis: Analysis) -> list[Block]:
