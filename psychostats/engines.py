@@ -110,6 +110,22 @@ def _choose(engine: str, spec: ModelSpec) -> tuple[str, str]:
     return "pymc", f"auto: {why}"
 
 
+def suit(asked: str, engine: str, reason: str, design: Design) -> tuple[str, str]:
+    """Return the engine and why, now that the design is known; see `resolve_engine`.
+
+    Raises
+    ------
+    InputError
+        If ``nuts`` was asked for and the design is too large for it.
+    """
+    lacking = nuts.too_large(design) if engine == "nuts" else None
+    if lacking is None:
+        return engine, reason
+    if asked == "nuts":
+        raise InputError(f"the engine nuts does not cover {lacking}; use --engine pymc.")
+    return "pymc", f"auto: nuts does not cover {lacking}"
+
+
 def resolve_settings(
     engine: str, *, draws: int, tune: int | None, chains: int, seed: int, target_accept: float | None
 ) -> Settings:

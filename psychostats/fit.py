@@ -10,6 +10,7 @@ import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -354,20 +355,22 @@ def fit(
         else specify(formula, family=family, link=link, guess=guess, lapse=lapse, disc=disc, priors=priors)
     )
     method = Method(reml, quadrature)
-    engine, reason = resolve_engine(engine, spec, method, budget=budget)
-    how: How = method
-    if engine != "laplace":
-        how = engines.resolve_settings(
-            engine, draws=draws, tune=tune, chains=chains, seed=seed, target_accept=target_accept
-        )
+    lengths = partial(
+        engines.resolve_settings, draws=draws, tune=tune, chains=chains, seed=seed, target_accept=target_accept
+    )
+    chosen, reason = resolve_engine(engine, spec, method, budget=budget)
+    how: How = method if chosen == "laplace" else lengths(chosen)
     rows, dropped = select_rows(spec, order_levels(trials), missing)
     # Trials that read_trials did not read may still hold a platform's ids; not among the levels of predictors.
     groups = {name for bar in spec.formula.bars for name in bar.factors}
     rows = pseudonymize(rows, spared=set(rows.columns) - groups)
     coding = code(spec.formula, rows, thresholds=spec.family.ordinal)
     design = coding.design(rows, spec.family.response)
+    if chosen == "nuts":
+        chosen, reason = engines.suit(engine, chosen, reason, design)
+        how = lengths(chosen)
     in_use = resolve_priors(design, spec.priors, spec.family) if isinstance(how, Settings) else ()
-    versions = engines.library_versions(engine)
+    versions = engines.library_versions(chosen)
     sha = data_hash(rows, list(rows.columns))
     key = store.digest(
         {
@@ -377,29 +380,27 @@ def fit(
             "group_levels": {block.group: block.levels for block in design.blocks},
             "spec": spec.to_table(),
             "sampling": asdict(how),
-            "engine": engine,
+            "engine": chosen,
             "versions": versions,
         }
     )
     asked = Path(out) if out is not None else None
-    # A link is followed, so that what it stands for is written, not the link replaced.
-    path = asked.resolve() if asked is not None else None
-    held = None
+    path = asked.resolve() if asked is not None else None  # what a link stands for is written, not the link replaced
+    held = _answer(path, key, overwrite) if path is not None else None
+    if held is not None and not held.interrupted:
+        return replace(held, path=asked)
     if path is not None:
-        held = _answer(path, key, overwrite)
-        if held is not None and not held.interrupted:
-            return replace(held, path=asked)
         store.require_writable(path)
     on_start()
     watch = Stopwatch()
     shown = sys.stderr.isatty() if progress is None else progress
     result, checks = engines.run(
-        engine, how, design, spec, in_use, rows, progress=shown, clock=watch.start, budget=budget, keep=keep
+        chosen, how, design, spec, in_use, rows, progress=shown, clock=watch.start, budget=budget, keep=keep
     )
     provenance = {
         "schema": SCHEMA,
         "key": key,
-        "engine": engine,
+        "engine": chosen,
         "engine_reason": reason,
         "converged": converged(checks),
         "data": {
@@ -424,9 +425,9 @@ def fit(
     elif path is not None:
         made = made.write(path, overwrite=overwrite)
     made = replace(made, path=asked)
-    if whole:
-        return made
-    raise Interrupted(made, made.kept, draws, asked)
+    if not whole:
+        raise Interrupted(made, made.kept, draws, asked)
+    return made
 
 
 def load_fit(path: str | Path) -> Fit:

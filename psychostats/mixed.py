@@ -130,7 +130,7 @@ def prepare(design: Design, *, continuous: bool = False) -> Mixed:
     names = list(dict.fromkeys(block.group for block in design.blocks))
     of_group = {name: [block for block in design.blocks if block.group == name] for name in names}
     names.sort(key=lambda name: -len(of_group[name][0].levels) * sum(len(block.terms) for block in of_group[name]))
-    _refuse_large(design, [of_group[name] for name in names])
+    _refuse_large(design)
     order, starts = (np.arange(len(design.X)),) * 2 if continuous else _cells(design, [of_group[n][0] for n in names])
     first = order[starts]
     cells = Design(
@@ -244,11 +244,24 @@ def _log_coefficients(successes: Array, trials: Array) -> float:
     return float(np.sum(special.gammaln(n + 1) - special.gammaln(s + 1) - special.gammaln(n - s + 1)))
 
 
-def _refuse_large(design: Design, by_group: Sequence[Sequence[Block]]) -> None:
-    effects = [sum(len(block.terms) for block in blocks) * len(blocks[0].levels) for blocks in by_group]
-    rest = sum(effects[1:]) + design.X.shape[1]
-    if effects and effects[0] * rest + rest**2 > _LARGEST:
-        sizes = ", ".join(f"{blocks[0].group} {size:,}" for blocks, size in zip(by_group, effects, strict=True))
+def effects(design: Design) -> dict[str, int]:
+    """Return the number of effects of each group, the one with the most first."""
+    counts: dict[str, int] = {}
+    for block in design.blocks:
+        counts[block.group] = counts.get(block.group, 0) + len(block.levels) * len(block.terms)
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def is_too_large(design: Design) -> bool:
+    """Whether the groups have more effects than a dense factor can hold."""
+    first, *others = [*effects(design).values(), 0]
+    rest = sum(others) + design.X.shape[1]
+    return first > 0 and first * rest + rest**2 > _LARGEST
+
+
+def _refuse_large(design: Design) -> None:
+    if is_too_large(design):
+        sizes = ", ".join(f"{name} {count:,}" for name, count in effects(design).items())
         raise InputError(
             f"the groups have too many effects for maximum likelihood on one machine ({sizes}): the largest times all "
             f"the others may be {_LARGEST:,} at most; leave out a group's slopes, or use --engine pymc."

@@ -35,7 +35,7 @@ from psychostats.kernel import (
     native,
     tabulate,
 )
-from psychostats.mixed import Mixed, prepare
+from psychostats.mixed import Mixed, effects, is_too_large, prepare
 from psychostats.mode import Parameter, parameters
 from psychostats.priors import Prior, constants
 from psychostats.sampling import Sample, Settings
@@ -67,6 +67,16 @@ def why_not(spec: ModelSpec) -> str | None:
     if spec.formula.monotonic:
         return "a monotonic effect, mo()"
     return "effects on disc" if spec.formula.scale else None
+
+
+def too_large(design: Design) -> str | None:
+    """Return in a few words why a design is too large for this engine's start; None where it is not."""
+    wide = max((len(block.terms) for block in design.blocks), default=0)
+    if wide > TERMS_MOST:
+        return f"{wide} effects a level of one group ({TERMS_MOST} at most)"
+    if is_too_large(design):
+        return "so many effects (" + ", ".join(f"{name} {count:,}" for name, count in effects(design).items()) + ")"
+    return None
 
 
 def sample(
@@ -161,12 +171,10 @@ class Posterior:
             if measured
             else design
         )
+        lacking = too_large(design)
+        if lacking is not None:
+            raise InputError(f"the engine nuts does not cover {lacking}; use --engine pymc.")
         mixed = prepare(cells)
-        wide = max((group.terms for group in mixed.groups), default=0)
-        if wide > TERMS_MOST:
-            raise InputError(
-                f"a group has {wide} effects a level; the engine nuts takes {TERMS_MOST} at most, so use --engine pymc."
-            )
         of = {prior.name: prior.distribution for prior in priors}
         b_priors = [of[f"b_{name}"] for name in design.names]
         theta = parameters(mixed, priors, sigma=measured)

@@ -10,7 +10,7 @@ import pytest
 from deviations import FOLDER, trials
 
 import psychostats as ps
-from psychostats import nuts
+from psychostats import engines, mixed, nuts
 from psychostats.design import code
 from psychostats.engines import ENGINES, duration, resolve_engine, resolve_settings
 from psychostats.errors import InputError, OverBudget
@@ -226,3 +226,21 @@ def test_more_effects_than_answers_are_refused_before_anything_is_fitted() -> No
     data = pd.DataFrame({"y": rng.integers(0, 2, 30), "x": rng.normal(size=30), "g": [f"g{i // 2}" for i in range(30)]})
     with pytest.raises(InputError, match=r"15 levels x 3 terms = 45, and 30 trials; leave out slopes"):
         ps.fit("y ~ x + (1 + x + I(x^2) | g)", data, engine="laplace", progress=False)
+
+
+def test_a_design_too_large_for_nuts_goes_to_pymc_or_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a dense start cannot hold (its limit is lowered here), and more terms than compiled code takes."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({f"x{k}": rng.normal(size=200) for k in range(17)})
+    frame["g"], frame["h"], frame["correct"] = rng.choice(list("abcdefgh"), 200), rng.choice(list("pqr"), 200), 1
+    slopes = " + ".join(f"x{k}" for k in range(17))
+    wide = code(specify(f"correct ~ 1 + ({slopes} || g)").formula, frame).design(frame)
+    crossed = code(specify("correct ~ x0 + (1 | g) + (1 | h)").formula, frame).design(frame)
+    assert engines.suit("auto", "nuts", "covered", crossed) == ("nuts", "covered")
+    chosen, reason = engines.suit("auto", "nuts", "covered", wide)
+    assert (chosen, reason) == ("pymc", "auto: nuts does not cover 18 effects a level of one group (16 at most)")
+    monkeypatch.setattr(mixed, "_LARGEST", 40)
+    chosen, reason = engines.suit("auto", "nuts", "covered", crossed)
+    assert (chosen, reason) == ("pymc", "auto: nuts does not cover so many effects (g 8, h 3)")
+    with pytest.raises(InputError, match=r"does not cover so many effects \(g 8, h 3\); use --engine pymc"):
+        engines.suit("nuts", "nuts", "asked for", crossed)
