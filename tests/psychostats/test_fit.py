@@ -201,7 +201,9 @@ def test_provenance_and_timings(fitted: Fitted, trials: Trials) -> None:
     assert provenance["data"]["columns"] == ["correct", "representation", "depth", "participant", "pair"]
     assert provenance["data"]["levels"] == {"representation": ["local", "distributed"]}
     assert set(provenance["files"]) == {"spec.toml", "summary.csv", "draws.nc"}
-    assert {"psychostats", "pymc", "nutpie", "numpy", "python"} <= set(provenance["versions"])
+    # Of what can change a number, so that another PyMC makes no other fit where it does not sample.
+    assert {"psychostats", "numpy", "python"} <= set(provenance["versions"])
+    assert ("pymc" in provenance["versions"]) is ("nutpie" in provenance["versions"]) is not fast
     assert {row["class"] for row in provenance["priors"]} == {"b", "sd", "cor"}
     timings = json.loads((made.path / "timings.json").read_text())
     assert set(timings) == {"start" if fast else "compile", "sample", "summarise"} and min(timings.values()) >= 0

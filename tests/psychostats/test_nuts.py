@@ -1,4 +1,7 @@
-"""The fast sampler: its density against SciPy's, its gradient against differences, its draws against known truth."""
+"""The fast sampler: its density against SciPy's, its gradient against differences, its draws against known truth.
+
+Its draws against PyMC's: `test_engines_agree.py`.
+"""
 
 from __future__ import annotations
 
@@ -139,14 +142,6 @@ def test_coordinates_are_nearly_standard_normal(case: str) -> None:
     values = np.linalg.eigvalsh(curvature[m:, m:])
     assert values.min() > 0.5 and values.max() < 2.0
     assert np.linalg.eigvalsh(curvature).min() > 0.1 and np.linalg.eigvalsh(curvature).max() < 6.0
-
-
-@pytest.mark.parametrize("case", ["crossed", "uncorrelated", "gaussian", "probit"])
-def test_both_engines_draw_from_one_posterior(case: str) -> None:
-    model = made(case)
-    one = sampler.sample(*model, Settings(draws=2500, seed=3))
-    two = nuts.sample(*model, Settings(draws=2500, tune=300, seed=4))
-    assert_alike(named(model[0], one, random=True), named(model[0], two, random=True), most=4.5)
 
 
 def uninformed(terms: tuple[int, ...], columns: int, priors: list[str], groups: tuple[str, ...]) -> Any:
