@@ -11,9 +11,10 @@ import xarray as xr
 from posterior import correlations
 from scipy import special, stats
 
-from psychostats.design import Design
+from psychostats.design import Block, Design
+from psychostats.families import resolve_family
 from psychostats.family import Family
-from psychostats.priors import Prior
+from psychostats.priors import Prior, resolve_priors
 from psychostats.sampler import SOFTNESS
 from psychostats.sampling import Sample
 
@@ -133,6 +134,18 @@ def likelihood(design: Design, family: Family, eta: Array, own: dict[str, Array]
     lapse = own.get("lapse", family.lapse)
     p = family.guess + (1 - family.guess - lapse) * F(eta)
     return np.asarray(stats.binom.logpmf(y, design.trials, p))
+
+
+def without_data(terms: Sequence[int], columns: int, priors: Sequence[str], groups: Sequence[str]) -> Any:
+    """Return a model of five levels a group and ten rows of no trials, as `sample` takes it."""
+    names = ("Intercept", "x", "w", "x:w")[:columns]
+    X = np.random.default_rng(3).normal(size=(10, columns))
+    blocks = tuple(
+        Block(group, names[:q], True, tuple("abcde"), X[:, :q], np.arange(10) % 5)
+        for group, q in zip(groups, terms, strict=True)
+    )
+    design = Design(names, X, np.zeros(10), blocks, np.zeros(10), np.zeros(10))
+    return design, resolve_family(), resolve_priors(design, priors)
 
 
 def distance(draws: Array, cdf: Callable[[Array], Array]) -> float:

@@ -16,16 +16,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from densities import distance, half, lkj, log_density, whitened
+from densities import distance, half, lkj, log_density, whitened, without_data
 from posterior import assert_alike, full_frame, named, prepare
 from scipy import stats
 
 from psychostats import nuts, sampler
-from psychostats.design import Block, Design
+from psychostats.design import Design
 from psychostats.errors import InputError
-from psychostats.families import resolve_family
 from psychostats.nuts import Posterior
-from psychostats.priors import resolve_priors
 from psychostats.sampling import Sample, Settings
 from psychostats.spec import specify
 from psychostats.threads import one_thread
@@ -144,19 +142,6 @@ def test_coordinates_are_nearly_standard_normal(case: str) -> None:
     assert np.linalg.eigvalsh(curvature).min() > 0.1 and np.linalg.eigvalsh(curvature).max() < 6.0
 
 
-def uninformed(terms: tuple[int, ...], columns: int, priors: list[str], groups: tuple[str, ...]) -> Any:
-    """Sample a model of five levels a group and ten rows of no trials."""
-    names = ("Intercept", "x", "w", "x:w")[:columns]
-    X = np.random.default_rng(3).normal(size=(10, columns))
-    blocks = tuple(
-        Block(group, names[:q], True, tuple("abcde"), X[:, :q], np.arange(10) % 5)
-        for group, q in zip(groups, terms, strict=True)
-    )
-    design = Design(names, X, np.zeros(10), blocks, np.zeros(10), np.zeros(10))
-    model = design, resolve_family(), resolve_priors(design, priors)
-    return design, nuts.sample(*model, Settings(draws=4000, tune=1000, target_accept=0.9))
-
-
 def test_without_data_the_prior_comes_back() -> None:
     priors = [
         "b_Intercept ~ normal(0.5, 2)",
@@ -170,7 +155,8 @@ def test_without_data_the_prior_comes_back() -> None:
         "cor_g ~ lkj(1)",
         "cor_h ~ lkj(3)",
     ]
-    design, drawn = uninformed((2, 3), 4, priors, ("g", "h"))
+    model = without_data((2, 3), 4, priors, ("g", "h"))
+    design, drawn = model[0], nuts.sample(*model, Settings(draws=4000, tune=1000, target_accept=0.9))
     expected = {
         "b_Intercept": stats.norm(0.5, 2).cdf,
         "b_x": stats.t(5, 1, 0.5).cdf,

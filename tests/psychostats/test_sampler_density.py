@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from densities import distance, half, lkj, log_density, whitened
+from densities import distance, half, lkj, log_density, whitened, without_data
 from posterior import full_frame, named, prepare
 from scipy import stats
 
-from psychostats.design import Block, Design
+from psychostats.design import Design
 from psychostats.families import resolve_family
 from psychostats.priors import resolve_priors
 from psychostats.sampler import sample
-from psychostats.sampling import Sample, Settings
+from psychostats.sampling import Settings
 
 Array = np.ndarray
 
@@ -98,18 +98,10 @@ def test_density_is_that_of_scipy_at_every_draw(
 # --- Without data, the prior comes back -------------------------------------------------------------------------------
 
 
-def uninformed(
-    terms: tuple[int, ...], columns: int, priors: Sequence[str], groups: Sequence[str]
-) -> tuple[Design, Sample]:
-    """Sample a model of five levels a group and ten rows of no trials."""
-    names = ("Intercept", "x", "w", "x:w")[:columns]
-    X = np.random.default_rng(3).normal(size=(10, columns))
-    blocks = tuple(
-        Block(group, names[:q], True, tuple("abcde"), X[:, :q], np.arange(10) % 5)
-        for group, q in zip(groups, terms, strict=True)
-    )
-    design = Design(names, X, np.zeros(10), blocks, np.zeros(10), np.zeros(10))
-    return design, sample(design, resolve_family(), resolve_priors(design, priors), Settings(draws=1500))
+def uninformed(terms: Sequence[int], columns: int, priors: Sequence[str], groups: Sequence[str]) -> Any:
+    """Return a design of no trials, and draws under it."""
+    model = without_data(terms, columns, priors, groups)
+    return model[0], sample(*model, Settings(draws=1500))
 
 
 def test_without_data_the_prior_comes_back_with_two_blocks() -> None:
