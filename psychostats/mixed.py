@@ -217,9 +217,14 @@ def _rms(columns: Array) -> Array:
 
 
 def _root(X: Array) -> Array:
-    """Return R of X = Q R with Q'Q the number of rows: columns that nearly depend on one another become harmless."""
+    """Return R of X = Q R with Q'Q the number of rows: columns that nearly depend on one another become harmless.
+
+    Where some do depend, as in a fold that leaves out all of a factor's level, columns keep their directions.
+    """
     scale = _rms(X)
     R = np.linalg.qr(X / scale, mode="r")
+    if R.shape[0] < R.shape[1] or np.abs(np.diag(R)).min(initial=1.0) <= _DEPENDENT * np.abs(R).max(initial=0.0):
+        return np.diag(scale)
     signs = np.where(np.diag(R) < 0, -1.0, 1.0)
     return np.asarray(signs[:, np.newaxis] * R * scale / np.sqrt(len(X)))
 

@@ -153,6 +153,8 @@ class Goal:
             at = x[m - 1]
             value += self.count * at + 0.5 * self.squares / np.exp(2.0 * at)
             ends = [self._likelihood(x, at + move) for move in (_STEP, -_STEP)]
+            if not np.isfinite(ends).all():  # of fewer rows than coefficients sigma goes to 0, and on for ever
+                return np.inf, np.zeros(len(x))
             gradient[m - 1] = (ends[0] - ends[1]) / (2.0 * _STEP)
         for k, parameter in enumerate(self.theta):
             if parameter.law is None:
