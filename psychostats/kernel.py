@@ -157,7 +157,7 @@ class Tables:
     @property
     def first(self) -> npt.NDArray[np.int64]:
         """Where each table's entries begin, and their number."""
-        return np.cumsum([0, self.fixed.slots, *(table.slots for table in self.groups)])
+        return np.cumsum([0, self.fixed.slots, *(table.slots for table in self.groups)], dtype=np.int64)
 
     def record(self, held: list[Any]) -> CellsRecord:
         """Return the cells for compiled code; what the record points to is appended to `held` and must outlive it."""

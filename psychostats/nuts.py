@@ -309,15 +309,12 @@ def _run(posterior: Posterior, settings: Settings, progress: bool) -> tuple[Arra
     done, stop, made = np.zeros(chains, dtype=np.int64), np.zeros(1, dtype=np.int64), [0] * chains
     waiting = iter(range(chains))
     lock = threading.Lock()
+    raised: list[BaseException] = []
 
-    def work() -> None:
-        while True:
-            with lock:
-                chain = next(waiting, None)
-            if chain is None or stop[0]:
-                return
-            how = SamplingRecord(n, settings.tune, DEPTH_MOST, settings.seed, chain, settings.target_accept)
-            made[chain] = compiled.run_chain(
+    def run(chain: int) -> int:
+        how = SamplingRecord(n, settings.tune, DEPTH_MOST, settings.seed, chain, settings.target_accept)
+        return int(
+            compiled.run_chain(
                 ctypes.addressof(posterior.record),
                 ctypes.addressof(how),
                 draws[chain].ctypes.data,
@@ -325,12 +322,26 @@ def _run(posterior: Posterior, settings: Settings, progress: bool) -> tuple[Arra
                 done[chain:].ctypes.data,
                 stop.ctypes.data,
             )
+        )
+
+    def work() -> None:
+        while True:
+            with lock:
+                chain = next(waiting, None)
+            if chain is None or stop[0]:
+                return
+            try:
+                made[chain] = run(chain)
+            except BaseException as error:  # a thread's own is told nobody, and its chain would be taken for drawn
+                raised.append(error)
+            if raised or made[chain] < 0:  # without this chain the others are for nothing
+                stop[0] = 1
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(chains, max(_cores(), _AT_ONCE)))]
     with _shown(progress, chains * (n + settings.tune)) as show:
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             while any(thread.is_alive() for thread in threads):
                 for thread in threads:
                     thread.join(_LOOK if progress else None)
@@ -338,10 +349,13 @@ def _run(posterior: Posterior, settings: Settings, progress: bool) -> tuple[Arra
         except BaseException as error:
             stop[0] = 1
             for thread in threads:
-                thread.join()
+                if thread.is_alive():  # not one that was still to be started
+                    thread.join()
             n = min(made) if isinstance(error, KeyboardInterrupt) else 0
             if n < 1:
                 raise
+    if raised:
+        raise raised[0]
     failed = [_FAILURES[code] for code in made if code < 0]
     if failed:
         raise PsychostatsError(f"the sampler stopped: {failed[0]}.")

@@ -111,7 +111,7 @@ MODELS = {
     "nuts_afc": Model(
         "correct ~ representation * depth + (1 + representation | participant) + (1 + representation | pair)",
         {"family": "afc", "guess": 0.5, "lapse": 0.02},
-        replications=400,
+        replications=200,
         people=24,
         pairs=24,
         engine="nuts",
@@ -120,7 +120,7 @@ MODELS = {
         "correct ~ condition + (1 + condition | participant) + (1 | pair) + (1 | image)",
         {"link": "probit"},
         ("sd ~ gamma(2, 4)", "cor ~ lkj(1)", "b ~ student_t(5, 0, 1)"),
-        replications=400,
+        replications=200,
         people=12,
         engine="nuts",
     ),
@@ -134,7 +134,7 @@ MODELS = {
             "sigma ~ exponential(1)",
         ),
         answers=(0.0, 1.0),
-        replications=400,
+        replications=200,
         engine="nuts",
     ),
     "nuts_lognormal": Model(

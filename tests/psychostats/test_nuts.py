@@ -9,7 +9,9 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,10 @@ from scipy import stats
 
 from psychostats import nuts, sampler
 from psychostats.design import Design
-from psychostats.errors import InputError
+from psychostats.errors import InputError, PsychostatsError
+from psychostats.kernel import SamplingRecord, address
 from psychostats.nuts import Posterior
+from psychostats.predictor import take_rows
 from psychostats.sampling import Sample, Settings
 from psychostats.spec import specify
 from psychostats.threads import one_thread
@@ -194,6 +198,21 @@ def test_a_posterior_in_closed_form() -> None:
         assert distance(drawn.b[..., j], law.cdf) < 2.0
 
 
+@pytest.mark.parametrize("family", ["bernoulli", "gaussian"])
+def test_a_coefficient_that_no_row_tells_keeps_its_prior(family: str) -> None:
+    """A fold may hold all rows of a factor's level, so that the others have its column at zero."""
+    frame = full_frame(7)
+    formula = f"{'correct' if family == 'bernoulli' else 'w'} ~ f + (1 | g)"
+    design, law, priors = prepare(frame, formula, ["b_fb ~ normal(0.5, 2)"], family=family)
+    left = take_rows(design, np.flatnonzero((frame["f"] != "b").to_numpy()))
+    drawn = nuts.sample(left, law, priors, Settings(draws=2000, tune=300))
+    draws = named(design, drawn)
+    assert distance(draws["b_fb"], stats.norm(0.5, 2).cdf) < 2.0
+    assert draws["b_fc"].std() < 0.8 * np.std(draws["b_fb"])
+    few = take_rows(design, np.arange(2))  # fewer than coefficients
+    assert np.isfinite(nuts.sample(few, law, priors, Settings(draws=50, tune=50)).b).all()
+
+
 def test_one_seed_gives_one_set_of_draws_on_any_number_of_cores(tmp_path: Path) -> None:
     model = made("crossed")
     here = nuts.sample(*model, Settings(draws=50, tune=100, seed=5))
@@ -254,6 +273,54 @@ def test_what_it_does_not_cover_is_named(formula: str, family: dict[str, Any], w
 def test_what_it_covers_is_not_refused(case: str) -> None:
     formula, family, priors = CASES[case]
     assert nuts.why_not(specify(formula, priors=priors, **family)) is None
+
+
+# --- What stops chains ------------------------------------------------------------------------------------------------
+
+LONG = Settings(draws=10, tune=1_000_000)
+
+
+def sampling_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if "work" in thread.name]
+
+
+def test_an_interruption_while_chains_begin_ends_those_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they would go on behind the back of whoever interrupted them, for as long as all of sampling."""
+    started, start = [], threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if len(started) == 2:
+            raise KeyboardInterrupt
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        nuts.sample(*made("crossed"), LONG)
+    assert len(started) == 2 and not any(thread.is_alive() for thread in started)
+
+
+def test_what_a_thread_raises_is_raised_and_stops_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chain that was not drawn is never given out as drawn."""
+
+    def record(*values: Any) -> SamplingRecord:
+        if values[4] == 1:  # the chain
+            raise MemoryError
+        return SamplingRecord(*values)
+
+    monkeypatch.setattr(nuts, "SamplingRecord", record)
+    with pytest.raises(MemoryError):
+        nuts.sample(*made("crossed"), LONG)
+    assert not sampling_threads()
+
+
+def test_a_posterior_that_is_nowhere_finite_is_said() -> None:
+    design, family, priors = made("crossed")
+    nowhere = replace(design, offset=np.full(len(design.X), np.nan))
+    model = posterior(design, family, priors)
+    model.record.offset = address(nowhere.offset[: model.tables.fixed.slots], model.held)
+    with pytest.raises(PsychostatsError, match="the log-density is not finite near the start"):
+        nuts._run(model, LONG, False)
 
 
 def test_a_group_with_too_many_terms_is_refused() -> None:
