@@ -222,7 +222,7 @@ def _root(X: Array) -> Array:
     Where some do depend, as in a fold that leaves out all of a factor's level, columns keep their directions.
     """
     scale = _rms(X)
-    R = np.linalg.qr(X / scale, mode="r")
+    R = np.asarray(np.linalg.qr(X / scale, mode="r"))
     if R.shape[0] < R.shape[1] or np.abs(np.diag(R)).min(initial=1.0) <= _DEPENDENT * np.abs(R).max(initial=0.0):
         return np.diag(scale)
     signs = np.where(np.diag(R) < 0, -1.0, 1.0)

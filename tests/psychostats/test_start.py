@@ -111,5 +111,5 @@ assert callable(fit) and store.__name__ == "psychostats.store"
 
 
 def test_a_name_that_is_not_offered_is_named() -> None:
-    with pytest.raises(AttributeError, match="module 'psychostats' has no attribute 'nuts'"):
-        _ = psychostats.nuts
+    with pytest.raises(AttributeError, match="module 'psychostats' has no attribute 'anova'"):
+        _ = psychostats.anova
