@@ -7,14 +7,13 @@ what follows from each.  Knows no words and no figures.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from psychostats.contributions import Contributions, compare_contributions
-from psychostats.engines import resolve_engine
 from psychostats.errors import DataError, InputError
 from psychostats.exclusions import Excluded, apply_exclusions
 from psychostats.feature_study import FeatureStudy, study_features
@@ -194,8 +193,7 @@ def analyse(
     def fit_to(model: ModelTable, experiment: str, rows: pd.DataFrame) -> Fit:
         name = folders[model.name, experiment]
 
-        def begin() -> None:
-            engine, _ = resolve_engine("auto", model.spec())
+        def begin(engine: str, reason: str) -> None:
             ready = engine != "pymc" or any(not one.reused and one.provenance["engine"] == engine for one in made)
             first = "" if ready else "; the model is compiled first"
             people = f"{rows[study.report.group].nunique()} {study.report.group}s"
@@ -204,7 +202,7 @@ def analyse(
         found = fit(
             model.spec(),
             rows,
-            **asdict(model.settings()),
+            **model.lengths(),
             out=fits / name,
             overwrite=True,
             progress=progress,

@@ -130,7 +130,7 @@ def fit(
 
     spec = specify(formula, family=family, link=link, guess=guess, lapse=lapse, disc=disc, priors=prior or [])
     allowed = None if budget is None else read_duration(budget)
-    chosen, reason = resolve_engine(engine, spec, Method(reml, quadrature), budget=allowed)
+    resolve_engine(engine, spec, Method(reml, quadrature), budget=allowed)  # what is refused is, before trials are read
     if missing not in ("error", "drop"):
         raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
     run = read_run(*runs) if runs else None
@@ -163,7 +163,7 @@ def fit(
     if table.n_dropped:
         say(f"dropped: {count_dropped(table.n_dropped, table.n_infinite)}", quiet)
 
-    def begin() -> None:
+    def begin(chosen: str, reason: str) -> None:
         what = f"fitting {spec.formula.whole} to {count(len(rows), 'row')}"
         compiled = "; the model is compiled first" if chosen == "pymc" else ""
         how = "by maximum likelihood" if chosen == "laplace" else f"by {chosen} ({reason}){compiled}"

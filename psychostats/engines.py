@@ -85,12 +85,17 @@ def resolve_engine(
     if budget is not None:
         if not (math.isfinite(budget) and budget > 0.0):
             raise InputError(f"the budget is {budget:g} seconds; it must be above 0.")
-        if chosen != "nuts":
-            raise InputError(
-                f"--budget is of the engine nuts, which knows beforehand what it will take; the engine is {chosen} "
-                f"({reason}), so leave it out."
-            )
+        _require_forecast(chosen, reason)
     return chosen, reason
+
+
+def _require_forecast(engine: str, reason: str) -> None:
+    """Refuse a budget of an engine that does not know what it will take."""
+    if engine != "nuts":
+        raise InputError(
+            f"--budget is of the engine nuts, which knows beforehand what it will take; the engine is {engine} "
+            f"({reason}), so leave it out."
+        )
 
 
 def _choose(engine: str, spec: ModelSpec) -> tuple[str, str]:
@@ -110,20 +115,23 @@ def _choose(engine: str, spec: ModelSpec) -> tuple[str, str]:
     return "pymc", f"auto: {why}"
 
 
-def suit(asked: str, engine: str, reason: str, design: Design) -> tuple[str, str]:
+def suit(asked: str, engine: str, reason: str, design: Design, *, budget: float | None = None) -> tuple[str, str]:
     """Return the engine and why, now that the design is known; see `resolve_engine`.
 
     Raises
     ------
     InputError
-        If ``nuts`` was asked for and the design is too large for it.
+        If ``nuts`` was asked for, or there is a budget, and the design is too large for it.
     """
     lacking = nuts.too_large(design) if engine == "nuts" else None
     if lacking is None:
         return engine, reason
     if asked == "nuts":
         raise InputError(f"the engine nuts does not cover {lacking}; use --engine pymc.")
-    return "pymc", f"auto: nuts does not cover {lacking}"
+    reason = f"auto: nuts does not cover {lacking}"
+    if budget is not None:
+        _require_forecast("pymc", reason)
+    return "pymc", reason
 
 
 def resolve_settings(

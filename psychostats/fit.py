@@ -285,7 +285,7 @@ def fit(
     overwrite: bool = False,
     progress: bool | None = None,
     source: Mapping[str, Any] | None = None,
-    on_start: Callable[[], None] = lambda: None,
+    on_start: Callable[[str, str], None] = lambda engine, reason: None,
     keep: bool = True,
 ) -> Fit:
     """Fit a hierarchical model to trials: draws from its posterior, or the maximum of its likelihood.
@@ -330,7 +330,7 @@ def fit(
     source
         What to remember of where the trials came from, for provenance.
     on_start
-        Called before the model is fitted; not where the answer lies in `out`.
+        Called with the engine, and why it is that one, before the model is fitted; not where the answer lies in `out`.
     keep
         Keep the draws of an interrupted sampler, if there are at least `psychostats.engines.LEAST_KEPT` a chain.
 
@@ -367,7 +367,7 @@ def fit(
     coding = code(spec.formula, rows, thresholds=spec.family.ordinal)
     design = coding.design(rows, spec.family.response)
     if chosen == "nuts":
-        chosen, reason = engines.suit(engine, chosen, reason, design)
+        chosen, reason = engines.suit(engine, chosen, reason, design, budget=budget)
         how = lengths(chosen)
     in_use = resolve_priors(design, spec.priors, spec.family) if isinstance(how, Settings) else ()
     versions = engines.library_versions(chosen)
@@ -391,7 +391,7 @@ def fit(
         return replace(held, path=asked)
     if path is not None:
         store.require_writable(path)
-    on_start()
+    on_start(chosen, reason)
     watch = Stopwatch()
     shown = sys.stderr.isatty() if progress is None else progress
     result, checks = engines.run(

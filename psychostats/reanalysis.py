@@ -301,12 +301,12 @@ def reanalyse(
                 asked.spec(),
                 rows,
                 engine=engine,
-                **asdict(asked.settings()),
+                **asked.lengths(),
                 missing="drop",
                 out=folder,
                 overwrite=True,
                 progress=progress,
-                on_start=lambda: say(begin),
+                on_start=lambda engine, reason: say(begin),
                 keep=False,
             )
         except InputError as error:  # which of the two studies cannot be fitted

@@ -6,7 +6,7 @@ checked in study.py.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
@@ -157,8 +157,11 @@ class ModelTable(Table):
     def settings(self) -> Settings:
         """Return the settings of the sampler that the model gets, with its defaults for what the file leaves out."""
         engine, _ = resolve_engine("auto", self.spec())
-        given = {name: getattr(self, name) for name in ("draws", "tune", "chains", "seed", "target_accept")}
-        return resolve_settings(engine, **given)
+        return resolve_settings(engine, **self.lengths())
+
+    def lengths(self) -> dict[str, Any]:
+        """Return what the file says of them; None is left to the engine, which the data may change."""
+        return {name: getattr(self, name) for name in ("draws", "tune", "chains", "seed", "target_accept")}
 
 
 _OPINIONS: dict[str, tuple[str, Literal["all", "correct"]]] = {

@@ -6,11 +6,13 @@ import pytest
 from scipy import stats
 from studies import known_fit, odd_report, odd_trials, small_report, study_of
 
+from psychostats import engines, mixed
 from psychostats.analysis import analyse, file_name, shared_features, with_feature_effects
 from psychostats.columns import analysed
 from psychostats.errors import InputError
 from psychostats.opening import notices
 from psychostats.results import ALL, summarise_fit
+from psychostats.sampling import Settings
 from psychostats.settings import DEFAULT_FORMULA
 
 
@@ -208,6 +210,26 @@ def test_tables_of_a_known_fit_are_its_closed_form(tmp_path):
 def test_practice_repeats_and_catch_trials_are_not_analysed(small):
     trials = small.analysis.study.read(small.trials)
     assert len(small.analysis.excluded.kept) == int((analysed(trials) & trials["correct"].notna()).sum())
+
+
+def test_a_design_too_large_for_nuts_gets_the_warm_up_of_pymc(tmp_path, monkeypatch):
+    """The engine is known when the trials are coded, not when the study file is read."""
+    found = []
+
+    class Begun(Exception):
+        pass
+
+    def begin(engine, how, *_, **__):
+        found.append((engine, how))
+        raise Begun
+
+    monkeypatch.setattr(engines, "run", begin)
+    monkeypatch.setattr(mixed, "_LARGEST", 5)
+    odd_trials().to_csv(tmp_path / "trials.csv", index=False)
+    study = study_of(tmp_path, PEOPLE + MODEL.format("condition"))
+    with pytest.raises(Begun):
+        analyse(study, tmp_path / "trials.csv", tmp_path / "fits", progress=False)
+    assert found == [("pymc", Settings())]
 
 
 # What is true, what does not fit, what is shared ---------------------------------------------------------------------

@@ -244,3 +244,29 @@ def test_a_design_too_large_for_nuts_goes_to_pymc_or_is_refused(monkeypatch: pyt
     assert (chosen, reason) == ("pymc", "auto: nuts does not cover so many effects (g 8, h 3)")
     with pytest.raises(InputError, match=r"does not cover so many effects \(g 8, h 3\); use --engine pymc"):
         engines.suit("nuts", "nuts", "asked for", crossed)
+
+
+@compiled
+def test_a_budget_is_refused_too_where_only_the_design_says_that_pymc_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be passed over in silence, and PyMC take as long as it takes."""
+    monkeypatch.setattr(mixed, "_LARGEST", 5)
+    with pytest.raises(InputError, match=r"the engine is pymc \(auto: nuts does not cover so many effects"):
+        ps.fit("correct ~ depth + (1 | participant)", simulated(), progress=False, budget=60.0)
+
+
+@compiled
+def test_the_engine_that_runs_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Begun(Exception):
+        pass
+
+    def announced(engine: str, reason: str) -> None:
+        raise Begun(engine, reason)
+
+    call = {"formula": "correct ~ depth + (1 | participant)", "trials": simulated(), "on_start": announced}
+    with pytest.raises(Begun) as begun:
+        ps.fit(**call)
+    assert begun.value.args == COVERED
+    monkeypatch.setattr(mixed, "_LARGEST", 5)
+    with pytest.raises(Begun) as begun:
+        ps.fit(**call)
+    assert begun.value.args == ("pymc", "auto: nuts does not cover so many effects (participant 12)")

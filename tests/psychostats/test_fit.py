@@ -370,7 +370,7 @@ def test_a_fit_prints_in_one_line(quick):
 def test_sampling_is_announced_only_where_it_happens(quick, tmp_path):
     said = []
     for _ in range(2):
-        quick(out=tmp_path / "fit", on_start=lambda: said.append("begins"))
+        quick(out=tmp_path / "fit", on_start=lambda engine, reason: said.append("begins"))
     assert said == ["begins"]
 
 
@@ -381,9 +381,9 @@ def test_names_and_levels_that_no_file_holds_are_refused_before_sampling(quick, 
         quick(
             trials=frame.assign(**{".": frame["contrast"]}),
             formula="cbind(right, wrong) ~ `.` + (1 | observer)",
-            on_start=lambda: begun.append("sampling"),
+            on_start=lambda engine, reason: begun.append("sampling"),
         )
     with pytest.raises(InputError, match="NUL character"):
         nul = frame.assign(observer=frame["observer"].astype(str) + "\0")
-        quick(trials=nul, on_start=lambda: begun.append("sampling"))
+        quick(trials=nul, on_start=lambda engine, reason: begun.append("sampling"))
     assert begun == []

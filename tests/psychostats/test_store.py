@@ -259,7 +259,7 @@ def test_a_link_is_followed_and_a_place_that_cannot_be_taken_is_refused_before_s
     begun = []
     for place in (Path("/proc/x"), tmp_path / ("x" * 250), tmp_path / "real" / "draws.nc" / "fit"):
         with pytest.raises(FitError, match="cannot be written"):
-            quick(out=place, on_start=lambda: begun.append("sampling"))
+            quick(out=place, on_start=lambda engine, reason: begun.append("sampling"))
     assert begun == []
 
 

@@ -410,3 +410,6 @@ def test_the_engine_says_how_long_to_warm_up_where_the_file_does_not(tmp_path):
     given = study_of(tmp_path, '[[models]]\nname = "main"\ntune = 77\ntarget_accept = 0.9\n[joint]\ntune = 66\n')
     assert given.models[0].settings() == Settings(tune=77, target_accept=0.9)
     assert given.joint.as_models(given.models[0])[0].settings() == Settings(tune=66, target_accept=0.9)
+    # What is handed to a fit leaves it open, since a large design goes to PyMC whatever its model.
+    assert (study.models[0].lengths()["tune"], study.models[0].lengths()["target_accept"]) == (None, None)
+    assert (given.models[0].lengths()["tune"], given.models[0].lengths()["target_accept"]) == (77, 0.9)
