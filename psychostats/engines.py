@@ -198,6 +198,7 @@ def run(
     """
     result: Result
     if isinstance(how, Settings):
+        _require_variation(design, spec)
         drawn = _draw(engine, how, design, spec, priors, progress=progress, clock=clock, budget=budget)
         if drawn.interrupted and not (keep and drawn.b.shape[1] >= LEAST_KEPT):
             raise KeyboardInterrupt
@@ -213,6 +214,15 @@ def run(
         clock("summarise")
         result = label_maximum(maximum, design, rows)
     return result, check(result, how)
+
+
+def _require_variation(design: Design, spec: ModelSpec) -> None:
+    """Refuse measurements that are all alike: the smaller sigma, the likelier they are, without bound."""
+    compiled = spec.family.compiled
+    if compiled is not None and compiled.kind == "normal":
+        values = spec.family.normal_response(design.successes) - design.offset
+        if len(values) > 1 and np.ptp(values) == 0.0:
+            raise InputError("the response does not vary, so that it has no residual SD, sigma; leave it out.")
 
 
 def _shown(what: str) -> contextlib.AbstractContextManager[Any]:

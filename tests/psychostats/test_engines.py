@@ -221,6 +221,15 @@ def test_one_row_a_level_is_fitted_with_a_warning_and_refused_for_measurements()
         ps.fit("x ~ successes + (1 | row)", data, family="gaussian", engine="laplace", progress=False)
 
 
+@pytest.mark.parametrize("family", ["gaussian", "lognormal"])
+@pytest.mark.parametrize("engine", [pytest.param("nuts", marks=compiled), "pymc"])
+def test_measurements_that_are_all_alike_are_refused(engine: str, family: str) -> None:
+    """Their posterior is improper: sampled, its chains went to a sigma of 0, and the advice was to draw longer."""
+    call = {"formula": "rt ~ depth + (1 | participant)", "engine": engine, "family": family, "progress": False}
+    with pytest.raises(InputError, match="the response does not vary"):
+        ps.fit(trials=simulated().assign(rt=2.0), **call)
+
+
 def test_more_effects_than_answers_are_refused_before_anything_is_fitted() -> None:
     rng = np.random.default_rng(0)
     data = pd.DataFrame({"y": rng.integers(0, 2, 30), "x": rng.normal(size=30), "g": [f"g{i // 2}" for i in range(30)]})
