@@ -104,12 +104,15 @@ def tabulate_design(analysis: Analysis) -> Table:
 
 def tabulate_provenance(analysis: Analysis) -> Table:
     """What went in, with hashes and versions."""
-    study, made = analysis.study, analysis.main[0].fit
+    study, fits = analysis.study, analysis.fits
     settings = {
         f"{s.chains} chains of {s.draws:,} draws after {s.tune:,}, seed {s.seed}, target acceptance {s.target_accept:g}"
-        for s in (result.fit.settings for result in analysis.results)
+        for s in (fit.settings for fit in fits)
         if isinstance(s, Settings)
     }
+    # Models may differ in it: of another response, or with an estimated lapse rate.
+    engines = dict.fromkeys(f"{fit.provenance['engine']} ({fit.provenance['engine_reason']})" for fit in fits)
+    versions = {name: version for fit in fits for name, version in fit.provenance["versions"].items()}
     facts = [
         ("Trials", f"{analysis.source['file']}, SHA-256 {analysis.source['file_sha256']}"),
         ("Study file", f"{study.path.name}, SHA-256 {study.sha256}"),
@@ -121,9 +124,9 @@ def tabulate_provenance(analysis: Analysis) -> Table:
             )
             for result in analysis.main
         ),
-        ("Engine", f"{made.provenance['engine']} ({made.provenance['engine_reason']})"),
+        ("Engine", "; ".join(engines)),
         ("Sampler", "; ".join(sorted(settings))),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in made.provenance["versions"].items())),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
     frame = pd.DataFrame(facts, columns=["what", "value"])
     return Table((Column("what", "What"), Column("value", "Value")), frame, "What went in.", anchor="table-provenance")
