@@ -143,14 +143,8 @@ class Bench:
             out = self.folder / f"study{seed}"
             command = [sys.executable, "-m", "psychostats.cli", "fit", TRIALS, "--filter", "experiment=natural"]
             command += ["--formula", model.formula, "--family", model.family, "--guess", str(model.guess)]
-            command += [
-                "--draws",
-                str(self.draws or model.draws),
-                "--tune",
-                str(self.tune or model.tune),
-                "--seed",
-                str(seed),
-            ]
+            lengths = [str(self.draws or model.settings().draws), str(self.tune or model.settings().tune)]
+            command += ["--draws", lengths[0], "--tune", lengths[1], "--seed", str(seed)]
             command += ["--engine", self.engine, "--missing", "drop", "--out", str(out), "--quiet"]
             row = _row("study", "natural", simulated=True, tool=f"psychostats {self.engine}", seed=seed)
             began = time.monotonic()
