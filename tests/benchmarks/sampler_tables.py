@@ -337,5 +337,5 @@ def plot(rows: pd.DataFrame) -> Any:
         + p9.scale_colour_manual(["#0072B2", "#D55E00"])
         + p9.labs(x="how many", y="seconds", colour="", shape="", linetype="", title="Simulated trials; lines: medians")
         + p9.theme_bw()
-        + p9.theme(figure_size=(7.5, 3.0), dpi=110, legend_position="bottom")
+        + p9.theme(figure_size=(7.5, 3.0), dpi=110, legend_position="bottom", panel_spacing=0.05)
     )
