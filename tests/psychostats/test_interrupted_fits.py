@@ -27,7 +27,11 @@ from psychostats import netcdf, nuts
 from psychostats.engines import LEAST_KEPT
 from psychostats.kfold import kfold
 
-pytestmark = pytest.mark.skipif(not nuts.available(), reason="the fast sampler was not compiled")
+pytestmark = [
+    pytest.mark.skipif(not nuts.available(), reason="the fast sampler was not compiled"),
+    # Where the interruption falls into the making of a library's object, that complains when it is dropped.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 ROOT = Path(__file__).parents[2]
 FORMULA = "correct ~ depth + (1 | participant)"
