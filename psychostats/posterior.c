@@ -19,14 +19,11 @@
 #define TRIANGLE(q) ((q) * ((q) + 1) / 2)
 #define AT(i, k) ((i) * ((i) + 1) / 2 + (k)) /* in a lower triangle by rows */
 
-/* What one group's levels hold between the way there and the way back. */
+/* What one group's levels hold between the way there and the way back; all but C of shape (levels, terms). */
 typedef struct {
-  double *C;      /* (levels, triangle) Cholesky factors of Q + I_j, their diagonals inverted */
-  double *a;      /* (levels, terms) C^-1 h_j */
-  double *y;      /* (levels, terms) a + z */
-  double *r;      /* (levels, terms) effects */
-  double *score;  /* (levels, terms) of the likelihood by r */
-  double *z;      /* (levels, terms) */
+  double *C;                   /* (levels, triangle) Cholesky factors of Q + I_j, their diagonals inverted */
+  double *z, *a, *y;           /* coordinates, C^-1 h_j, and the sum of both */
+  double *r, *score;           /* effects, and of the likelihood by them */
   double L[TERMS_MOST * TERMS_MOST], inverse[TERMS_MOST * TERMS_MOST], Q[TERMS_MOST * TERMS_MOST];
   double by_Q[TERMS_MOST * TERMS_MOST];
 } Levels;
@@ -75,9 +72,7 @@ Workspace *open_workspace(const Posterior *p) {
 
 void close_workspace(Workspace *w) {
   if (!w) return;
-  free(w->memory);
-  free(w->groups);
-  free(w);
+  free(w->memory), free(w->groups), free(w);
 }
 
 /* The logarithm of a prior's density, up to a constant, and its derivative. */
@@ -280,14 +275,13 @@ INLINE double conditional_back_of(const int q, const Group *group, Levels *w) {
         for (int m = i + 1; m < q; m++) sum -= C[AT(m, i)] * half[m * q + k];
         half[i * q + k] = sum * C[AT(i, i)];
       }
-    for (int i = 0; i < q; i++) { /* S C = half, from the last column on */
+    for (int i = 0; i < q; i++) /* S C = half, from the last column on */
       for (int k = q - 1; k >= 0; k--) {
         double sum = half[i * q + k];
         for (int m = k + 1; m < q; m++) sum -= u[m] * C[AT(m, k)];
         u[k] = sum * C[AT(k, k)];
         middle[i * q + k] = u[k];
       }
-    }
     for (int i = 0; i < q; i++)
       for (int k = 0; k <= i; k++) by_Q[AT(i, k)] -= 0.5 * (middle[i * q + k] + middle[k * q + i] + r[i] * r[k]);
   }
