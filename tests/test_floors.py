@@ -89,7 +89,7 @@ FLOORS = {
         ("settings",),
         ("study",),
         ("opinions", "results", "simulation", "ledger"),
-        ("joint", "pooled", "additions"),
+        ("joint", "pooled", "additions", "replications"),
         ("robustness", "accumulation"),
         ("analysis",),
         ("reanalysis",),

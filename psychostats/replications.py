@@ -1,0 +1,153 @@
+"""A study that is simulated and then analysed as the real one would be, once.
+
+In: a `Plan`, which says what is true; how it is analysed; which quantities are asked for.  Out: their estimates as plain
+values, and their true values.  Knows neither how many replications there are nor what they are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from psychostats.design import code
+from psychostats.effects import contrasts, interactions
+from psychostats.errors import InputError, NoMaximumError
+from psychostats.exclusions import apply_exclusions
+from psychostats.fit import fit
+from psychostats.grid import Estimated
+from psychostats.intervals import Interval
+from psychostats.results import Known
+from psychostats.rules import Exclusions
+from psychostats.sampling import Settings
+from psychostats.simulate import Plan, simulate_trials, true_parameters
+from psychostats.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which quantities are asked of every fit: differences of the mean response in the population.
+
+    Parameters
+    ----------
+    factor
+        Whose levels are contrasted, each later one with each earlier.
+    probability
+        Of the intervals.
+    moderator, centre
+        A number at whose value `centre` the contrast is taken; None where the model has none.
+    ends
+        Two values of the moderator, between which the change of the contrast is asked for; None where it is not.
+    """
+
+    factor: str
+    probability: float = 0.95
+    moderator: str | None = None
+    centre: float | None = None
+    ends: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """How a study is analysed.
+
+    Parameters
+    ----------
+    name
+        What it is called.
+    spec
+        The model; its priors are of ``nuts`` alone.
+    rules
+        Who and what is left out.
+    engine
+        ``laplace`` or ``nuts``.
+    settings
+        Of the sampler; needed with ``nuts``.
+    """
+
+    name: str
+    spec: ModelSpec
+    rules: Exclusions = Exclusions()
+    engine: Literal["laplace", "nuts"] = "laplace"
+    settings: Settings | None = None
+
+
+def replicate(plan: Plan, seed: int, procedures: Iterable[Procedure], asked: Asked) -> dict[str, Any]:
+    """Simulate a study once and analyse it in each way.
+
+    Parameters
+    ----------
+    plan
+        With one experiment.
+    seed
+        Of the simulation.
+    procedures
+        All see the same trials.
+    asked
+        The quantities.
+
+    Returns
+    -------
+    dict
+        By the procedure's name: ``participants, trials`` (analysed), ``failed`` (why there is no fit, or None),
+        ``singular`` (or, under nuts, not converged), and ``quantities``: by name ``estimate, sd, conf_low, conf_high``.
+    """
+    trials = simulate_trials(plan, seed)
+    return {procedure.name: _analyse(trials, procedure, asked) for procedure in procedures}
+
+
+def true_values(plan: Plan, asked: Asked) -> dict[str, float]:
+    """Return the true value of every quantity of a plan with one experiment, under its own model.
+
+    They are of the mean response, lapses and guesses included, so that any model can be held against them.
+    """
+    (experiment,) = plan.participants
+    # Every level and value of the design occurs among the main trials of enough people; their answers do not matter.
+    trials = simulate_trials(replace(plan, careless=0, missing_rate=0.0), 0)
+    main = trials[(trials["phase"] == "main") & ~trials["catch"].astype(bool)]
+    coding = code(plan.spec.formula, main)
+    parameters = true_parameters(coding, coding.random(main), plan.truth[experiment])
+    known = Known(plan.spec, coding, Interval("eti", asked.probability), parameters)
+    return {name: row["estimate"] for name, row in _measure(known, asked, known.interval).items()}
+
+
+def _analyse(trials: pd.DataFrame, procedure: Procedure, asked: Asked) -> dict[str, Any]:
+    """Exclude, fit and measure."""
+    found: dict[str, Any] = {"participants": 0, "trials": 0, "failed": None, "singular": False, "quantities": {}}
+    nuts = procedure.engine == "nuts"
+    try:
+        kept = apply_exclusions(trials, procedure.rules).kept
+        kept = kept.dropna(subset=list(procedure.spec.formula.variables))
+        found |= {"participants": kept["participant"].nunique(), "trials": len(kept)}
+        how = vars(procedure.settings) if procedure.settings else {}
+        made = fit(procedure.spec, kept, engine=procedure.engine, progress=False, **how)
+        interval = Interval("eti" if nuts else "wald", asked.probability)
+        found["quantities"] = _measure(made, asked, interval)
+    except (NoMaximumError, InputError) as error:  # or what the rules leave cannot be fitted
+        return found | {"failed": str(error).splitlines()[0]}
+    return found | {"singular": not made.converged if nuts else bool(made.likelihood["singular"])}
+
+
+def _measure(made: Estimated, asked: Asked, interval: Interval) -> dict[str, dict[str, float]]:
+    """Return estimate, SD and limits of every quantity, by its name."""
+    at = {asked.moderator: [asked.centre]} if asked.moderator is not None and asked.centre is not None else None
+    tables = [contrasts(made, asked.factor, by=at, interval=interval)]
+    if asked.moderator is not None and asked.ends is not None:
+        tables.append(interactions(made, asked.factor, asked.moderator, asked.ends, interval=interval))
+    found: dict[str, dict[str, float]] = {}
+    for table in tables:
+        rows = table[(table["target"] == "population") & (table["scale"] == "difference")]
+        for row in rows.to_dict("records"):
+            found[str(row["contrast"])] = _numbers({str(name): value for name, value in row.items()})
+    return found
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(row[name]) for name in ("estimate", "sd", "conf_low", "conf_high") if not _absent(row[name])}
+
+
+def _absent(value: Any) -> bool:
+    return value is None or bool(np.isnan(value))
