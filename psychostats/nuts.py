@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +39,7 @@ from psychostats.mode import Parameter, parameters
 from psychostats.priors import Prior, constants
 from psychostats.sampling import Sample, Settings
 from psychostats.spec import ModelSpec
-from psychostats.threads import one_thread
+from psychostats.threads import cores, one_thread
 from psychostats.whitening import Whitening, whiten
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -259,7 +258,7 @@ class Posterior:
         steps = 2.0 ** max(3, round(np.log2(8.0 * (self.dimension / 50.0) ** 0.25))) - 1.0
         transitions = settings.chains * (settings.draws + settings.tune)
         gradient = float(np.median(spent)) / _AT_A_TIME
-        return float(gradient * steps * transitions / min(settings.chains, _cores()))
+        return float(gradient * steps * transitions / min(settings.chains, cores()))
 
     def natural(self, y: Array) -> Array:
         """Return natural parameters at coordinates, in the order of `label`."""
@@ -337,7 +336,7 @@ def _run(posterior: Posterior, settings: Settings, progress: bool) -> tuple[Arra
             if raised or made[chain] < 0:  # without this chain the others are for nothing
                 stop[0] = 1
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(chains, max(_cores(), _AT_ONCE)))]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(chains, max(cores(), _AT_ONCE)))]
     with _shown(progress, chains * (n + settings.tune)) as show:
         try:
             for thread in threads:
@@ -379,7 +378,3 @@ def _shown(progress: bool, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("sampling", total=total)
         yield lambda done: bar.update(task, completed=done)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

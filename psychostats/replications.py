@@ -1,13 +1,13 @@
 """A study that is simulated and then analysed as the real one would be, once.
 
-In: a `Plan`, which says what is true; how it is analysed; which quantities are asked for.  Out: their estimates as plain
-values, and their true values.  Knows neither how many replications there are nor what they are for.
+In: a `Plan`, which says what is true; how it is analysed; which quantities are asked for.  Out: their estimates as
+plain values, and their true values.  Knows neither how many replications there are nor what they are for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -70,7 +70,7 @@ class Procedure:
 
     name: str
     spec: ModelSpec
-    rules: Exclusions = Exclusions()
+    rules: Exclusions = field(default_factory=Exclusions)
     engine: Literal["laplace", "nuts"] = "laplace"
     settings: Settings | None = None
 
