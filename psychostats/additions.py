@@ -22,7 +22,8 @@ from psychostats.columns import COLUMNS
 from psychostats.errors import DataError, Fault, InputError
 from psychostats.features import FeaturesRun
 from psychostats.identity import redact
-from psychostats.ledger import LEDGER, Ledger, held_alone, read_ledger, table_name, write_durably, write_rows
+from psychostats.ledger import LEDGER, Ledger, read_ledger, table_name, write_durably, write_rows
+from psychostats.locks import held_alone
 from psychostats.parts import Source
 from psychostats.rendering import source_date
 from psychostats.study import Study
@@ -204,7 +205,7 @@ def append(
         made with another key, another process is appending, or the folder cannot be written.
     """
     folder = ledger.path.parent
-    with held_alone(folder):
+    with held_alone(folder, "adding to"):
         ledger = read_ledger(study)
         sources = [one for one in sources if one.status != "known"]
         require_addable(ledger, trials, sources, key_fingerprint, own=own)

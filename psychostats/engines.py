@@ -7,7 +7,6 @@ it is decided what runs, for how long, and what is kept of it when it is interru
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -19,6 +18,7 @@ from psychostats import nuts, sampler
 from psychostats.convergence import Check, check_convergence
 from psychostats.design import Design
 from psychostats.draws import Draws, label
+from psychostats.environment import LIBRARIES, OWN_LIBRARIES, versions
 from psychostats.errors import InputError, NoMaximumError, OverBudget, nearest
 from psychostats.estimates import Estimates, label_maximum
 from psychostats.groups import group_faults, single_rows
@@ -28,11 +28,9 @@ from psychostats.predictor import Parameters, linear_predictor
 from psychostats.priors import Prior
 from psychostats.sampling import Sample, Settings
 from psychostats.spec import ModelSpec
+from psychostats.timing import duration
 
 ENGINES = ("auto", "pymc", "nuts", "laplace")
-# Libraries whose version can change a number of a fit, of any engine and of one.
-_LIBRARIES = ("psychostats", "formulaic", "numpy", "scipy", "pandas")
-_OWN_LIBRARIES = {"pymc": ("pymc", "pytensor", "nutpie", "numba")}
 #: Warm-up draws where none are asked for: nuts starts at the mode, with its scales known.
 TUNE = {"pymc": 1000, "nuts": 200}
 #: Acceptance rate where none is asked for.
@@ -277,21 +275,6 @@ def describe_budget(needed: float, allowed: float, design: Design, spec: ModelSp
     )
 
 
-def duration(seconds: float) -> str:
-    """Return seconds in words, to two digits at most: ``0.3 s``, ``12 s``, ``4 min``, ``2.5 h``."""
-    for unit, size in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= 1.5 * size:
-            return f"{_rounded(seconds / size)} {unit}"
-    return f"{_rounded(seconds)} s"
-
-
-def _rounded(value: float) -> str:
-    """Return two significant digits, without an exponent or zeros that say nothing."""
-    digits = 1 - math.floor(math.log10(value))
-    text = f"{round(value, digits):.{max(digits, 0)}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
 def check(result: Result, how: How) -> tuple[Check, ...]:
     """Judge whether a result may be read."""
     if isinstance(result, Estimates):
@@ -343,8 +326,4 @@ def recorded(how: How) -> str:
 
 def library_versions(engine: str) -> dict[str, str]:
     """Return versions of the libraries that can change a number of an engine's fits."""
-    found = {}
-    for name in (*_LIBRARIES, *_OWN_LIBRARIES.get(engine, ())):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+    return versions((*LIBRARIES, *OWN_LIBRARIES.get(engine, ())))

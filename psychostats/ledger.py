@@ -6,14 +6,12 @@ came before.  Knows no trial, no model and no report.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import io
 import os
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,6 @@ import pandas as pd
 from psychostats.errors import InputError
 from psychostats.parts import Source
 from psychostats.study import Study, read_study
-
-if sys.platform != "win32":
-    import fcntl
 
 LEDGER = (
     "batch", "added", "file", "sha256", "size", "tool", "rows", "participants", "status", "stored", "stored_sha256",
@@ -246,29 +241,3 @@ def write_durably(path: Path, content: bytes) -> None:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
-
-
-@contextlib.contextmanager
-def held_alone(folder: Path) -> Iterator[None]:
-    """Make the folder if there is none, and hold it against other appends; the lock of a killed process is free."""
-    lock = folder / ".lock"
-    try:
-        folder.mkdir(exist_ok=True)
-        file = lock.open("a+b")
-    except OSError as error:
-        raise InputError(f"the folder {folder} cannot be written: {error.strerror}.") from error
-    with file:
-        if sys.platform != "win32":  # where there is no such lock; there a file that is open cannot be replaced either
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                alone = os.path.samestat(os.fstat(file.fileno()), lock.stat())  # not one that was just given up
-            except OSError:
-                alone = False
-            if not alone:
-                raise InputError(f"another process is adding to {folder}; try again when it is done.")
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                lock.unlink()
-                folder.rmdir()  # only where it is empty, since nothing was added

@@ -52,4 +52,6 @@ def one_thread() -> AbstractContextManager[object]:
 @cache
 def _threads() -> ThreadpoolController:
     """Find the libraries' threads, once: it takes some milliseconds."""
+    import scipy.linalg  # noqa: F401  (SciPy brings a BLAS of its own, which must be there to be found)
+
     return ThreadpoolController()

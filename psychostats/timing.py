@@ -1,8 +1,9 @@
-"""Seconds by stage, for timings.json and the report's appendix.  Knows no stage by name."""
+"""Seconds: by stage, for timings.json and the report's appendix, and in words.  Knows no stage by name."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 
@@ -35,3 +36,18 @@ class Stopwatch:
             yield
         finally:
             self.stop()
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in words, to two digits at most: ``0.3 s``, ``12 s``, ``4 min``, ``2.5 h``."""
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 1.5 * size:
+            return f"{_rounded(seconds / size)} {unit}"
+    return f"{_rounded(seconds)} s"
+
+
+def _rounded(value: float) -> str:
+    """Return two significant digits, without an exponent or zeros that say nothing."""
+    digits = 1 - math.floor(math.log10(value)) if value > 0.0 else 0
+    text = f"{round(value, digits):.{max(digits, 0)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

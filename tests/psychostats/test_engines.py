@@ -12,11 +12,12 @@ from deviations import FOLDER, trials
 import psychostats as ps
 from psychostats import engines, mixed, nuts
 from psychostats.design import code
-from psychostats.engines import ENGINES, duration, resolve_engine, resolve_settings
+from psychostats.engines import ENGINES, resolve_engine, resolve_settings
 from psychostats.errors import InputError, OverBudget
 from psychostats.maximum import Method, forecast, maximise
 from psychostats.sampling import Settings
 from psychostats.spec import specify
+from psychostats.timing import duration
 
 ANSWERS = specify("correct ~ depth + (1 | participant)")
 MEASURED = specify("rt ~ depth + (1 | participant)", family="gaussian")

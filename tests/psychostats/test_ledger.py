@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from psychostats.additions import append
 from psychostats.errors import InputError
-from psychostats.ledger import LEDGER, held_alone, read_ledger, write_durably
+from psychostats.ledger import LEDGER, read_ledger, write_durably
+from psychostats.locks import held_alone
 
 
 @pytest.fixture
@@ -224,7 +225,11 @@ def test_a_file_is_written_wholly_or_not_at_all(tmp_path):
 
 def test_one_process_at_a_time_and_the_lock_of_a_killed_one_is_free(tmp_path):
     folder = tmp_path / "additions"
-    with held_alone(folder), pytest.raises(InputError, match="another process is adding to"), held_alone(folder):
+    with (
+        held_alone(folder, "adding to"),
+        pytest.raises(InputError, match="another process is adding to"),
+        held_alone(folder, "adding to"),
+    ):
         pass
     assert not folder.exists()
     folder.mkdir()
@@ -236,10 +241,10 @@ def test_one_process_at_a_time_and_the_lock_of_a_killed_one_is_free(tmp_path):
         [sys.executable, "-c", code, str(folder / ".lock")], stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match="another process is adding to"), held_alone(folder):
+        with pytest.raises(InputError, match="another process is adding to"), held_alone(folder, "adding to"):
             pass
         other.kill()
     assert (folder / ".lock").exists()
-    with held_alone(folder):
+    with held_alone(folder, "adding to"):
         pass
     assert not folder.exists()
