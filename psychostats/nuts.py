@@ -37,6 +37,7 @@ from psychostats.kernel import (
 from psychostats.mixed import Mixed, effects, is_too_large, prepare
 from psychostats.mode import Parameter, parameters
 from psychostats.priors import Prior, constants
+from psychostats.progress import drawn_bar
 from psychostats.sampling import Sample, Settings
 from psychostats.spec import ModelSpec
 from psychostats.threads import cores, one_thread
@@ -371,10 +372,5 @@ def _shown(progress: bool, total: int) -> Iterator[Callable[[int], None]]:
     if not progress:
         yield lambda done: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("sampling", total=total)
-        yield lambda done: bar.update(task, completed=done)
+    with drawn_bar("sampling") as draw:
+        yield lambda done: draw(done, total)

@@ -1,14 +1,17 @@
 """The options that several commands share: their names, their places and their help.
 
-In: nothing.  Out: types that typer reads.  Knows no command.
+In: nothing.  Out: types that typer reads, and who does the work that they ask for.  Knows no command.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from psychostats.executors import Executor
 
 Trials = Annotated[
     str,
@@ -61,3 +64,53 @@ Demographics = Annotated[
         show_default=False,
     ),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", help="Processes of this machine; as many as cores by default."),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Instead: a Dask cluster that is there, tcp://host:8786.",
+        show_default=False,
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how much there is to do and how long it takes, and end.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Begin also what is very much.")]
+
+
+def choose_executor(workers: int | None, scheduler: str | None, *, default: int | None = None) -> Executor:
+    """Return who does the work that the options ask for.
+
+    Parameters
+    ----------
+    workers, scheduler
+        What was typed.
+    default
+        Processes where neither was; as many as cores otherwise.
+
+    Raises
+    ------
+    InputError
+        If both are given, or one cannot be.
+    """
+    from psychostats.cluster import Dask
+    from psychostats.errors import InputError
+    from psychostats.executors import PER_CORE, Local
+    from psychostats.threads import cores
+
+    if scheduler is not None:
+        if workers is not None:
+            raise InputError("give --workers or --scheduler, not both: a cluster has as many workers as it has.")
+        return Dask(scheduler)
+    if workers is None:
+        return Local(default or cores())
+    most = PER_CORE * cores()
+    if not 1 <= workers <= most:
+        raise InputError(
+            f"--workers is {workers:,}; this machine has {cores():,} cores, so allowed are 1 to {most:,}; more "
+            "machines work together with --scheduler."
+        )
+    return Local(workers)

@@ -28,7 +28,7 @@ FLOORS = {
             "environment",
         ),
         ("tokens", "levels", "identifiable", "rasters", "parts", "pseudonyms", "rules", "mixing", "executors", "locks"),
-        ("family", "monotonic", "pareto", "cluster"),
+        ("family", "monotonic", "pareto", "cluster", "progress"),
         ("answers", "measurements", "ratings"),
         (
             "intervals",
@@ -82,7 +82,7 @@ FLOORS = {
         ("draws",),
         ("estimates", "store"),
         ("engines", "campaign"),
-        ("fit",),
+        ("fit", "outlook"),
         ("loo", "sensitivity", "variance", "level_draws", "explanations", "contributions"),
         ("kfold", "bayes_factor", "interpretability", "feature_sentences", "contribution_section"),
         ("feature_study",),
