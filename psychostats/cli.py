@@ -16,9 +16,9 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from psychostats import studies
+from psychostats import machines, studies
 from psychostats.arguments import read_duration, read_filters, read_mapping, read_values, spread
-from psychostats.errors import DataError, InputError, Interrupted, PsychostatsError
+from psychostats.errors import DataError, InputError, PsychostatsError
 from psychostats.interruption import listen, settle
 from psychostats.options import Filters, FitDir, Json, Key, Maps, Missing, Quiet, Runs, SkipBad, Trials
 from psychostats.studies import end, typed
@@ -32,7 +32,7 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stopped:
-            kept = str(stopped) if isinstance(stopped, Interrupted) else "interrupted; nothing half-written is left."
+            kept = str(stopped) or "interrupted; nothing half-written is left."
             say(f"\n{kept}")  # below whatever progress was shown
             settle()
             raise typer.Exit(130) from None
@@ -347,6 +347,7 @@ def compare(
 app.command()(studies.simulate)
 app.command()(studies.report)
 app.command()(studies.reanalyze)
+app.command()(machines.cluster)
 
 
 def main() -> None:
