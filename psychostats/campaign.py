@@ -186,7 +186,7 @@ class Campaign:
             )
 
         # Closed at once where it is not used up: it has workers, which would go on.
-        with contextlib.closing(executor.run(_work, (self.work, self.shared), standing.missing)) as results:  # type: ignore[type-var]
+        with contextlib.closing(executor.run(_work, (self.work, self.shared), standing.missing)) as results:
             try:
                 for task, result in results:
                     self._write(task, result)

@@ -20,7 +20,20 @@ from psychostats import machines, studies
 from psychostats.arguments import read_duration, read_filters, read_mapping, read_values, spread
 from psychostats.errors import DataError, InputError, PsychostatsError
 from psychostats.interruption import listen, settle
-from psychostats.options import Filters, FitDir, Json, Key, Maps, Missing, Quiet, Runs, SkipBad, Trials
+from psychostats.options import (
+    Filters,
+    FitDir,
+    Json,
+    Key,
+    Maps,
+    Missing,
+    Quiet,
+    Runs,
+    Scheduler,
+    SkipBad,
+    Trials,
+    choose_executor,
+)
 from psychostats.studies import end, typed
 from psychostats.terminal import count, count_dropped, counter, find_cache, print_data, print_json, say
 
@@ -313,6 +326,13 @@ def compare(
         int | None, typer.Option("--kfold", metavar="K", help="Leave out K folds of units and fit again without each.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the folds.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", metavar="N", help="Processes that fit again; one by default, whose chains take all cores."
+        ),
+    ] = None,
+    scheduler: Scheduler = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -325,13 +345,21 @@ def compare(
     from psychostats.console import describe_comparison
     from psychostats.fit import load_fit, plain
 
+    if kfold is None and (workers is not None or scheduler is not None):
+        raise InputError("--workers and --scheduler are for fitting again; add --kfold.")
+    executor = choose_executor(workers, scheduler, default=1)
     if len({path.resolve() for path in directories}) < len(directories):
         raise InputError("a directory is given twice; a comparison is of different fits.")
     # By the folder's own name where that tells them apart.
     short = len({path.name for path in directories}) == len(directories)
     fits = {path.name if short and path.name else str(path): load_fit(path) for path in directories}
     table = compare_fits(
-        fits, unit=unit, folds=kfold, seed=seed, progress=lambda name, i, n: say(f"{name}: fold {i} of {n}", quiet)
+        fits,
+        unit=unit,
+        folds=kfold,
+        seed=seed,
+        progress=lambda name, i, n: say(f"{name}: {i} of {count(n, 'fold')} done", quiet),
+        executor=executor,
     )
     for name, made in fits.items():
         for line in made.warnings:

@@ -20,6 +20,7 @@ from scipy import optimize, stats
 
 from psychostats.design import Block, Design
 from psychostats.errors import InputError
+from psychostats.executors import Executor
 from psychostats.fit import Fit
 from psychostats.kfold import Folded, kfold
 from psychostats.loo import TRIAL, Loo, loo, standard_error, unit_labels, unknown_unit
@@ -70,7 +71,8 @@ def compare(
     unit: str = TRIAL,
     folds: int | None = None,
     seed: int = 1,
-    progress: Callable[[str, int, int], None] = lambda name, fold, folds: None,
+    progress: Callable[[str, int, int], None] = lambda name, done, folds: None,
+    executor: Executor | None = None,
 ) -> pd.DataFrame:
     """Compare fits of the same trials.
 
@@ -86,7 +88,9 @@ def compare(
     seed
         Of the folds.
     progress
-        Called with the model's name, the fold and their number before each refit.
+        Called with the model's name, how many folds are done and their number, after each refit.
+    executor
+        Who fits again without a fold, `psychostats.executors`; this process by default.
 
     Returns
     -------
@@ -122,7 +126,7 @@ def compare(
         if reason:
             raise InputError(f"{first} and {name} cannot be compared: {reason}.")
     if drawn:
-        return _compare_predictions(fits, unit, folds, seed, progress)
+        return _compare_predictions(fits, unit, folds, seed, progress, executor)
     if folds is not None:
         raise InputError("AIC leaves nothing out, so folds are for fits that hold draws; fit with --engine pymc.")
     if unit != TRIAL:
@@ -147,7 +151,12 @@ def _compare_maxima(fits: Mapping[str, Fit]) -> pd.DataFrame:
 
 
 def _compare_predictions(
-    fits: Mapping[str, Fit], unit: str, folds: int | None, seed: int, progress: Callable[[str, int, int], None]
+    fits: Mapping[str, Fit],
+    unit: str,
+    folds: int | None,
+    seed: int,
+    progress: Callable[[str, int, int], None],
+    executor: Executor | None,
 ) -> pd.DataFrame:
     places = _matched(fits)
     labels = _labels(fits, places, unit)
@@ -161,7 +170,8 @@ def _compare_predictions(
             continue
         position = ranks[np.argsort(places[name])]
         said = partial(progress, name)
-        found[name] = kfold(fit, unit, folds, seed=seed, labels=own, position=position, progress=said)
+        how: dict[str, Any] = {"progress": said, "executor": executor}
+        found[name] = kfold(fit, unit, folds, seed=seed, labels=own, position=position, **how)
     pointwise = {name: _in_order(found[name], places[name]) for name in fits}
     weights = stacking_weights(np.stack(list(pointwise.values()), axis=1))
     best = max(found, key=lambda name: found[name].elpd)

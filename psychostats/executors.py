@@ -49,7 +49,7 @@ class Executor(Protocol):
 
     def run(
         self, work: Callable[[Any, Task], Result], shared: Any, tasks: Iterable[Task]
-    ) -> Iterator[tuple[Task, Result]]:
+    ) -> Generator[tuple[Task, Result], None, None]:
         """Do every task once.
 
         Parameters
@@ -64,7 +64,7 @@ class Executor(Protocol):
         Yields
         ------
         tuple
-            A task and its result, as soon as it is done.
+            A task and its result, as soon as it is done; to be closed where not all are taken, since workers go on.
 
         Raises
         ------
@@ -96,7 +96,7 @@ class Local:
 
     def run(
         self, work: Callable[[Any, Task], Result], shared: Any, tasks: Iterable[Task]
-    ) -> Iterator[tuple[Task, Result]]:
+    ) -> Generator[tuple[Task, Result], None, None]:
         """Do every task once; see `Executor.run`."""
         if self.workers == 1:
             for task in tasks:

@@ -16,8 +16,9 @@ import psychostats as ps
 from psychostats.compare import PREDICTION_COLUMNS, compare
 from psychostats.design import code
 from psychostats.errors import InputError
+from psychostats.executors import Local
 from psychostats.fit import Fit
-from psychostats.kfold import _refit, _without, assign, kfold
+from psychostats.kfold import Refitted, _refit, _without, assign, kfold
 from psychostats.loo import loo
 from psychostats.predictor import take_rows
 from psychostats.sampler import sample
@@ -88,7 +89,7 @@ def test_a_refit_is_a_fit_of_the_rows_that_are_left(people: pd.DataFrame) -> Non
     how: dict[str, Any] = {"engine": "pymc", "draws": 1000, "tune": 500, "chains": 2, "progress": False}
     skilled = ps.fit("correct ~ 1 + (1 | participant)", people, **how)
     design = skilled.design
-    kept, _ = _refit(skilled, (take_rows(design, np.flatnonzero(~out)), ~out))
+    kept, _ = _refit(Refitted.of(skilled), (take_rows(design, np.flatnonzero(~out)), ~out))
     again = ps.fit("correct ~ 1 + (1 | participant)", people[~out], **how).parameters()
     np.testing.assert_array_equal(kept.b, again.b)
     np.testing.assert_array_equal(kept.covariance[0], again.covariance[0])
@@ -149,6 +150,15 @@ def test_as_many_folds_as_participants_is_leave_one_out(skilled: Fit) -> None:
     assert all_.p_loo == pytest.approx(one.p_loo, abs=0.6)
 
 
+@pytest.mark.parametrize("unit", ["trial", "participant"])
+def test_any_number_of_workers_gives_the_same_numbers(unit: str, skilled: Fit) -> None:
+    """To the last bit: a refit is a pure function of the fit and the fold's number."""
+    one, two = (kfold(skilled, unit, 3, seed=5, executor=Local(workers)) for workers in (1, 2))
+    np.testing.assert_array_equal(one.elpd_i, two.elpd_i)
+    np.testing.assert_array_equal(one.p_i, two.p_i)
+    assert one.failed == two.failed
+
+
 # -- The table ---------------------------------------------------------------------------------------------------------
 
 
@@ -197,13 +207,15 @@ def test_the_command_prints_the_folds(quick: Callable[..., Fit], tmp_path, run) 
     asked = ("compare", tmp_path / "wide", tmp_path / "narrow", "--unit", "observer", "--kfold", "2", "--seed", "5")
     answer = run(*asked, "--json")
     assert answer.code == 3  # 80 draws are too few, in the refits too
-    assert "wide: fold 2 of 2" in answer.err and "narrow: fold 1 of 2" in answer.err
+    assert "wide: 2 of 2 folds done" in answer.err and "narrow: 1 of 2 folds done" in answer.err
     recorded = answer.data["kfold"]
     assert (recorded["folds"], recorded["seed"], recorded["unit"]) == (2, 5, "observer")
     assert set(recorded["levels"].values()) == {1, 2} and recorded["not_converged"]["wide"] == [1, 2]
     assert answer.data["rows"][0]["bad_k"] is None
     assert any("2 of the 2 refits did not converge (without folds 1, 2)" in note for note in answer.data["notes"])
     text = run(*asked, "--quiet")
-    assert "2-fold cross-validation (seed 5" in text.out and "bad_k" not in text.out and "fold 1 of" not in text.err
+    assert "2-fold cross-validation (seed 5" in text.out and "bad_k" not in text.out and "folds done" not in text.err
+    alone = run("compare", tmp_path / "wide", tmp_path / "narrow", "--workers", "2")
+    assert alone.code == 2 and "--workers and --scheduler are for fitting again; add --kfold." in alone.err
     refused = run("compare", tmp_path / "wide", tmp_path / "narrow", "--unit", "observer", "--kfold", "1")
     assert refused.code == 2 and "needs 2 at least" in refused.err

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[2]
 # What samples through PyMC, draws, or reads a study, a workbook or a database.
 HEAVY = {
     "arviz", "arviz_base", "arviz_stats", "pymc", "pytensor", "nutpie", "numba", "llvmlite", "matplotlib", "plotnine",
-    "mizani", "PIL", "statsmodels", "jinja2", "typst", "distributed", "joblib", "openpyxl", "sqlalchemy", "sklearn", "torch", "scipy.stats",
+    "mizani", "PIL", "statsmodels", "jinja2", "typst", "openpyxl", "sqlalchemy", "sklearn", "torch", "scipy.stats",
+    "distributed", "joblib",
 }  # fmt: skip
 if importlib.util.find_spec("dask"):
     HEAVY -= {"jinja2"}  # xarray imports dask wherever it is installed, and dask imports it
