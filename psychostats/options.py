@@ -99,6 +99,7 @@ def choose_executor(workers: int | None, scheduler: str | None, *, default: int 
     from psychostats.cluster import Dask
     from psychostats.errors import InputError
     from psychostats.executors import PER_CORE, Local
+    from psychostats.terminal import count
     from psychostats.threads import cores
 
     if scheduler is not None:
@@ -110,7 +111,7 @@ def choose_executor(workers: int | None, scheduler: str | None, *, default: int 
     most = PER_CORE * cores()
     if not 1 <= workers <= most:
         raise InputError(
-            f"--workers is {workers:,}; this machine has {cores():,} cores, so allowed are 1 to {most:,}; more "
+            f"--workers is {workers:,}; this machine has {count(cores(), 'core')}, so allowed are 1 to {most:,}; more "
             "machines work together with --scheduler."
         )
     return Local(workers)

@@ -62,7 +62,7 @@ class Outlook:
         done = self.tasks - self.missing
         said = f"{self.tasks:,} {self.what}, of which {done:,} are done and lie in {self.folder}"
         if self.damaged:
-            said += f" ({self.damaged:,} more are damaged, and made again)"
+            said += f" (and {self.damaged:,} damaged, to be made again)"
         if self.seconds is None:
             return f"{said}; nothing is left to do."
         return (
