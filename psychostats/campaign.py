@@ -189,14 +189,16 @@ class Campaign:
         with contextlib.closing(executor.run(_work, (self.work, self.shared), standing.missing)) as results:
             try:
                 for task, result in results:
-                    self._write(task, result)
+                    try:
+                        self._write(task, result)
+                    except OSError as error:
+                        what = f"{self.folder} cannot be written: {error.strerror or error}"
+                        raise InputError(f"{what}; {kept()}.") from error
                     done += 1
                     if progress is not None:
                         progress(done, total, (time.monotonic() - began) * (total - done) / done)
             except Stopped as error:
                 raise Stopped(f"{str(error).rstrip('.')}; {kept()}.") from error
-            except OSError as error:
-                raise InputError(f"{self.folder} cannot be written: {error.strerror or error}; {kept()}.") from error
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"interrupted; {kept()}.") from None
         return done

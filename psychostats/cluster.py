@@ -108,7 +108,12 @@ class Dask:
                         break
                     sent += 1
                     key = (f"psychostats-task-{run}", sent)
-                    future = client.submit(_do, held, here, task, key=key)
+                    try:
+                        future = client.submit(_do, held, here, task, key=key)
+                    except Exception as error:
+                        if client.status != "running":
+                            raise self._away() from error
+                        raise
                     flying[key] = (future, task)
                     future.add_done_callback(done.put)
                 if not flying:
@@ -195,7 +200,7 @@ class Dask:
                 _require_alike(self.address, client)  # a worker that came later may lack what is needed
             raise
         except Exception as error:
-            if client.status != "running" or future.status in ("cancelled", "lost"):
+            if future.status != "error":  # no fault of the task: its result could not be fetched
                 raise self._away() from error
             raise
         if isinstance(result, _Refused):

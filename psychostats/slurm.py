@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import dataclass
 
 from psychostats.errors import InputError
@@ -40,7 +41,7 @@ from dask_jobqueue import SLURMCluster
 
 OPTIONS = {{
 {options}
-    "scheduler_options": {{"dashboard_address": None}},
+    "scheduler_options": {{"dashboard_address": ":0"}},
 }}
 JOBS = {jobs}  # of {cores} worker{s} each
 
@@ -151,7 +152,7 @@ class Slurm:
             "queue": self.partition or None,
             "account": self.account or None,
             "interface": self.interface or None,
-            "python": self.python,
+            "python": shlex.quote(self.python),  # it becomes a line of a shell script
             "job_name": "psychostats",
             "worker_extra_args": ["--lifetime", f"{lifetime}s", "--lifetime-stagger", f"{spread}s"],
         }
