@@ -248,6 +248,37 @@ class EffectsTable(Table):
         return Interval(self.interval, self.probability)
 
 
+class FamilyTable(Table):
+    """A choice of ``[multiverse.families]``: another family, link or rate than the first model's."""
+
+    family: str | None = None
+    link: str | None = None
+    guess: float | None = None
+    lapse: float | Literal["estimate"] | None = None
+
+    def of(self, main: ModelTable) -> dict[str, Any]:
+        """Return the family in full: what is not given is the first model's, where that is of the same family."""
+        name = self.family or main.family
+        held = {key: getattr(main, key) if name == main.family else None for key in ("link", "guess", "lapse")}
+        return {"family": name} | {key: held[key] if (own := getattr(self, key)) is None else own for key in held}
+
+
+class MultiverseTable(Table):
+    """``[multiverse]``: other analyses that could be defended, each dimension a table of label and choice."""
+
+    exclusions: dict[str, dict[str, Any] | Literal["none"]] | None = None
+    """Changes to ``[exclusions]``; ``none`` for no rule at all."""
+    fixed: dict[str, str] | None = None
+    """Predictors: the right side of a formula, without group effects."""
+    codings: dict[str, dict[str, str]] | None = None
+    """Columns and how they are coded: treatment, sum or sdif."""
+    families: dict[str, FamilyTable] | None = None
+    groups: dict[str, str] | None = None
+    """Group effects."""
+    without: tuple[tuple[str, str], ...] = ()
+    """Two choices that make no sense together, each ``dimension.label``."""
+
+
 class ReportTable(Table):
     """``[report]``: how the report looks."""
 

@@ -29,8 +29,10 @@ from psychostats.settings import (
     DemographicsTable,
     DesignTable,
     EffectsTable,
+    FamilyTable,
     JointTable,
     ModelTable,
+    MultiverseTable,
     OpinionTable,
     ReanalysisTable,
     RecordingsTable,
@@ -41,6 +43,7 @@ from psychostats.settings import (
     Table,
 )
 from psychostats.simulate import Plan, answer_trials, simulate_trials
+from psychostats.specifications import find_dimensions
 from psychostats.trials import ReadOptions, TrialTable, examine_trials, read_trials
 
 FEATURE_TABLES = ("network", "images", "dictionary", "features", "contributions", "visualize", "stimuli", "networks")
@@ -80,6 +83,7 @@ class Study(Table):
     joint: JointTable | None = None
     effects: EffectsTable = EffectsTable()
     reanalysis: ReanalysisTable = ReanalysisTable()
+    multiverse: MultiverseTable = MultiverseTable()
     report: ReportTable = ReportTable()
     sources: dict[str, str] = Field(default_factory=dict)
     path: Path = Path()
@@ -331,6 +335,9 @@ def _check(study: Study, content: Mapping[str, Any]) -> None:
     named = [opinion.response for opinion in study.opinions]
     if len(set(named)) < len(named):
         faults.append("two opinions are about the same response; each needs its own.")
+    if study.multiverse != MultiverseTable():
+        with collected():
+            find_dimensions(study.models, study.exclusions, study.effects, study.multiverse)
     called = [name.strip().lower() for name in study.reanalysis.names]
     if len({*called, "pooled", ""}) < len(called) + 2:
         faults.append("[reanalysis] names must be two different words, neither of them 'pooled'.")
@@ -420,6 +427,8 @@ _TABLES: dict[str, type[BaseModel]] = {
     "opinions": OpinionTable,
     "joint": JointTable,
     "effects": EffectsTable,
+    "multiverse": MultiverseTable,
+    "multiverse.families": FamilyTable,
     "report": ReportTable,
 }
 
