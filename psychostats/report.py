@@ -79,17 +79,19 @@ FIGURES = (
     "shares",
     "studies",
     "verdicts",
+    *("specifications", "choices", "dimensions"),  # of a multiverse, numbered
 )
 DOCUMENTS = ("report.html", "report.pdf", "report.docx", "references.bib")
 WHOLE: tuple[str, ...] = ("features", "shares", "contributions", "contribution_terms", "robustness", "files")
 WHOLE += ("joint", "joint_terms", "joint_models", "truth")
 WHOLE += ("between", "conclusions", "accumulation")  # of a reanalysis
+WHOLE += ("specifications", "choices", "dimensions", "summary")  # of a multiverse
 """Tables that are of no single experiment."""
 _FILES = re.compile(
-    rf"({'|'.join(map(re.escape, DOCUMENTS))})|figures/({'|'.join(FIGURES)})\.(svg|png)"
+    rf"({'|'.join(map(re.escape, DOCUMENTS))})|figures/({'|'.join(FIGURES)})(_[0-9]+)?\.(svg|png)"
     rf"|tables/(.+_({'|'.join(TABLES)})|({'|'.join(WHOLE)}))\.csv|(.*/)?\.[^/]*"
 )
-_FOLDERS = ("fits", "figures", "tables")
+_FOLDERS = ("fits", "figures", "tables", "results")
 
 
 def write_report(

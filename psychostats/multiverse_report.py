@@ -1,0 +1,185 @@
+"""The report of a multiverse: a folder of results, tables, figures, one HTML file and one PDF, as a study's report is.
+
+In: a plan and who does its fits.  Out: the folder.  Text and numbers come from the rooms below; here they are put on
+disk.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from psychostats.engines import duration
+from psychostats.errors import InputError
+from psychostats.executors import Executor
+from psychostats.figures import add_note, label_of, save_figure
+from psychostats.multiverse import Multiverse, run_multiverse
+from psychostats.multiverse_figures import plot_choices, plot_dimensions, plot_specifications
+from psychostats.multiverse_plan import LIMIT, Plan, time_fit
+from psychostats.multiverse_section import (
+    WORDS,
+    compose_multiverse,
+    interval_label,
+    name_part,
+    tabulate_measures,
+    tabulate_summary,
+    works_of,
+)
+from psychostats.report import part_of, put_report, require_report_folder, write_documents
+
+_POINTS = {
+    "share": "Share of variance (%)",
+    "spread": "Moves by (points)",
+    "changed_share": "Changes the conclusion (%)",
+}
+
+
+def describe_plan(plan: Plan, executor: Executor, seconds: float) -> str:
+    """Return what a multiverse would take, in lines for a terminal.
+
+    Parameters
+    ----------
+    plan, executor
+        What is to be fitted, and where.
+    seconds
+        Of one fit.
+    """
+    lines = [f"{one.name}: {', '.join([f'{one.labels[0]} (own)', *one.labels[1:]])}" for one in plan.dimensions]
+    return "\n".join([*lines, say_size(plan, executor, seconds)])
+
+
+def say_size(plan: Plan, executor: Executor, seconds: float) -> str:
+    """Say how many specifications and fits there are, and how long they would take."""
+    experiments = len(plan.experiments)
+    where = f"{experiments} experiment{'' if experiments == 1 else 's'}"
+    whole = duration(max(seconds * len(plan.tasks) / executor.workers, 0.01))
+    return (
+        f"{len(plan.specifications):,} specifications of {where}, {len(plan.tasks):,} fits that differ, about {whole} "
+        f"by {executor.describe()} ({duration(max(seconds, 0.01))} for the study's own)."
+    )
+
+
+def write_multiverse(
+    plan: Plan,
+    out: Path,
+    executor: Executor,
+    *,
+    yes: bool = False,
+    overwrite: bool = False,
+    command: str = "",
+    progress: Callable[[int, int, float], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Multiverse:
+    """Fit every specification and write the report.
+
+    Parameters
+    ----------
+    plan
+        What is to be fitted.
+    out
+        Folder: ``report.html, report.pdf, report.docx, references.bib, figures/, tables/, results/``.  Results that are
+        there already are used again.
+    executor
+        Who does the fits.
+    yes
+        Whether more than `psychostats.multiverse_plan.LIMIT` fits are meant.
+    overwrite
+        Remove results of other trials or versions.
+    command
+        What to print as the command that made it.
+    progress
+        As for `psychostats.campaign.Campaign.run`.
+    say
+        Called with a line as each step begins.
+
+    Raises
+    ------
+    InputError
+        If there are too many fits, or `out` holds something that is no report.
+    """
+    require_report_folder(out)
+    if len(plan.tasks) > LIMIT and not yes:
+        raise InputError(f"{say_size(plan, executor, time_fit(plan))} More than {LIMIT:,} fits need --yes.")
+    results = out / "results"
+    if overwrite:
+        _remove_others(plan, results)
+    campaign = plan.campaign(results)
+    campaign.require_own()
+    missing = len(campaign.missing(plan.tasks))
+    say(
+        f"{len(plan.specifications):,} specifications, {len(plan.tasks):,} fits; {missing:,} to do by "
+        f"{executor.describe()}"
+    )
+    found = run_multiverse(plan, results, executor, progress=progress)
+    with part_of(out) as part:
+        say("drawing figures")
+        write_multiverse_tables(found, part / "tables")
+        figures = draw_multiverse(found, part / "figures")
+        write_documents(compose_multiverse(found, figures, command), works_of(found), part, say)
+        put_report(part, out)
+    say(f"{out / 'report.html'} and {out / 'report.pdf'} written")
+    return found
+
+
+def _remove_others(plan: Plan, folder: Path) -> None:
+    """Remove results that are of other trials or versions; nothing that no campaign made."""
+    mark = folder / "campaign.json"
+    try:
+        held = json.loads(mark.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if held.get("key") != plan.campaign(folder).key:
+        shutil.rmtree(folder)
+
+
+def write_multiverse_tables(found: Multiverse, folder: Path) -> Path:
+    """Write ``specifications, choices, dimensions, summary`` as CSV; return the folder."""
+    folder.mkdir(parents=True)
+    choices, dimensions = tabulate_measures(found)
+    tables = {
+        "specifications": found.table,
+        "choices": choices,
+        "dimensions": dimensions,
+        "summary": tabulate_summary(found),
+    }
+    for name, frame in tables.items():
+        frame.to_csv(folder / f"{name}.csv", index=False)
+    return folder
+
+
+def draw_multiverse(found: Multiverse, folder: Path) -> dict[str, Path]:
+    """Draw every figure of a multiverse; return SVG files by name."""
+    folder.mkdir(parents=True)
+    plots: dict[str, Any] = {}
+    choices, dimensions = tabulate_measures(found)
+    for number, (question, contrast, _, rows) in enumerate(found.parts(), start=1):
+        once = rows[rows["same_as"] == rows["specification"]]
+        if once["estimate"].notna().any():
+            plots[f"specifications_{number}"] = plot_specifications(
+                _in_points(once, "estimate", "conf_low", "conf_high"),
+                found.plan.choices,
+                WORDS,
+                y_label=f"{label_of(name_part(found, question, contrast), 34)}\n(percentage points)",
+                interval_label=interval_label(found),
+            )
+    pairs = list(dict.fromkeys((question, contrast) for question, contrast, _, _ in found.parts()))
+    for number, (question, contrast) in enumerate(pairs, start=1):
+        mine = [one[(one["question"] == question) & (one["contrast"] == contrast)] for one in (choices, dimensions)]
+        if mine[0]["mean"].notna().any():
+            label = f"{label_of(name_part(found, question, contrast), 80)} (percentage points)"
+            plots[f"choices_{number}"] = plot_choices(
+                _in_points(mine[0], "mean", "lowest", "highest"), WORDS, x_label=label
+            )
+            measured = _in_points(mine[1], "share", "spread", "changed_share")
+            plots[f"dimensions_{number}"] = plot_dimensions(measured, WORDS, _POINTS)
+    note = "Simulated participants." if found.plan.study.study.simulated else ""
+    return {name: save_figure(add_note(plot, note), folder / name, png=True) for name, plot in plots.items()}
+
+
+def _in_points(rows: pd.DataFrame, *names: str) -> pd.DataFrame:
+    return rows.assign(**{name: 100 * rows[name].astype(float) for name in names})
