@@ -376,6 +376,7 @@ app.command()(studies.simulate)
 app.command()(studies.report)
 app.command()(studies.reanalyze)
 app.command()(machines.cluster)
+app.command()(studies.multiverse)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The commands about whole studies: check, simulate, report, reanalyze. Thin words over the rooms below, as in cli.py.
+"""The commands about whole studies, from check to multiverse. Thin words over the rooms below, as in cli.py.
 
 In: what a user typed.  Out: data on stdout, talk on stderr, an exit code.
 """
@@ -28,7 +28,7 @@ from psychostats.options import (
     StudyFile,
     Trials,
 )
-from psychostats.terminal import count, count_dropped, print_data, print_json, say
+from psychostats.terminal import count, count_dropped, counter, print_data, print_json, say
 
 if TYPE_CHECKING:
     from psychostats.parts import LeftOut
@@ -262,6 +262,93 @@ def reanalyze(
         print_json(made | {"conclusions": rows})
     else:
         print_data(describe_conclusions(found, judged))
+    end(found.converged)
+
+
+def multiverse(
+    study: StudyFile,
+    trials: Annotated[
+        str | None,
+        typer.Argument(metavar="[TRIALS]", help="Trials; those of the study file by default.", show_default=False),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the report.", show_default=False)] = None,
+    engine: Annotated[str, typer.Option("--engine", help="What fits: laplace, or nuts.")] = "laplace",
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes; by default one a core.", show_default=False)
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say which specifications there are and how long they take; fit one.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="However many fits there are.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other trials.")] = False,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of every model instead of its own.")] = None,
+    runs: Runs = None,
+    key: Key = None,
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit every defensible analysis of a study and write report.html and .pdf.
+
+    Exclusions, predictors, codings, families and group effects, each as the study has them and otherwise ([multiverse]
+    of the study file, or defaults): the specification curve, and which choices matter. Fits that are done are kept, so
+    an interrupted run goes on.
+    """
+    from typing import get_args
+
+    from psychostats.executors import Local
+    from psychostats.features import read_run
+    from psychostats.fit import plain
+    from psychostats.multiverse_plan import Engine, plan_multiverse, time_fit
+    from psychostats.multiverse_report import describe_plan, write_multiverse
+    from psychostats.multiverse_section import describe_multiverse, tabulate_measures, tabulate_summary
+    from psychostats.pseudonyms import find_key
+    from psychostats.study import read_study
+
+    if engine not in get_args(Engine):
+        raise InputError(f"--engine is '{engine}'; a multiverse is fitted by {' or '.join(get_args(Engine))}.")
+    if out is None and not dry_run:
+        raise InputError("--out names the folder for the report; --dry-run alone needs none.")
+    executor = Local(workers) if workers else Local()
+    asked: Any = engine
+    plan = plan_multiverse(
+        read_study(study).reseeded(seed),
+        trials,
+        engine=asked,
+        run=read_run(*runs) if runs else None,
+        key=find_key(key, [out] if out else [], lambda line: say(line, quiet)),
+        skip_bad=skip_bad,
+        say=lambda line: say(line, quiet),
+    )
+    if out is None or dry_run:
+        seconds = time_fit(plan)
+        if as_json:
+            size = {"specifications": len(plan.specifications), "fits": len(plan.tasks)}
+            print_json(
+                size | {"seconds_of_a_fit": seconds, "workers": executor.workers, "choices": plain(plan.choices)}
+            )
+        else:
+            print_data(describe_plan(plan, executor, seconds))
+        return
+    shown = counter("fits", not quiet and sys.stderr.isatty())
+    found = write_multiverse(
+        plan,
+        out,
+        executor,
+        yes=yes,
+        overwrite=overwrite,
+        command=typed(),
+        progress=lambda done, every, _: shown(done, every),
+        say=lambda line: say(line, quiet),
+    )
+    if as_json:
+        choices, dimensions = tabulate_measures(found)
+        tables = {"summary": tabulate_summary(found), "dimensions": dimensions, "choices": choices}
+        made = {"html": str(out / "report.html"), "pdf": str(out / "report.pdf"), "converged": found.converged}
+        rows = {name: table.astype(object).where(table.notna(), None) for name, table in tables.items()}
+        print_json(made | {name: plain(table.to_dict(orient="records")) for name, table in rows.items()})
+    else:
+        print_data(describe_multiverse(found))
     end(found.converged)
 
 
