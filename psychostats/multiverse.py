@@ -93,9 +93,9 @@ def _lay_out(plan: Plan, results: Mapping[str, Mapping[str, Any]]) -> pd.DataFra
     for sha, at in plan.shared.rows.items():
         part = plan.examined.frame.iloc[at]
         people[sha] = {"participants": int(part["participant"].nunique()), "trials": len(part)}
+    asked = _questions(plan, results)
     out: list[dict[str, Any]] = []
     for experiment in plan.experiments:
-        asked = _questions(plan, experiment, results)
         first: dict[str, int] = {}
         for one in plan.specifications:
             name = plan.fits[experiment, one.number]
@@ -114,7 +114,7 @@ def _lay_out(plan: Plan, results: Mapping[str, Mapping[str, Any]]) -> pd.DataFra
                 "singular": ", ".join(result["singular"]),
                 "reason": result["reason"],
             }
-            for question, contrast in asked[one.labels["fixed"]]:
+            for question, contrast in asked[experiment, one.labels["fixed"]]:
                 numbers: Mapping[str, Any] = next(
                     (row for row in result["found"] if (row["question"], row["contrast"]) == (question, contrast)), {}
                 )
@@ -136,13 +136,21 @@ def _lay_out(plan: Plan, results: Mapping[str, Mapping[str, Any]]) -> pd.DataFra
     return table[[*order, "singular", "reason"]]
 
 
-def _questions(
-    plan: Plan, experiment: str, results: Mapping[str, Mapping[str, Any]]
-) -> dict[str, list[tuple[str, str]]]:
-    """Return what each fixed part is asked: of one that was never estimated, everything that any was."""
-    told: dict[str, dict[tuple[str, str], None]] = {label: {} for label in plan.choices["fixed"]}
-    for one in plan.specifications:
-        for row in results[plan.fits[experiment, one.number]]["found"]:
-            told[one.labels["fixed"]][row["question"], row["contrast"]] = None
-    every = list(dict.fromkeys(pair for pairs in told.values() for pair in pairs)) or [("contrast", "")]
-    return {label: list(pairs) or every for label, pairs in told.items()}
+def _questions(plan: Plan, results: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """Return what each experiment and fixed part is asked: what any of its specifications answers.
+
+    Where none has an estimate, what others of the fixed part answer, or else others at all.
+    """
+    told: dict[tuple[str, str], dict[tuple[str, str], None]] = {
+        (experiment, label): {} for experiment in plan.experiments for label in plan.choices["fixed"]
+    }
+    for experiment in plan.experiments:
+        for one in plan.specifications:
+            for row in results[plan.fits[experiment, one.number]]["found"]:
+                told[experiment, one.labels["fixed"]][row["question"], row["contrast"]] = None
+    asked = {}
+    for (experiment, label), mine in told.items():
+        alike = dict.fromkeys(pair for (_, other), pairs in told.items() if other == label for pair in pairs)
+        every = dict.fromkeys(pair for pairs in told.values() for pair in pairs)
+        asked[experiment, label] = list(mine or alike or every or {("contrast", ""): None})
+    return asked

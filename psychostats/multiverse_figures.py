@@ -35,10 +35,10 @@ from psychostats.figures import (
 Choices = Mapping[str, Sequence[str]]
 
 COLOURS = {"above 0": PALETTE[1], "open": PALETTE[7], "below 0": PALETTE[0]}
-_FIRST = "Estimate"
 _FAR = 1e6  # from which on a place on the vertical axis stands for a choice
 _MM = 3.9  # of a line of a choice
 _CURVE = 62.0  # mm of the estimates
+_LEAST = 5.0  # percent that an axis reaches at least
 _WRAP = 27  # letters of a choice's label in a line
 
 
@@ -58,14 +58,15 @@ def plot_specifications(
     words
         What dimensions are called.
     y_label, interval_label
-        Words for the vertical axis and for the bars.
+        Words for the panel of estimates and for the bars.
     """
     require(rows, "rows", [*choices, "estimate", "conf_low", "conf_high", "conclusion", "headline"])
     known = rows[rows["estimate"].notna()].sort_values("estimate", kind="stable").reset_index(drop=True)
     require(known, "rows with an estimate", ["estimate"])
     known = known.assign(place=np.arange(1.0, len(known) + 1))
     shown = {name: [one for one in labels if (known[name] == one).any()] for name, labels in choices.items()}
-    panels = [_FIRST, *(words[name] for name in shown)]
+    first = label_of(y_label, 17)
+    panels = [first, *(words[name] for name in shown)]
     names: dict[float, str] = {}
     marks = []
     for far, (name, labels) in enumerate(shown.items(), start=1):
@@ -79,21 +80,22 @@ def plot_specifications(
     marked = pd.concat(marks, ignore_index=True)
     said = [one for one in COLOURS if (known["conclusion"] == one).any()]
     curve = known[["place", "estimate", "conf_low", "conf_high", "headline"]].assign(
-        said=known["conclusion"], panel=_FIRST
+        said=known["conclusion"], panel=first
     )
     for frame in (curve, marked):
         frame["panel"] = pd.Categorical(frame["panel"], panels)
         frame["said"] = pd.Categorical(frame["said"], said)
     own = curve[curve["headline"]]
+    mine = marked[marked["place"].isin(own["place"])]
     thin = float(np.clip(90.0 / len(known), 0.12, 0.7))
     heights = [_CURVE, *(_MM * (0.6 + lines_needed([label_of(one, _WRAP) for one in shown[name]])) for name in shown)]
     note = (
-        f"Bars: {interval_label}. Diamond and dashed line: the study's own specification."
+        f"Bars: {interval_label}. Diamond, dashed line and black marks: the study's own specification."
         if len(own)
         else (f"Bars: {interval_label}. The study's own specification has no estimate.")
     )
     # The zero line, and room above and below the marks of each panel.
-    zero = pd.DataFrame({"at": [0.0], "panel": pd.Categorical([_FIRST], panels)})
+    zero = pd.DataFrame({"at": [0.0], "panel": pd.Categorical([first], panels)})
     room = pd.DataFrame(
         [
             {"place": 1.0, "at": _FAR * far + edge, "panel": words[name]}
@@ -117,19 +119,19 @@ def plot_specifications(
             size=thin,
             show_legend=False,
         )
+        + p9.geom_segment(p9.aes("place", "at - 0.4", xend="place", yend="at + 0.4"), mine, size=1.1, color=INK)
         + p9.geom_vline(p9.aes(xintercept="place"), own.drop(columns="panel"), color=INK, size=0.4, linetype="dashed")
         + p9.geom_point(data=own, shape="D", size=2.2, color=INK, fill="white", stroke=0.6)
         + p9.scale_color_manual({one: COLOURS[one] for one in said})
         + p9.scale_y_continuous(breaks=_breaks(names), labels=_labels(names), minor_breaks=[], expand=(0.02, 0))
         + p9.scale_x_continuous(expand=(0.01, 0), minor_breaks=[])
         + p9.guides(color=legend)
-        + p9.facet_grid("panel", ".", scales="free_y", space={"x": [1], "y": heights})
-        + p9.labs(x="Specifications, each once, by their estimate", y=y_label, caption=caption(note))
+        + p9.facet_grid(rows="panel", scales="free_y", space={"x": [1], "y": heights})
+        + p9.labs(x="Specifications, each model of the same rows once, by their estimate", y="", caption=caption(note))
         + style(38 + sum(heights), grid="y")
         + p9.theme(
             strip_text_y=p9.element_text(rotation=0, ha="left", size=7),
             axis_text_y=p9.element_text(size=6.3, ma="right", linespacing=1.05),
-            axis_title_y=p9.element_text(ha=1.0),
             panel_spacing=0.012,
         )
     )
@@ -154,7 +156,7 @@ def _labels(names: Mapping[float, str]) -> Callable[[Sequence[float]], list[str]
     return labels
 
 
-def plot_choices(table: pd.DataFrame, words: Mapping[str, str], *, x_label: str) -> ggplot:
+def plot_choices(table: pd.DataFrame, words: Mapping[str, str], *, own: Mapping[str, float], x_label: str) -> ggplot:
     """Draw what the specifications of each choice give on average, and their range.
 
     Parameters
@@ -163,6 +165,8 @@ def plot_choices(table: pd.DataFrame, words: Mapping[str, str], *, x_label: str)
         ``experiment, dimension, choice, own, mean, lowest, highest`` in the units of the axis.
     words
         What dimensions are called.
+    own
+        Experiment -> the estimate of the study's own specification; NaN where it has none.
     x_label
         Words for the horizontal axis.
     """
@@ -178,15 +182,18 @@ def plot_choices(table: pd.DataFrame, words: Mapping[str, str], *, x_label: str)
         experiment=pd.Categorical(rows["experiment"].astype(str), experiments),
         whose=np.where(rows["own"], "the study's own", "another"),
     )
+    lines = pd.DataFrame({"experiment": experiments, "at": [float(own[name]) for name in experiments]}).dropna()
+    lines["experiment"] = pd.Categorical(lines["experiment"], experiments)
     several = len(experiments) > 1
     note = (
         "Points: means over all specifications with that choice that have an estimate; lines: from the smallest to the "
-        "largest of their estimates, no intervals."
+        "largest of their estimates, no intervals. Dotted line: the study's own specification. Axes need not begin at "
+        "0."
     )
-    facets = p9.facet_grid("dimension", "experiment" if several else ".", scales="free_y", space="free_y")
+    facets = p9.facet_grid(rows="dimension", cols="experiment" if several else None, scales="free", space="free_y")
     return (
         p9.ggplot(rows, p9.aes("mean", "row"))
-        + p9.geom_vline(xintercept=0.0, color=FAINT, size=0.5)
+        + p9.geom_vline(p9.aes(xintercept="at"), lines, color=INK, size=0.5, linetype="dotted")
         + p9.geom_segment(p9.aes("lowest", "row", xend="highest", yend="row"), size=0.6, color=GREYS[3])
         + p9.geom_point(p9.aes(fill="whose", shape="whose"), size=2.0, color=INK, stroke=0.5)
         + p9.scale_fill_manual({"the study's own": "white", "another": GREYS[1]}, name="Choice")
@@ -227,12 +234,18 @@ def plot_dimensions(table: pd.DataFrame, words: Mapping[str, str], measures: Map
         experiment=pd.Categorical(long["experiment"].astype(str), experiments),
         zero=0.0,
     )
+    most = long.groupby("measure", observed=True)["value"].max()
+    ends = pd.DataFrame(
+        {"value": [max(at, _LEAST if str(name).endswith("(%)") else 1e-6) for name, at in most.items()], "row": 0.0}
+    )
+    ends["measure"] = pd.Categorical(most.index.astype(str), list(measures.values()))
     levels = levels_of(long, "experiment")
     colours = cycle(levels, PALETTE[2:]) if len(levels) > 1 else {levels[0]: INK}
     legend: Any = "bottom" if len(levels) > 1 else "none"
     return (
         p9.ggplot(long, p9.aes("value", "row", color="experiment", shape="experiment"))
         + p9.geom_segment(p9.aes("zero", "row", xend="value", yend="row"), size=0.6, show_legend=False)
+        + p9.geom_blank(p9.aes("value", "row"), ends, inherit_aes=False)
         + p9.geom_point(size=2.0)
         + p9.scale_color_manual(colours, name="Experiment")
         + p9.scale_shape_manual(cycle(levels, SHAPES), name="Experiment")

@@ -32,6 +32,7 @@ from psychostats.fit import Fit, fit
 from psychostats.formula import parse_formula
 from psychostats.identity import data_hash
 from psychostats.intervals import Interval
+from psychostats.maximum import Method
 from psychostats.recordings import hash_sources, name_source
 from psychostats.spec import specify
 from psychostats.specifications import MOST, Dimension, Specification, count_grid, find_dimensions, make_grid
@@ -272,7 +273,7 @@ def _require_fittable(
         where = " with ".join(changed) or "the study's own specification"
         try:
             spec = specify(one.formula, **one.family, priors=priors)
-            resolve_engine(engine, spec)
+            resolve_engine(engine, spec, Method() if engine == "laplace" else None)
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
         for name in spec.formula.variables:

@@ -35,7 +35,7 @@ from psychostats.report import part_of, put_report, require_report_folder, write
 _POINTS = {
     "share": "Share of variance (%)",
     "spread": "Moves by (points)",
-    "changed_share": "Changes the conclusion (%)",
+    "changed_share": "Conclusion changes (%)",
 }
 
 
@@ -156,15 +156,15 @@ def draw_multiverse(found: Multiverse, folder: Path) -> dict[str, Path]:
     """Draw every figure of a multiverse; return SVG files by name."""
     folder.mkdir(parents=True)
     plots: dict[str, Any] = {}
-    choices, dimensions = tabulate_measures(found)
-    for number, (question, contrast, _, rows) in enumerate(found.parts(), start=1):
+    (choices, dimensions), summary = tabulate_measures(found), tabulate_summary(found)
+    for number, (question, contrast, experiment, rows) in enumerate(found.parts(), start=1):
         once = rows[rows["same_as"] == rows["specification"]]
         if once["estimate"].notna().any():
             plots[f"specifications_{number}"] = plot_specifications(
                 _in_points(once, "estimate", "conf_low", "conf_high"),
                 found.plan.choices,
                 WORDS,
-                y_label=f"{label_of(name_part(found, question, contrast), 34)}\n(percentage points)",
+                y_label=f"{name_part(found, question, contrast, experiment)} (points)",
                 interval_label=interval_label(found),
             )
     pairs = list(dict.fromkeys((question, contrast) for question, contrast, _, _ in found.parts()))
@@ -172,8 +172,12 @@ def draw_multiverse(found: Multiverse, folder: Path) -> dict[str, Path]:
         mine = [one[(one["question"] == question) & (one["contrast"] == contrast)] for one in (choices, dimensions)]
         if mine[0]["mean"].notna().any():
             label = f"{label_of(name_part(found, question, contrast), 80)} (percentage points)"
+            own = summary[(summary["question"] == question) & (summary["contrast"] == contrast)]
             plots[f"choices_{number}"] = plot_choices(
-                _in_points(mine[0], "mean", "lowest", "highest"), WORDS, x_label=label
+                _in_points(mine[0], "mean", "lowest", "highest"),
+                WORDS,
+                own={str(one["experiment"]): 100 * float(one["estimate"]) for one in own.to_dict("records")},
+                x_label=label,
             )
             measured = _in_points(mine[1], "share", "spread", "changed_share")
             plots[f"dimensions_{number}"] = plot_dimensions(measured, WORDS, _POINTS)

@@ -139,21 +139,27 @@ def say_multiverse(found: Multiverse) -> list[Words]:
             sentences.append(prose("{0}: none of {1} specifications has an estimate.", name, row["specifications"]))
             continue
         words = prose(
-            "{name}: of {n} specifications with an estimate, the interval of {above} ({share}) lies above 0, that of "
-            "{open} holds 0, that of {below} lies below 0. Estimates run from {low} to {high}, median {median}. {own}",
-            name=name,
-            n=row["estimated"],
-            above=row["above"],
-            share=percent(row["share_above"]),
-            open=row["open"],
-            below=row["below"],
-            low=points(row["lowest"]),
-            high=points(row["highest"]),
-            median=points(row["median"]),
-            own=_say_own(row),
+            "{0}: {1}. Estimates run from {2} to {3}, median {4}. {5}",
+            name,
+            _say_count(row),
+            points(row["lowest"]),
+            points(row["highest"]),
+            points(row["median"]),
+            _say_own(row),
         )
         sentences.append((*words, *prose(" {0}{1}", _say_matter(mine), _say_failed(row))))
     return sentences
+
+
+def _say_count(row: Mapping[Any, Any]) -> str:
+    """Say how many intervals lie where."""
+    for key, words in (("above", "lies above 0"), ("open", "holds 0"), ("below", "lies below 0")):
+        if row[key] == row["estimated"]:
+            return f"the interval {words} in all {row['estimated']:,} specifications"
+    return (
+        f"of {row['estimated']:,} specifications the interval lies above 0 in {row['above']:,} "
+        f"({percent(row['share_above'])}), holds 0 in {row['open']:,} and lies below 0 in {row['below']:,}"
+    )
 
 
 def _say_own(row: Mapping[Any, Any]) -> str:
@@ -282,12 +288,14 @@ def _varied(found: Multiverse) -> list[Block]:
         if given
         else "The study file names no alternatives; these are defaults, which are assumed."
     )
+    count = len(plan.experiments)
+    experiments = f"{count} experiment{'' if count == 1 else 's'}"
     blocks: list[Block] = [
         Heading("What was varied", 1, "varied"),
         Paragraph(
-            f"Every combination of these choices is a specification: {len(plan.specifications):,} in all, of which "
-            f"{len(plan.tasks):,} fits differ over {len(plan.experiments)} experiment"
-            f"{'' if len(plan.experiments) == 1 else 's'}. The first choice of each kind is the study's own. {source}"
+            f"Every combination of these choices is a specification: {len(plan.specifications):,}, each of "
+            f"{experiments}. Those that are the same model of the same rows are fitted once, which leaves "
+            f"{len(plan.tasks):,} fits. The first choice of each kind is the study's own. {source}"
         ),
         Table(
             (Column("dimension", "What"), Column("choice", "Choice"), Column("words", "It says")),
@@ -345,6 +353,7 @@ def _matter(found: Multiverse, figures: Figures) -> list[Block]:
             for a, b in zip(dimensions["changed"], dimensions["pairs"], strict=True)
         ],
     )
+    frame = frame[frame["choices"].ne(1).fillna(True)].reset_index(drop=True)
     frame["part"] = frame["part"].where(~frame["part"].duplicated(), "")
     blocks: list[Block] = [
         Heading("Which choices matter", 1, "matter"),

@@ -195,7 +195,7 @@ def _exclusions(
         made: dict[str, Mapping[str, Any] | str] = {"all rules": {}}
         if removed:
             made["no rules"] = NO_RULES
-        if len(removed) > 1:
+        if len({*Exclusions.from_table(own).active, *removed} - {"missing_response"}) > 1:  # else it is no rules again
             made |= {f"without {rule}": {rule: False} for rule in removed}
         given = made
     choices = []
