@@ -27,6 +27,7 @@ STATISTICS_TABLES += (
     "joint",
     "effects",
     "reanalysis",
+    "multiverse",
     "report",
     "sources",
 )
