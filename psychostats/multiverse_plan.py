@@ -9,7 +9,6 @@ a choice that is added to the study file costs the fits that are new.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +43,6 @@ Engine: TypeAlias = Literal["laplace", "nuts"]
 Question: TypeAlias = Literal["contrast", "change"]
 QUESTIONS: tuple[Question, ...] = ("contrast", "change")
 """The factor's contrast, the moderator at its mean; and how that changes from the first value of it to the last."""
-LIMIT = 2_000
-"""Fits beyond which somebody must have meant it, ``assumed``."""
 NUMBERS = ("estimate", "conf_low", "conf_high")
 _ZERO = 1e-9  # a change on the link scale that is one by construction
 
@@ -179,18 +176,6 @@ def plan_multiverse(
     shared = Shared(frame[kept], rows)
     order = tuple(one for one, _ in experiments)
     return Plan(study, examined, excluded, source, engine, dimensions, specifications, order, tasks, fits, shared)
-
-
-def time_fit(plan: Plan) -> float:
-    """Return the seconds that one fit takes: the study's own specification of the first experiment, made twice."""
-    first = plan.fits[plan.experiments[0], 1]
-    task = next(task for task in plan.tasks if task.name == first)
-    seconds = 0.0
-    for _ in range(2 if plan.engine == "laplace" else 1):  # what is slow the first time only is paid once
-        began = time.perf_counter()
-        fit_specification(plan.shared, task.values)
-        seconds = time.perf_counter() - began
-    return seconds
 
 
 def fit_specification(shared: Shared, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,13 +14,11 @@ from typing import Any
 
 import pandas as pd
 
-from psychostats.engines import duration
-from psychostats.errors import InputError
 from psychostats.executors import Executor
 from psychostats.figures import add_note, label_of, save_figure
 from psychostats.multiverse import Multiverse, run_multiverse
 from psychostats.multiverse_figures import plot_choices, plot_dimensions, plot_specifications
-from psychostats.multiverse_plan import LIMIT, Plan, time_fit
+from psychostats.multiverse_plan import Plan
 from psychostats.multiverse_section import (
     WORDS,
     compose_multiverse,
@@ -30,8 +28,12 @@ from psychostats.multiverse_section import (
     tabulate_summary,
     works_of,
 )
+from psychostats.outlook import MANY, look_ahead
 from psychostats.report import part_of, put_report, require_report_folder, write_documents
+from psychostats.terminal import count
 
+#: Where the fits' results lie within the folder of a report.
+RESULTS = "results"
 _POINTS = {
     "share": "Share of variance (%)",
     "spread": "Moves by (points)",
@@ -39,29 +41,16 @@ _POINTS = {
 }
 
 
-def describe_plan(plan: Plan, executor: Executor, seconds: float) -> str:
-    """Return what a multiverse would take, in lines for a terminal.
-
-    Parameters
-    ----------
-    plan, executor
-        What is to be fitted, and where.
-    seconds
-        Of one fit.
-    """
+def describe_plan(plan: Plan) -> str:
+    """Return what a multiverse is made of, in lines for a terminal."""
     lines = [f"{one.name}: {', '.join([f'{one.labels[0]} (own)', *one.labels[1:]])}" for one in plan.dimensions]
-    return "\n".join([*lines, say_size(plan, executor, seconds)])
+    return "\n".join([*lines, say_size(plan)])
 
 
-def say_size(plan: Plan, executor: Executor, seconds: float) -> str:
-    """Say how many specifications and fits there are, and how long they would take."""
-    experiments = len(plan.experiments)
-    where = f"{experiments} experiment{'' if experiments == 1 else 's'}"
-    whole = duration(max(seconds * len(plan.tasks) / executor.workers, 0.01))
-    return (
-        f"{len(plan.specifications):,} specifications of {where}, {len(plan.tasks):,} fits that differ, about {whole} "
-        f"by {executor.describe()} ({duration(max(seconds, 0.01))} for the study's own)."
-    )
+def say_size(plan: Plan) -> str:
+    """Say how many specifications and fits there are."""
+    what = f"{count(len(plan.specifications), 'specification')} of {count(len(plan.experiments), 'experiment')}"
+    return f"{what}, {count(len(plan.tasks), 'fit')} that differ"
 
 
 def write_multiverse(
@@ -87,7 +76,7 @@ def write_multiverse(
     executor
         Who does the fits.
     yes
-        Whether more than `psychostats.multiverse_plan.LIMIT` fits are meant.
+        Whether more than `psychostats.outlook.MANY` fits are meant.
     overwrite
         Remove results of other trials or versions.
     command
@@ -103,18 +92,14 @@ def write_multiverse(
         If there are too many fits, or `out` holds something that is no report.
     """
     require_report_folder(out)
-    if len(plan.tasks) > LIMIT and not yes:
-        raise InputError(f"{say_size(plan, executor, time_fit(plan))} More than {LIMIT:,} fits need --yes.")
-    results = out / "results"
+    results = out / RESULTS
     if overwrite:
         _remove_others(plan, results)
     campaign = plan.campaign(results)
-    campaign.require_own()
     missing = len(campaign.missing(plan.tasks))
-    say(
-        f"{len(plan.specifications):,} specifications, {len(plan.tasks):,} fits; {missing:,} to do by "
-        f"{executor.describe()}"
-    )
+    if missing > MANY and not yes:
+        look_ahead(campaign, plan.tasks, executor, f"fits ({say_size(plan)})").require_meant(yes)
+    say(f"{say_size(plan)}; {missing:,} to do by {executor.describe()}")
     found = run_multiverse(plan, results, executor, progress=progress)
     with part_of(out) as part:
         say("drawing figures")

@@ -17,8 +17,8 @@ from psychostats.errors import InputError
 from psychostats.executors import Executor, Local
 from psychostats.timing import duration
 
-#: Tasks that are begun without being asked for twice (assumed: some hours of fits).
-MANY = 5000
+#: Tasks that are begun without being asked for twice (assumed: about an hour of the embedded study's on two cores).
+MANY = 8000
 
 _BRIEF = 2.0  # a first task that took less is timed again, without its imports
 

@@ -17,6 +17,7 @@ from psychostats.arguments import read_filters, read_mapping
 from psychostats.errors import InputError
 from psychostats.options import (
     Demographics,
+    DryRun,
     Filters,
     Json,
     Key,
@@ -24,11 +25,15 @@ from psychostats.options import (
     Missing,
     Quiet,
     Runs,
+    Scheduler,
     SkipBad,
     StudyFile,
     Trials,
+    Workers,
+    Yes,
+    choose_executor,
 )
-from psychostats.terminal import count, count_dropped, counter, print_data, print_json, say
+from psychostats.terminal import count, count_dropped, print_data, print_json, say
 
 if TYPE_CHECKING:
     from psychostats.parts import LeftOut
@@ -267,19 +272,16 @@ def reanalyze(
 
 def multiverse(
     study: StudyFile,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the report and every fit.", show_default=False)],
     trials: Annotated[
         str | None,
         typer.Argument(metavar="[TRIALS]", help="Trials; those of the study file by default.", show_default=False),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the report.", show_default=False)] = None,
     engine: Annotated[str, typer.Option("--engine", help="What fits: laplace, or nuts.")] = "laplace",
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes; by default one a core.", show_default=False)
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say which specifications there are and how long they take; fit one.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="However many fits there are.")] = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other trials.")] = False,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of every model instead of its own.")] = None,
     runs: Runs = None,
@@ -296,51 +298,48 @@ def multiverse(
     """
     from typing import get_args
 
-    from psychostats.executors import Local
     from psychostats.features import read_run
     from psychostats.fit import plain
-    from psychostats.multiverse_plan import Engine, plan_multiverse, time_fit
-    from psychostats.multiverse_report import describe_plan, write_multiverse
+    from psychostats.multiverse_plan import Engine, plan_multiverse
+    from psychostats.multiverse_report import RESULTS, describe_plan, write_multiverse
     from psychostats.multiverse_section import describe_multiverse, tabulate_measures, tabulate_summary
+    from psychostats.outlook import look_ahead
+    from psychostats.progress import shown_progress
     from psychostats.pseudonyms import find_key
     from psychostats.study import read_study
 
     if engine not in get_args(Engine):
         raise InputError(f"--engine is '{engine}'; a multiverse is fitted by {' or '.join(get_args(Engine))}.")
-    if out is None and not dry_run:
-        raise InputError("--out names the folder for the report; --dry-run alone needs none.")
-    executor = Local(workers) if workers else Local()
+    executor = choose_executor(workers, scheduler)
     asked: Any = engine
     plan = plan_multiverse(
         read_study(study).reseeded(seed),
         trials,
         engine=asked,
         run=read_run(*runs) if runs else None,
-        key=find_key(key, [out] if out else [], lambda line: say(line, quiet)),
+        key=find_key(key, [out], lambda line: say(line, quiet)),
         skip_bad=skip_bad,
         say=lambda line: say(line, quiet),
     )
-    if out is None or dry_run:
-        seconds = time_fit(plan)
+    if dry_run:
+        outlook = look_ahead(plan.campaign(out / RESULTS), plan.tasks, executor, "fits")
         if as_json:
             size = {"specifications": len(plan.specifications), "fits": len(plan.tasks)}
-            print_json(
-                size | {"seconds_of_a_fit": seconds, "workers": executor.workers, "choices": plain(plan.choices)}
-            )
+            print_json(size | outlook.row() | {"choices": plain(plan.choices)})
         else:
-            print_data(describe_plan(plan, executor, seconds))
+            print_data(f"{describe_plan(plan)}\n{outlook.describe()}")
         return
-    shown = counter("fits", not quiet and sys.stderr.isatty())
-    found = write_multiverse(
-        plan,
-        out,
-        executor,
-        yes=yes,
-        overwrite=overwrite,
-        command=typed(),
-        progress=lambda done, every, _: shown(done, every),
-        say=lambda line: say(line, quiet),
-    )
+    with shown_progress("fits", lambda line: say(line, quiet), bar=False if quiet else None) as progress:
+        found = write_multiverse(
+            plan,
+            out,
+            executor,
+            yes=yes,
+            overwrite=overwrite,
+            command=typed(),
+            progress=progress,
+            say=lambda line: say(line, quiet),
+        )
     if as_json:
         choices, dimensions = tabulate_measures(found)
         tables = {"summary": tabulate_summary(found), "dimensions": dimensions, "choices": choices}
