@@ -19,15 +19,8 @@ from psychostats.figures import add_note, label_of, save_figure
 from psychostats.multiverse import Multiverse, run_multiverse
 from psychostats.multiverse_figures import plot_choices, plot_dimensions, plot_specifications
 from psychostats.multiverse_plan import Plan
-from psychostats.multiverse_section import (
-    WORDS,
-    compose_multiverse,
-    interval_label,
-    name_part,
-    tabulate_measures,
-    tabulate_summary,
-    works_of,
-)
+from psychostats.multiverse_section import compose_multiverse, interval_label, works_of
+from psychostats.multiverse_sentences import WORDS, name_part, tabulate_measures, tabulate_summary
 from psychostats.outlook import MANY, look_ahead
 from psychostats.report import part_of, put_report, require_report_folder, write_documents
 from psychostats.terminal import count

@@ -302,7 +302,7 @@ def multiverse(
     from psychostats.fit import plain
     from psychostats.multiverse_plan import Engine, plan_multiverse
     from psychostats.multiverse_report import RESULTS, describe_plan, write_multiverse
-    from psychostats.multiverse_section import describe_multiverse, tabulate_measures, tabulate_summary
+    from psychostats.multiverse_sentences import describe_multiverse, tabulate_measures, tabulate_summary
     from psychostats.outlook import look_ahead
     from psychostats.progress import shown_progress
     from psychostats.pseudonyms import find_key

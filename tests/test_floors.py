@@ -108,7 +108,7 @@ FLOORS = {
         ("analysis",),
         ("reanalysis", "multiverse_plan"),
         ("multiverse",),
-        ("tables", "opening", "feature_section"),
+        ("tables", "opening", "feature_section", "multiverse_sentences"),
         ("algebra", "accounts", "joint_section", "exhibits", "methods"),
         ("claims", "exclusion_section"),
         ("supplement", "conclusions", "reanalysis_data"),
