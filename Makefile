@@ -56,8 +56,9 @@ benchmark: .venv/ready
 	$(BIN)/python tests/benchmarks/benchmark_report.py
 
 # Is the posterior right? Replications that the stored files have already are not made again; delete one to make it anew.
+# WORKERS=N or SCHEDULER=ADDRESS: several at once, the same files.
 calibration: .venv/ready
-	$(BIN)/python tests/calibration/calibrate.py
+	$(BIN)/python tests/calibration/calibrate.py $(if $(WORKERS),--workers $(WORKERS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
 # Do the engines agree? PyMC's side, 50,000 draws a design; files that are there already are not made again.
 oracle: .venv/ready

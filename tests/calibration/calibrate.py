@@ -1,10 +1,12 @@
 """Simulation-based calibration: is the true value as likely to be of any rank among the posterior's draws?
 
 Run as ``python tests/calibration/calibrate.py [MODEL ...]``, or ``make calibration``; it writes a file of ranks a model
-beside itself, and goes on where it was interrupted. Parameters are drawn from the priors in use, answers from the
-family; then the rank of the true value among thinned draws is uniform if, and for nearly every fault only if, the
-posterior is right (Talts et al. 2018). The joint log-likelihood is a quantity too, since it sees faults that no single
-parameter does (Modrák et al. 2023). `tests/psychostats/test_calibration.py` holds the committed ranks to a band.
+beside itself, and goes on where it was interrupted. ``--workers N`` or ``--scheduler ADDRESS`` (``make calibration
+WORKERS=N``) does several replications at once, which makes the same file. Parameters are drawn from the priors in use,
+answers from the family; then the rank of the true value among thinned draws is uniform if, and for nearly every fault
+only if, the posterior is right (Talts et al. 2018). The joint log-likelihood is a quantity too, since it sees faults
+that no single parameter does (Modrák et al. 2023). `tests/psychostats/test_calibration.py` holds the committed ranks to
+a band.
 
 One design serves all replications of a model, so that it is compiled once. Another model is another entry of `MODELS`,
 which also says which engine samples; those of the fast one (`nuts_`) may be larger and have more replications.
@@ -12,15 +14,15 @@ which also says which engine samples; those of the fast one (`nuts_`) may be lar
 
 from __future__ import annotations
 
+import argparse
 import importlib
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import HERE, collect, deviations
+from common import HERE, add_executor, collect, deviations
 
 from psychostats.checks import draw_priors
 from psychostats.convergence import ESS_MIN
@@ -28,6 +30,7 @@ from psychostats.design import Design, code
 from psychostats.draws import label
 from psychostats.family import Family
 from psychostats.intervals import Interval
+from psychostats.options import choose_executor
 from psychostats.predictor import Parameters, linear_predictor
 from psychostats.priors import Prior, resolve_priors
 from psychostats.sampling import Sample, Settings
@@ -251,15 +254,23 @@ def read_ranks(name: str) -> pd.DataFrame:
     return table.drop(columns=["replication", "draws", "divergences"])
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
     """Calibrate the models named, or all of them, and print how far each quantity strays."""
-    for name in names or list(MODELS):
+    parser = argparse.ArgumentParser(description="Simulation-based calibration.")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"all by default: {', '.join(MODELS)}")
+    add_executor(parser)
+    asked = parser.parse_args()
+    if set(asked.models) - set(MODELS):
+        parser.error(f"unknown: {', '.join(sorted(set(asked.models) - set(MODELS)))}")
+    executor = choose_executor(asked.workers, asked.scheduler, default=1)
+    for name in asked.models or list(MODELS):
         ready = Ready.of(MODELS[name])
         collect(
             HERE / f"ranks_{name}.csv",
             f"seed {SEED}: python tests/calibration/calibrate.py {name}",
             [{"replication": k} for k in range(1, MODELS[name].replications + 1)],
             lambda replication, ready=ready, name=name: replicate(ready, (SEED, replication, *name.encode())),
+            executor,
         )
         ranks = read_ranks(name)
         print(f"{name}, band of {0.001 / ranks.shape[1]:.1e}")
@@ -267,4 +278,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

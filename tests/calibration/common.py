@@ -7,6 +7,7 @@ matrices, and nothing is simulated.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +21,7 @@ import pandas as pd
 from scipy import special, stats
 
 from psychostats.effects import contrasts
+from psychostats.executors import Executor, Local
 from psychostats.fit import Fit
 from psychostats.predictor import probability
 from psychostats.simulate import Plan, true_parameters
@@ -33,7 +35,11 @@ Counts = npt.NDArray[np.int64]
 
 
 def collect(
-    path: Path, note: str, keys: Iterable[Mapping[str, object]], make: Callable[..., Mapping[str, float]]
+    path: Path,
+    note: str,
+    keys: Iterable[Mapping[str, object]],
+    make: Callable[..., Mapping[str, float]],
+    executor: Executor | None = None,
 ) -> pd.DataFrame:
     """Make the row of every key that a file has not yet, and keep it there, key by key.
 
@@ -47,6 +53,8 @@ def collect(
         For each piece of work the columns that name it, whole numbers and words.
     make
         Called with a key's columns; returns those behind them, of one row.
+    executor
+        Who does it; this process by default. The file is the same.
 
     Returns
     -------
@@ -57,16 +65,30 @@ def collect(
     rows: list[dict[Any, Any]] = pd.read_csv(path, comment="#").to_dict("records") if path.exists() else []
     names = list(keys[0])
     done = {tuple(row[name] for name in names) for row in rows}
-    for key in keys:
-        if tuple(key.values()) in done:
-            continue
-        rows.append({**key, **make(**key)})
+    place = {tuple(key.values()): number for number, key in enumerate(keys)}
+    missing = [key for key in keys if tuple(key.values()) not in done]
+    for key, made in (executor or Local(1)).run(_make, make, missing):
+        rows.append({**key, **made})
+        if executor is not None:  # whose results come in any order
+            rows.sort(key=lambda row: place.get(tuple(row[name] for name in names), -1))
         # Whole or not at all: a killed run must leave no half line behind.
         part = path.with_suffix(".part")
         part.write_text(f"# {note}\n" + pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"), encoding="utf-8")
         part.replace(path)
         print(f"{path.stem}: {' '.join(map(str, key.values()))}", file=sys.stderr, flush=True)
     return pd.DataFrame(rows)
+
+
+def _make(make: Callable[..., Mapping[str, float]], key: Mapping[str, object]) -> Mapping[str, float]:
+    return make(**key)
+
+
+def add_executor(parser: argparse.ArgumentParser) -> None:
+    """Let a script take who does its work."""
+    parser.add_argument("--workers", type=int, help="processes of this machine, one by default")
+    parser.add_argument(
+        "--scheduler", help="instead: a Dask cluster, whose workers have tests/calibration on their PYTHONPATH"
+    )
 
 
 def share(held: pd.Series) -> tuple[float, float]:

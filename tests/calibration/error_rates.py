@@ -10,10 +10,22 @@ variance: the correlation of intercept and slope is -slope / (2 intercept).
 
 from __future__ import annotations
 
+import argparse
+
 import pandas as pd
-from common import HERE, SLOPE, collect, crossed_plan, population_contrast, share, true_population_contrast
+from common import (
+    HERE,
+    SLOPE,
+    add_executor,
+    collect,
+    crossed_plan,
+    population_contrast,
+    share,
+    true_population_contrast,
+)
 
 from psychostats import fit
+from psychostats.options import choose_executor
 from psychostats.simulate import simulate_trials
 
 OUT = HERE / "error_rates.csv"
@@ -92,7 +104,12 @@ def main() -> None:
         for people, pairs, effect, slope, count in CELLS
         if k <= count
     ]
-    print(rates(collect(OUT, "python tests/calibration/error_rates.py", keys, study)).round(3).to_string(index=False))
+    parser = argparse.ArgumentParser(description="Errors of the default analysis.")
+    add_executor(parser)
+    asked = parser.parse_args()
+    executor = choose_executor(asked.workers, asked.scheduler, default=1)
+    table = collect(OUT, "python tests/calibration/error_rates.py", keys, study, executor)
+    print(rates(table).round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

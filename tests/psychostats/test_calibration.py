@@ -12,6 +12,8 @@ import pytest
 from calibrate import DRAWS, MODELS, SEED, Ready, read_ranks, replicate
 from common import HERE, band, below, chance_inside, collect, deviations, limits, share
 
+from psychostats.executors import Local
+
 CHANCE = 0.001
 LEVELS = DRAWS + 1
 SOUND = [name for name, model in MODELS.items() if not model.fault]
@@ -53,6 +55,18 @@ def test_the_band_of_a_stored_model_catches_draws_and_priors_of_the_wrong_width(
         assert deviations(uniform_ranks(rng, 200, **fault), LEVELS, alpha)["of_band"].max() >= 1.0, fault
     # Twenty see only what is far off.
     assert deviations(uniform_ranks(rng, 20, sd=0.2), LEVELS, alpha)["of_band"].max() >= 1.0
+
+
+def test_any_number_of_workers_makes_the_same_file(tmp_path):
+    keys = [{"study": study, "replication": k} for k in range(12) for study in ("a", "b")]
+
+    def make(study, replication):
+        return {"value": replication + 0.5 * (study == "a")}
+
+    for name, executor in (("one", None), ("two", Local(2))):
+        collect(tmp_path / f"{name}.csv", "how", keys[:5], make)
+        collect(tmp_path / f"{name}.csv", "how", keys, make, executor)
+    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
 
 
 def test_an_interrupted_study_goes_on_where_it_stopped(tmp_path, capsys):
