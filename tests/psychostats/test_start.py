@@ -22,7 +22,7 @@ HEAVY = {
     "distributed", "joblib",
 }  # fmt: skip
 if importlib.util.find_spec("dask"):
-    HEAVY -= {"jinja2"}  # xarray imports dask wherever it is installed, and dask imports it
+    HEAVY -= {"jinja2", "distributed"}  # xarray imports dask wherever it is installed, and dask imports these
 
 
 def imported(code: str, *arguments: str) -> set[str]:
