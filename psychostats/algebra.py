@@ -29,8 +29,8 @@ from psychostats.document import (
     prose,
 )
 from psychostats.intervals import Interval
+from psychostats.measure import percent, points
 from psychostats.results import Result
-from psychostats.sentences import percent, points
 
 
 def describe_model(analysis: Analysis, figures: Mapping[str, Path]) -> list[Block]:

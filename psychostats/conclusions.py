@@ -11,10 +11,11 @@ from typing import Any, Literal, TypeAlias
 import pandas as pd
 
 from psychostats.document import Strong, Words, prose
+from psychostats.measure import points_interval
 from psychostats.pooled import POOLED, STUDY, Comparison
 from psychostats.reanalysis import Reanalysis
 from psychostats.results import ALL
-from psychostats.sentences import Verdict, points_interval, verdict
+from psychostats.sentences import Verdict, verdict
 
 Outcome: TypeAlias = Literal["stands", "open", "settled", "reopened", "changed", "unknown"]
 

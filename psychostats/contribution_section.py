@@ -29,7 +29,8 @@ from psychostats.document import (
     Words,
     prose,
 )
-from psychostats.sentences import Row, estimate, factor, number, percent
+from psychostats.measure import number, percent
+from psychostats.sentences import Row, estimate, factor
 
 CLAIM = "distributed features contribute more to the network's decision"
 _BOTH = ("subtract", "reconstruct")

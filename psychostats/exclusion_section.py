@@ -15,9 +15,9 @@ import pandas as pd
 from psychostats.accounts import tabulate_exclusions
 from psychostats.analysis import Analysis
 from psychostats.document import Block, BulletList, Column, Figure, Heading, Inline, Link, Paragraph, Table, prose
+from psychostats.measure import points_interval
 from psychostats.results import ALL
 from psychostats.robustness import EVERY
-from psychostats.sentences import points_interval
 from psychostats.tables import by_experiment
 from psychostats.trials import TrialTable
 

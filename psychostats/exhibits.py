@@ -12,7 +12,7 @@ import pandas as pd
 from psychostats.analysis import Analysis
 from psychostats.document import Block, Code, Grid, Heading, Link, Panel, Paragraph, Picture, Words, prose
 from psychostats.features import FeaturesRun
-from psychostats.sentences import number, percent
+from psychostats.measure import number, percent
 
 _SQUARE = 3
 """Pictures to a line of a reference grid on a trial."""

@@ -39,8 +39,9 @@ from psychostats.feature_study import CONTRIBUTIONS, FeatureStudy
 from psychostats.interpretability import THRESHOLD
 from psychostats.intervals import Interval
 from psychostats.matching import BALANCED
+from psychostats.measure import number, percent, points_interval
 from psychostats.predictor import plural
-from psychostats.sentences import estimate, number, percent, points_interval
+from psychostats.sentences import estimate
 
 Figures = Mapping[str, Path]
 _LIMITS = ("conf_low", "conf_high")

@@ -13,7 +13,8 @@ import pandas as pd
 
 from psychostats.document import Inline, Strong, format_value, prose
 from psychostats.intervals import Interval
-from psychostats.sentences import estimate, number, percent, points_interval, verdict
+from psychostats.measure import number, percent, points_interval
+from psychostats.sentences import estimate, verdict
 
 Row: TypeAlias = Mapping[Any, Any]
 

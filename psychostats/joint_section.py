@@ -28,19 +28,9 @@ from psychostats.document import (
 from psychostats.effects import ROPE_PROBABILITY
 from psychostats.intervals import Rope
 from psychostats.joint import EACH, Joint
+from psychostats.measure import number, percent, points, points_interval
 from psychostats.plots import plot_contrasts
-from psychostats.sentences import (
-    estimate,
-    number,
-    percent,
-    points,
-    points_interval,
-    say_aic_limits,
-    say_difference,
-    say_interaction,
-    say_predicted_change,
-    share,
-)
+from psychostats.sentences import estimate, say_aic_limits, say_difference, say_interaction, say_predicted_change, share
 
 TOGETHER = "all experiments together"
 

@@ -14,9 +14,10 @@ import pandas as pd
 from psychostats.analysis import Analysis
 from psychostats.checks import below_guess
 from psychostats.document import BulletList, Callout, Link, Paragraph, Strong, Words, prose
+from psychostats.measure import number
 from psychostats.opinions import Opinion
 from psychostats.results import ALL, Result
-from psychostats.sentences import number, say_difference, say_interaction, say_overall
+from psychostats.sentences import say_difference, say_interaction, say_overall
 from psychostats.study import SOURCES
 
 #: With more contrasts than one, sentences a contrast and experiment up to this many; beyond, the tables say it better.

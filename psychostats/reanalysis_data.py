@@ -13,8 +13,8 @@ import pandas as pd
 from psychostats.demographics import describe_demographics, summarise_demographics
 from psychostats.document import Block, Code, Column, Figure, Heading, Paragraph, Table, prose
 from psychostats.exclusion_section import describe_recordings
+from psychostats.measure import points_interval
 from psychostats.reanalysis import Reanalysis, Side
-from psychostats.sentences import points_interval
 from psychostats.settings import DemographicsTable
 from psychostats.terminal import count_dropped
 

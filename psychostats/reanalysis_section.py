@@ -32,12 +32,13 @@ from psychostats.document import (
     prose,
 )
 from psychostats.fit import Fit
+from psychostats.measure import percent, points_interval
 from psychostats.pooled import POOLED, STUDY, interval_of
 from psychostats.predictor import describe_target
 from psychostats.reanalysis import Reanalysis
 from psychostats.reanalysis_data import describe_data
 from psychostats.results import ALL
-from psychostats.sentences import estimate, percent, points_interval, share
+from psychostats.sentences import estimate, share
 from psychostats.tables import tabulate_fits
 from psychostats.works import Entry
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from psychostats.document import Inline, Strong, format_value, prose
+from psychostats.measure import ACCURACY, Measure, number, percent
 from psychostats.predictor import plural
 
 Row: TypeAlias = Mapping[Any, Any]
@@ -32,29 +33,6 @@ def verdict(row: Row, *, negligible: bool = True) -> Verdict:
     return "lower" if row["conf_high"] < 0 else "open"
 
 
-def percent(value: float) -> str:
-    """Print a probability, ``84.2 %``."""
-    return format_value(value, "percent", 1)
-
-
-def points(value: float) -> str:
-    """Print a difference of probabilities in percentage points, with its sign."""
-    text = format_value(100 * value, "number", 1)
-    if text == "0.0" and abs(value) >= 5e-5:  # on which side of zero a limit lies is what a verdict hangs on
-        text = format_value(100 * value, "number", 2)
-    return text if text.startswith("−") or text == "0.0" else f"+{text}"
-
-
-def points_interval(row: Row) -> str:
-    """Print a difference with its interval in percentage points, ``+3.4 [+1.0, +5.7]``."""
-    return f"{points(row['estimate'])} [{points(row['conf_low'])}, {points(row['conf_high'])}]"
-
-
-def number(value: float, digits: int = 2) -> str:
-    """Print a number with a true minus sign."""
-    return format_value(value, "number", digits)
-
-
 def estimate(row: Row, digits: int = 2) -> str:
     """Print an estimate with its interval, ``0.46 [0.10, 0.82]``."""
     low, high = number(row["conf_low"], digits), number(row["conf_high"], digits)
@@ -68,9 +46,15 @@ def share(value: float) -> str:
 
 
 def say_difference(
-    experiment: str, levels: tuple[str, str], means: tuple[Row, Row], difference: Row, odds_ratio: Row, noun: str = ""
+    experiment: str,
+    levels: tuple[str, str],
+    means: tuple[Row, Row],
+    difference: Row,
+    odds_ratio: Row | None,
+    noun: str = "",
+    measure: Measure = ACCURACY,
 ) -> tuple[Inline, ...]:
-    """Say how the accuracies of two levels differ.
+    """Say how the accuracies, or the means of another response, of two levels differ.
 
     Parameters
     ----------
@@ -81,32 +65,43 @@ def say_difference(
     means
         Their rows of marginal means, in that order.
     difference, odds_ratio
-        Their rows of contrasts on the scales ``difference`` and ``odds_ratio``.
+        Their rows of contrasts on the scales ``difference`` and ``odds_ratio``; no odds ratio of a response that is
+        no answer, which has no region of practical equivalence either.
     noun
         What the levels are kinds of, for example ``features``.
+    measure
+        What the response is called.
     """
     first, second = levels
+    what, units = _literal(measure.noun), _literal(measure.units)
     words = {
-        "higher": "accuracy was higher for {second} than for {first}{noun}",
-        "lower": "accuracy was lower for {second} than for {first}{noun}",
-        "equal": "accuracy was practically equal for {second} and {first}{noun}",
-        "open": "whether accuracy differs between {second} and {first}{noun} remains open",
+        "higher": f"{what} was higher for {{second}} than for {{first}}{{noun}}",
+        "lower": f"{what} was lower for {{second}} than for {{first}}{{noun}}",
+        "equal": f"{what} was practically equal for {{second}} and {{first}}{{noun}}",
+        "open": f"whether {what} differs between {{second}} and {{first}}{{noun}} remains open",
     }[verdict(difference)]
+    known: dict[str, Inline | str] = {
+        "experiment": Strong(experiment),
+        "first": first,
+        "second": second,
+        "noun": f" {noun}" if noun else "",
+        "a": measure.value(means[0]["estimate"]),
+        "b": measure.value(means[1]["estimate"]),
+        "diff": Strong(measure.difference(difference["estimate"])),
+        "label": _label(difference),
+        "low": measure.difference(difference["conf_low"]),
+        "high": measure.difference(difference["conf_high"]),
+        "pd": share(difference["pd"]),
+    }
+    said = _opening(experiment, words) + (
+        f": {{b}} against {{a}}, a difference of {{diff}} {units} ({{label}} {{low}} to {{high}}; probability "
+        "of direction {pd}"
+    )
+    if odds_ratio is None:
+        return prose(said + ").", **known)
     return prose(
-        _opening(experiment, words)
-        + ": {b} against {a}, a difference of {diff} percentage points ({label} {low} to {high}; probability of "
-        "direction {pd}; {rope} of the posterior within {margin} points; odds ratio {ratio}).",
-        experiment=Strong(experiment),
-        first=first,
-        second=second,
-        noun=f" {noun}" if noun else "",
-        a=percent(means[0]["estimate"]),
-        b=percent(means[1]["estimate"]),
-        diff=Strong(points(difference["estimate"])),
-        label=_label(difference),
-        low=points(difference["conf_low"]),
-        high=points(difference["conf_high"]),
-        pd=share(difference["pd"]),
+        said + "; {rope} of the posterior within {margin} points; odds ratio {ratio}).",
+        **known,
         rope=percent(difference["rope_share"]),
         margin=f"±{number(100 * difference['rope_high'], 0)}",
         ratio=estimate(odds_ratio),
@@ -120,6 +115,7 @@ def say_interaction(
     ends: tuple[float, float],
     differences: tuple[Row, Row],
     change: Row,
+    measure: Measure = ACCURACY,
 ) -> tuple[Inline, ...]:
     """Say how the difference between two levels changes along a moderator.
 
@@ -134,6 +130,8 @@ def say_interaction(
     change
         Row of the interaction on the scale ``difference``. Its region of practical equivalence is not used: it was
         set for a contrast, not for a difference of contrasts.
+    measure
+        What the response is called.
     """
     first, second = levels
     at_low, at_high = (row["estimate"] for row in differences)
@@ -147,20 +145,21 @@ def say_interaction(
         words = "the difference {pair} " + ("grew" if grew else "shrank") + " with {moderator}, towards {winner}"
     return prose(
         _opening(experiment, words)
-        + ": it was {a} percentage points at {moderator} {low} and {b} at {moderator} {high}, a change of {change} "
+        + f": it was {{a}} {measure.units}"
+        + " at {moderator} {low} and {b} at {moderator} {high}, a change of {change} "
         "({label} {change_low} to {change_high}; probability of direction {pd}).",
         experiment=Strong(experiment),
         moderator=moderator,
         pair=f"{second} − {first}",
         winner=second if judged == "higher" else first,
-        a=points(at_low),
-        b=points(at_high),
+        a=measure.difference(at_low),
+        b=measure.difference(at_high),
         low=f"{ends[0]:.3g}".replace("-", "−"),
         high=f"{ends[1]:.3g}".replace("-", "−"),
-        change=Strong(points(change["estimate"])),
+        change=Strong(measure.difference(change["estimate"])),
         label=_label(change),
-        change_low=points(change["conf_low"]),
-        change_high=points(change["conf_high"]),
+        change_low=measure.difference(change["conf_low"]),
+        change_high=measure.difference(change["conf_high"]),
         pd=share(change["pd"]),
     )
 
@@ -375,12 +374,15 @@ def say_bayes_factor(rows: Sequence[Row], products: Sequence[str] = ()) -> list[
     return said
 
 
-def say_calibration(groups: Sequence[str]) -> str:
+def say_calibration(groups: Sequence[str], measure: Measure = ACCURACY) -> str:
     """Say what the reliability diagram of a model with effects of these groups shows, and what its band is worth."""
+    answered, such = "be answered correctly", "correct answers"
+    if not measure.is_accuracy:
+        answered, such = f"have {measure.column} = 1", "such trials"
     said = (
-        "Where the model gives a trial a probability of 80 %, about 80 % of such trials should be answered correctly. "
+        f"Where the model gives a trial a probability of 80 %, about 80 % of such trials should {answered}. "
         "Each trial is predicted from all others, so that the check is of answers the prediction has not seen; the "
-        "share of correct answers is made to rise with the prediction, without bins. A line that leaves the band and "
+        f"share of {such} is made to rise with the prediction, without bins. A line that leaves the band and "
         "stays outside says that the form of the model is wrong there (its link, its guess or lapse rate, or an effect "
         "that is missing): steeper than the diagonal, the model makes trials too much alike; flatter, too different. "
         "The band holds at each prediction by itself, so a line may leave it here and there."
@@ -398,6 +400,11 @@ def factor(value: float) -> str:
     if value >= 1e6 or value < 1e-4:
         return f"{value:.1e}".replace("-", "−")
     return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+
+
+def _literal(text: str) -> str:
+    """Return a text as it is within a template of `prose`."""
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _opening(experiment: str, words: str) -> str:

@@ -82,6 +82,10 @@ class DesignTable(Table):
     participants: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """People in each experiment."""
     layers: tuple[str, ...] = ()
+    at: tuple[float, ...] = ()
+    """Values of the moderator; from 0 to 1 over the layers where there are none."""
+    item: str = "pair"
+    """The column of what is shown, of which there are `pairs`."""
     pairs: Count | None = None
     main: Annotated[int, Field(ge=1)] | None = None
     catch: Count | None = None
@@ -226,6 +230,8 @@ class EffectsTable(Table):
     """``[effects]``: which contrast, along what, and how it is summarised."""
 
     factor: str = "representation"
+    detection: bool = False
+    """Whether the factor is a signal that is absent or present and the response a yes: d' and criterion are given."""
     moderator: str | None = "depth"
     at: tuple[float, ...] | Literal["range"] = (0.0, 0.5, 1.0)
     """Rising values of the moderator where the contrast is asked for; the interaction is the last against the first.
@@ -287,3 +293,9 @@ class ReportTable(Table):
     """Bins of the moderator for raw accuracy, where it takes more values."""
     group: str = "participant"
     """Whose raw accuracies stand as points in the figures."""
+    response: str | None = None
+    """What the first model's response is called, with its article; ``accuracy`` for ``correct``."""
+    unit: str | None = None
+    """Of a response that is no answer; ``s`` for ``rt``."""
+    digits: Annotated[int, Field(ge=0, le=6)] | None = None
+    """Decimals of a response that is no answer; 3 for ``rt``, else 2."""

@@ -1,7 +1,8 @@
 """Trials from known parameters: a whole study with its practice and catch trials, its slips and its careless people.
 
 In: a `Plan`, which says who sees what and what is true; or trial lists that were made elsewhere, and `People` who
-answer them.  Out: a trial table as an experiment would record it.  Knows no file and no fit.
+answer them.  Out: a trial table as an experiment would record it: answers, ratings or measurements.  Knows no file and
+no fit.
 """
 
 from __future__ import annotations
@@ -15,10 +16,23 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from psychostats.design import Block, Coding, code
+from psychostats.design import Coding, code
 from psychostats.errors import InputError, nearest
-from psychostats.predictor import Parameters, linear_predictor
+from psychostats.family import Family
+from psychostats.predictor import linear_predictor, plural
 from psychostats.spec import ModelSpec
+from psychostats.truth import draw_levels, true_parameters
+
+__all__ = [
+    "RECORDED",
+    "People",
+    "Plan",
+    "answer_trials",
+    "draw_levels",
+    "simulate_trials",
+    "true_parameters",
+    "write_trials",
+]
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -49,28 +63,36 @@ class Plan:
     Parameters
     ----------
     spec
-        The true model.
+        The true model; its response is one column, ``correct`` or another.
     truth
         For each experiment, the true value of every term, under the names of `summary`: ``b_...``, ``sd_GROUP__TERM``,
-        ``cor_GROUP__TERM__TERM`` (0 where not given).
+        ``cor_GROUP__TERM__TERM`` (0 where not given), and the family's own, such as ``sigma`` or ``b_Intercept[1]``.
     participants
         People in each experiment, the careless ones included.
     representations, layers
-        Levels; layers from first to last, depth runs from 0 to 1 over them.
+        Levels of the condition, and layers from first to last, over which depth runs from 0 to 1; a study may have no
+        layers.
     pairs
-        Matched pairs of a feature in each representation, spread evenly over the layers.
+        Matched pairs of a feature in each representation, or other items, spread evenly over the layers (or values).
+        With none, trials are of nothing in particular, and everyone meets every condition and value equally often.
     main, catch, practice
-        Trials a person sees of each sort.
+        Trials a person sees of each sort; the last two are right or wrong, so that they need the response ``correct``.
     within
-        Whether a person sees every representation, or one.
+        Whether a person sees every level of the condition, or one.
     careless
-        People in each experiment who answer at chance and fast.
+        People in each experiment who answer at chance and fast: ratings as often one as another, times and scores
+        those of anybody, times a quarter of them.
     catch_accuracy, practice_accuracy
         Probability that a careful person is right there.
     missing_rate
         Share of main trials that were not recorded.
     rt_median, rt_sigma
-        Of the lognormal response time of a careful person, in s; careless people take a quarter of it.
+        Of the lognormal response time of a careful person, in s; careless people take a quarter of it. Not used where
+        ``rt`` is the response.
+    condition, item, moderator
+        Columns of the levels, of the items, and of the number that goes with them.
+    at
+        Values of the moderator, from first to last; 0 to 1 over the layers where there are none.
     """
 
     spec: ModelSpec
@@ -89,6 +111,37 @@ class Plan:
     missing_rate: float = 0.0
     rt_median: float = 6.0
     rt_sigma: float = 0.5
+    condition: str = "representation"
+    item: str = "pair"
+    moderator: str = "depth"
+    at: tuple[float, ...] = ()
+
+    @property
+    def response(self) -> str:
+        """The column that is answered."""
+        return self.spec.formula.response.successes
+
+    @property
+    def places(self) -> int:
+        """How many layers or values there are; 1 where there are none."""
+        return len(self.at) or len(self.layers) or 1
+
+    @property
+    def recorded(self) -> list[str]:
+        """The columns of its trials, in the order an experiment records them."""
+        own = {"representation": self.condition, "depth": self.moderator, "pair": self.item}
+        columns = [own.get(name, name) for name in RECORDED]
+        unsaid = set()
+        if not self.layers:
+            unsaid |= {"layer"} | (set() if self.at else {self.moderator})
+        if not self.pairs or (self.condition, self.item) != ("representation", "pair"):
+            unsaid |= {"feature", "stimulus"}
+        unsaid |= set() if self.pairs else {self.item}
+        if self.response != "correct":
+            unsaid |= {"response", "correct", "confidence"} - {self.response}
+            unsaid |= set() if self.catch else {"catch"}
+            columns += [] if self.response in columns else [self.response]
+        return [name for name in columns if name not in unsaid]
 
 
 @dataclass(frozen=True)
@@ -154,11 +207,8 @@ def answer_trials(people: People, trials: pd.DataFrame, seed: int) -> pd.DataFra
     rows = table[main]
     answered = rows.assign(**dict.fromkeys(people.spec.formula.response.columns, 0))
     coding = code(people.spec.formula, answered)
-    blocks = coding.random(answered)
-    parameters = draw_levels(rng, true_parameters(coding, blocks, people.truth), blocks)
-    eta = _predict(coding, blocks, rows, parameters)
     table["correct"] = np.nan
-    table.loc[main, "correct"] = people.spec.family.draw(rng, np.ones(len(rows)), eta)
+    table.loc[main, "correct"] = _answer(rng, people.spec.family, coding, rows, people.truth)
     for some, right in (
         (table["phase"] == "practice", people.practice_accuracy),
         (table["catch"].astype(bool), people.catch_accuracy),
@@ -169,8 +219,8 @@ def answer_trials(people: People, trials: pd.DataFrame, seed: int) -> pd.DataFra
         names = part["participant"].unique()
         chosen = rng.choice(names, size=min(people.careless, len(names)), replace=False)
         careless |= (table["experiment"] == part["experiment"].iloc[0]) & table["participant"].isin(chosen)
-    chance = people.spec.family.guess or 0.5
-    table.loc[careless, "correct"] = (rng.uniform(size=int(careless.sum())) < chance).astype(float)
+    given = table["correct"].to_numpy()
+    table.loc[careless, "correct"] = _answer_carelessly(rng, people.spec.family, given, careless.to_numpy())
     _record_answers(people, table, careless.to_numpy(), rng, target=(table["target_side"] == "right").to_numpy())
     return table[[name for name in (*RECORDED, "version") if name in table]]
 
@@ -188,20 +238,28 @@ def simulate_trials(plan: Plan, seed: int) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a trial, columns `RECORDED`.
+        One row a trial, columns `Plan.recorded`: `RECORDED` for a study of representations.
 
     Raises
     ------
     InputError
         If a true value is missing or unknown, or a person would see more main trials than there are pairs, or more
-        catch or practice trials than main ones, which they are taken from.
+        catch or practice trials than main ones, which they are taken from; or the response is not one column.
     """
     if seed < 0:
         raise InputError(f"the seed {seed} is negative; seeds are whole numbers from 0.")
     if len(set(plan.layers)) < len(plan.layers) or len(set(plan.representations)) < 2:
-        raise InputError("a simulation needs layers that differ and two representations or more.")
-    if plan.main > plan.pairs:
-        raise InputError(f"{plan.main} main trials a person need as many pairs; there are {plan.pairs}.")
+        raise InputError(f"a simulation needs layers that differ and two {plural(plan.condition)} or more.")
+    if plan.at and plan.layers and len(plan.at) != len(plan.layers):
+        raise InputError(f"{len(plan.at)} values of {plan.moderator} cannot go with {len(plan.layers)} layers.")
+    if plan.pairs and plan.main > plan.pairs:
+        raise InputError(f"{plan.main} main trials a person need as many {plural(plan.item)}; there are {plan.pairs}.")
+    if plan.spec.formula.response.counts:
+        raise InputError("answers are simulated trial by trial; give a response of one column, 0 or 1.")
+    if plan.response != "correct" and (plan.catch or plan.practice):
+        raise InputError(
+            f"catch and practice trials are right or wrong, and the response here is '{plan.response}'; ask for none."
+        )
     for sort in ("catch", "practice"):
         if getattr(plan, sort) > plan.main:
             raise InputError(
@@ -216,90 +274,47 @@ def simulate_trials(plan: Plan, seed: int) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def true_parameters(coding: Coding, blocks: tuple[Block, ...], truth: Mapping[str, float]) -> Parameters:
-    """Arrange true values for a coding, one draw, without effects of levels.
-
-    Raises
-    ------
-    InputError
-        If a value is missing, unknown, or the correlations are no correlation matrix.
-    """
-    left, known = dict(truth), list[str]()
-
-    def take(name: str, default: float | None = None) -> float:
-        known.append(name)
-        if name not in left and default is None:
-            raise InputError(f"the true value of {name} is missing; given are {', '.join(truth)}.")
-        value = float(left.pop(name, default if default is not None else 0.0))
-        if not np.isfinite(value):
-            raise InputError(f"the true value of {name} is {value}; it must be a finite number.")
-        return value
-
-    b = np.array([[take(f"b_{name}") for name in coding.names]])
-    covariance = []
-    for block in blocks:
-        sd = np.array([take(f"sd_{block.group}__{term}") for term in block.terms])
-        correlation = np.eye(len(sd))
-        for j, later in enumerate(block.terms if block.structure == "correlated" else ()):
-            for k, earlier in enumerate(block.terms[:j]):
-                correlation[j, k] = correlation[k, j] = take(f"cor_{block.group}__{earlier}__{later}", 0.0)
-        if (sd < 0).any() or np.linalg.eigvalsh(correlation).min() < -1e-12:
-            raise InputError(f"the true SDs and correlations of {block.group} are no covariance matrix.")
-        covariance.append((sd[:, np.newaxis] * correlation * sd)[np.newaxis])
-    if left:
-        name = next(iter(left))
-        raise InputError(f"the true value {name} is no term of the model{nearest(name, known)}.")
-    return Parameters(b, tuple(covariance))
-
-
-def draw_levels(rng: np.random.Generator, parameters: Parameters, blocks: tuple[Block, ...]) -> Parameters:
-    """Draw the effects of every level of every block from its covariance."""
-    r = []
-    for block, covariance in zip(blocks, parameters.covariance, strict=True):
-        # The symmetric root, since a true SD may be 0, where Cholesky fails.
-        values, vectors = np.linalg.eigh(covariance[0])
-        root = vectors * np.sqrt(np.clip(values, 0.0, None))
-        r.append((rng.standard_normal((len(block.levels), len(block.terms))) @ root.T)[np.newaxis])
-    return Parameters(parameters.b, parameters.covariance, tuple(r))
-
-
 def _simulate_experiment(
     plan: Plan, experiment: str, people: int, first: int, rng: np.random.Generator
 ) -> pd.DataFrame:
     width = max(3, len(str(sum(plan.participants.values()))))  # so that names sort as they count
     names = [f"P{first + i:0{width}d}" for i in range(people)]
     main = _main_trials(plan, names, rng)
-    coding = code(plan.spec.formula, main.assign(**dict.fromkeys(plan.spec.formula.response.columns, 0)))
-    blocks = coding.random(main)
+    formula, family, response = plan.spec.formula, plan.spec.family, plan.response
+    answered = main.assign(**dict.fromkeys(formula.response.columns, 0))
+    coding = code(formula, answered, thresholds=family.ordinal)
     if experiment not in plan.truth:
         raise InputError(f"experiment '{experiment}' has no true values; given are {', '.join(plan.truth)}.")
-    parameters = draw_levels(rng, true_parameters(coding, blocks, plan.truth[experiment]), blocks)
-    eta = _predict(coding, blocks, main, parameters)
-    main["correct"] = plan.spec.family.draw(rng, np.ones(len(main)), eta)
-    catch = _side_trials(main, names, plan.catch, rng)
-    catch["catch"], catch["correct"] = True, (rng.uniform(size=len(catch)) < plan.catch_accuracy).astype(float)
-    practice = _side_trials(main, names, plan.practice, rng).assign(phase="practice", feature=None, pair=None)
-    practice["correct"] = (rng.uniform(size=len(practice)) < plan.practice_accuracy).astype(float)
-    table = pd.concat([main, catch, practice], ignore_index=True)
+    main[response] = _answer(rng, family, coding, main, plan.truth[experiment])
+    tables = [main]
+    if response == "correct":
+        catch = _side_trials(main, names, plan.catch, rng)
+        catch["catch"], catch["correct"] = True, (rng.uniform(size=len(catch)) < plan.catch_accuracy).astype(float)
+        unshown = {"feature": None, plan.item: None}
+        practice = _side_trials(main, names, plan.practice, rng).assign(phase="practice", **unshown)
+        practice["correct"] = (rng.uniform(size=len(practice)) < plan.practice_accuracy).astype(float)
+        tables += [catch, practice]
+    table = pd.concat(tables, ignore_index=True)
     table["experiment"] = experiment
     careless = table["participant"].isin(rng.choice(names, size=min(plan.careless, people), replace=False))
-    chance = plan.spec.family.guess or 0.5
-    table.loc[careless, "correct"] = (rng.uniform(size=int(careless.sum())) < chance).astype(float)
+    table.loc[careless, response] = _answer_carelessly(rng, family, table[response].to_numpy(), careless.to_numpy())
     _record_answers(plan, table, careless.to_numpy(), rng)
     # Practice comes first; catch trials stand anywhere among the main ones.
     table["order"] = np.where(table["phase"] == "practice", -1.0, rng.uniform(size=len(table)))
     table = table.sort_values(["participant", "order"], kind="stable", ignore_index=True)
     table["trial"] = table.groupby("participant").cumcount() + 1
-    letter = dict(zip(plan.representations, _shorten(plan.representations, 1), strict=True))
-    table["stimulus"] = (
-        dict(zip(plan.participants, _shorten(plan.participants, 3), strict=True))[experiment]
-        + "-"
-        + table["pair"].fillna("practice").astype(str)
-        + "-"
-        + table["representation"].astype(str).map(letter)
-        + np.where(table["catch"], "-catch", "")
-    )
-    return table[list(RECORDED)]
+    recorded = plan.recorded
+    if "stimulus" in recorded:
+        letter = dict(zip(plan.representations, _shorten(plan.representations, 1), strict=True))
+        table["stimulus"] = (
+            dict(zip(plan.participants, _shorten(plan.participants, 3), strict=True))[experiment]
+            + "-"
+            + table["pair"].fillna("practice").astype(str)
+            + "-"
+            + table["representation"].astype(str).map(letter)
+            + np.where(table["catch"], "-catch", "")
+        )
+    return table[recorded]
 
 
 def _shorten(names: Iterable[str], least: int) -> list[str]:
@@ -311,31 +326,37 @@ def _shorten(names: Iterable[str], least: int) -> list[str]:
 
 
 def _main_trials(plan: Plan, names: list[str], rng: np.random.Generator) -> pd.DataFrame:
-    """Deal pairs and representations so that each is seen equally often, and no pair twice by one person."""
-    people = len(names)
-    deck = rng.permutation(plan.pairs)
+    """Deal items and conditions so that each is seen equally often, and no item twice by one person."""
+    people, size = len(names), plan.pairs or plan.main
+    deck = rng.permutation(size)
     step = np.arange(people * plan.main)
-    lap, place = np.divmod(step, plan.pairs)
+    lap, place = np.divmod(step, size)
     person = step // plan.main
     kinds = len(plan.representations)
-    # Successive cards alternate and every lap shifts by one, so each pair comes round in each representation.
-    kind = (place + lap) % kinds if plan.within else rng.permutation(np.arange(people) % kinds)[person]
-    pair = deck[place]
-    layer = pair * len(plan.layers) // plan.pairs
-    depth = np.round(np.linspace(0.0, 1.0, len(plan.layers)), 4) if len(plan.layers) > 1 else np.zeros(1)
-    ids = np.array([f"pair{i + 1:02d}" for i in range(plan.pairs)], dtype=object)
+    item = deck[place]
+    if not plan.within:
+        kind = rng.permutation(np.arange(people) % kinds)[person]
+    elif plan.pairs:
+        # Successive cards alternate and every lap shifts by one, so each item comes round in each condition.
+        kind = (place + lap) % kinds
+    else:  # trials of nothing in particular: each person crosses conditions and values
+        kind = (item + person) % kinds
+    at = item * plan.places // size
+    spread = np.round(np.linspace(0.0, 1.0, plan.places), 4) if plan.places > 1 else np.zeros(1)
+    ids = np.array([f"{plan.item}{i + 1:02d}" for i in range(size)], dtype=object)
     table = pd.DataFrame(
         {
             "participant": np.array(names, dtype=object)[person],
             "phase": "main",
             "catch": False,
-            "representation": pd.Categorical.from_codes(kind.tolist(), categories=pd.Index(plan.representations)),
-            "layer": pd.Categorical.from_codes(layer.tolist(), categories=pd.Index(plan.layers)),
-            "depth": depth[layer],
-            "pair": ids[pair],
+            plan.condition: pd.Categorical.from_codes(kind.tolist(), categories=pd.Index(plan.representations)),
+            plan.moderator: (np.array(plan.at) if plan.at else spread)[at],
+            plan.item: ids[item],
         }
     )
-    table["feature"] = table["pair"] + "-" + table["representation"].astype(str)
+    if plan.layers:
+        table["layer"] = pd.Categorical.from_codes(at.tolist(), categories=pd.Index(plan.layers))
+    table["feature"] = table[plan.item] + "-" + table[plan.condition].astype(str)
     return table
 
 
@@ -346,9 +367,28 @@ def _side_trials(main: pd.DataFrame, names: list[str], count: int, rng: np.rando
     return main.iloc[picks].reset_index(drop=True)
 
 
-def _predict(coding: Coding, blocks: tuple[Block, ...], rows: pd.DataFrame, parameters: Parameters) -> Array:
+def _answer(
+    rng: np.random.Generator, family: Family, coding: Coding, rows: pd.DataFrame, truth: Mapping[str, float]
+) -> Array:
+    """Draw the effects of every level and then the response of every row, shape ``(rows,)``."""
     design = coding.design(rows.assign(**dict.fromkeys(coding.formula.response.columns, 1)))
-    return np.asarray(linear_predictor(design, parameters)[0])
+    parameters = draw_levels(rng, true_parameters(coding, design.blocks, truth, family), design.blocks)
+    eta = linear_predictor(design, parameters)[0]
+    filled = family.at(parameters.family, design.scale)
+    return np.asarray(filled.draw(rng, np.ones(len(rows)), eta)).reshape(-1)
+
+
+def _answer_carelessly(
+    rng: np.random.Generator, family: Family, given: Array, careless: npt.NDArray[np.bool_]
+) -> Array:
+    """Return what careless people say: at chance, one rating as often as another, or what somebody else measured."""
+    count = int(careless.sum())
+    if family.response == "answers":
+        return np.asarray((rng.uniform(size=count) < (family.guess or 0.5)).astype(float))
+    if family.response == "rating":
+        return np.asarray(rng.integers(1, int(given.max()) + 1, size=count).astype(float))
+    drawn = rng.choice(given, size=count)
+    return np.asarray(drawn / 4.0 if family.response == "positive" else drawn)
 
 
 def _record_answers(
@@ -363,23 +403,32 @@ def _record_answers(
     `target` says where the target is to the right; without it a coin does.
     """
     people = table["participant"].unique()
-    pace = pd.Series(rng.normal(0.0, 0.25, size=len(people)), index=people)
-    speed = np.log(plan.rt_median) + table["participant"].map(pace).to_numpy() - np.where(careless, np.log(4.0), 0.0)
-    table["rt"] = np.round(np.exp(speed + plan.rt_sigma * rng.standard_normal(len(table))), 3)
-    correct_side = rng.integers(0, 2, size=len(table)) if target is None else target.astype(int)
-    right = table["correct"].to_numpy() == 1
-    table["response"] = np.where(correct_side == np.where(right, 1, 0), "right", "left")
-    table["confidence"] = np.clip(rng.binomial(2, np.where(right, 0.65, 0.4)) + 1, 1, 3).astype(float)
+    response = plan.spec.formula.response.successes
+    if response != "rt":
+        pace = pd.Series(rng.normal(0.0, 0.25, size=len(people)), index=people)
+        speed = np.log(plan.rt_median) + table["participant"].map(pace).to_numpy()
+        speed -= np.where(careless, np.log(4.0), 0.0)
+        table["rt"] = np.round(np.exp(speed + plan.rt_sigma * rng.standard_normal(len(table))), 3)
+    if response == "correct":
+        correct_side = rng.integers(0, 2, size=len(table)) if target is None else target.astype(int)
+        right = table["correct"].to_numpy() == 1
+        table["response"] = np.where(correct_side == np.where(right, 1, 0), "right", "left")
+        table["confidence"] = np.clip(rng.binomial(2, np.where(right, 0.65, 0.4)) + 1, 1, 3).astype(float)
+    elif plan.spec.family.response in ("number", "positive"):
+        table[response] = np.round(table[response], 4)
     lost = (table["phase"] == "main") & ~table["catch"] & (rng.uniform(size=len(table)) < plan.missing_rate)
-    table.loc[lost, ["correct", "rt", "confidence"]] = np.nan
-    table.loc[lost, "response"] = None
+    table.loc[lost, [name for name in (response, "rt", "confidence") if name in table]] = np.nan
+    if response == "correct":
+        table.loc[lost, "response"] = None
 
 
 def write_trials(table: pd.DataFrame, path: Path) -> None:
     """Write trials as CSV (or Parquet, by the file's ending) that reads back to the same values."""
     out = table.copy()
-    for name in ("correct", "confidence"):
-        out[name] = out[name].astype("Int64")
+    for name in out.columns:  # answers and ratings, which a lost trial made floating
+        whole = out[name].dropna()
+        if name not in ("rt", "depth") and whole.dtype == float and len(whole) and (whole == whole.round()).all():
+            out[name] = out[name].astype("Int64")
     if path.suffix == ".parquet":
         out.to_parquet(path, index=False)
     else:

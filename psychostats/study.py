@@ -23,6 +23,7 @@ from psychostats.effects import RESERVED
 from psychostats.errors import DataError, InputError, StudyError, nearest
 from psychostats.exclusions import Exclusions
 from psychostats.features import FeaturesRun, examine_joined
+from psychostats.measure import Measure
 from psychostats.parts import Reading
 from psychostats.rules import predecessor_sources
 from psychostats.settings import (
@@ -42,7 +43,7 @@ from psychostats.settings import (
     StudyTable,
     Table,
 )
-from psychostats.simulate import Plan, answer_trials, simulate_trials
+from psychostats.simulate import RECORDED, Plan, answer_trials, simulate_trials
 from psychostats.specifications import find_dimensions
 from psychostats.trials import ReadOptions, TrialTable, examine_trials, read_trials
 
@@ -114,6 +115,21 @@ class Study(Table):
         names += ["experiment"] if self.design.participants else []
         return tuple(dict.fromkeys(names))
 
+    @property
+    def measure(self) -> Measure:
+        """What the first model's response is called, and how its numbers print."""
+        spec, told = self.models[0].spec(), self.report
+        column, family = spec.formula.response.successes, spec.family
+        if family.binary:
+            noun = told.response or ("accuracy" if column == "correct" else f"the share of {column}")
+            return Measure(column, noun)
+        time = column == "rt"
+        named = {"rt": "response time"}.get(column, column)
+        unit = told.unit or ("s" if time else "points of the scale" if family.ordinal else f"units of {column}")
+        return Measure(
+            column, told.response or f"mean {named}", unit, (3 if time else 2) if told.digits is None else told.digits
+        )
+
     def reading(self) -> Reading:
         """Return how recordings are read; files are found from the study file's folder."""
         table = self.recordings
@@ -184,19 +200,23 @@ class Study(Table):
         """
         if self.simulate is None:
             raise StudyError(f"{self.path} has no [simulate] table, so the study cannot be simulated.")
-        design, s = self.design, self.simulate
-        for key in ("participants", "layers", "pairs", "main", "catch", "practice"):
-            if getattr(design, key) in (None, (), {}):
+        design, s, factor = self.design, self.simulate, self.effects.factor
+        condition = "representation" if factor in RECORDED else factor
+        needed = ["participants", "layers", "pairs", "main", "catch", "practice"]
+        # A study of something else may have none of these.
+        optional = () if condition == "representation" else ("layers", "pairs", "catch", "practice")
+        for key in needed:
+            if getattr(design, key) in (None, (), {}) and key not in optional:
                 raise StudyError(f"{self.path} lacks [design] {key}, which a simulation needs.")
-        representations = self.levels.get("representation", ["local", "distributed"])
+        levels = self.levels.get(condition, ["local", "distributed"] if condition == "representation" else [])
+        if not levels:
+            raise StudyError(f"{self.path} lacks [levels] {condition}, the conditions that a simulation needs.")
         shared = s.truth.get("all", {})
         return Plan(
             spec=s.spec(),
             truth={name: shared | s.truth.get(name, {}) for name in design.participants},
             participants=design.participants,
-            representations=tuple(
-                dict.fromkeys(representations.values() if isinstance(representations, dict) else representations)
-            ),
+            representations=tuple(dict.fromkeys(levels.values() if isinstance(levels, dict) else levels)),
             layers=design.layers,
             pairs=design.pairs or 0,
             main=design.main or 0,
@@ -209,6 +229,10 @@ class Study(Table):
             missing_rate=s.missing_rate,
             rt_median=s.rt_median,
             rt_sigma=s.rt_sigma,
+            condition=condition,
+            item=design.item,
+            moderator=(self.effects.moderator if design.at else None) or "depth",
+            at=design.at,
         )
 
     def simulated_trials(self, seed: int | None = None, run: FeaturesRun | None = None) -> pd.DataFrame:
@@ -304,11 +328,7 @@ def _check(study: Study, content: Mapping[str, Any]) -> None:
         with collected(f"model '{model.name}': "):
             if 0 < model.settings().draws < 4:
                 faults.append(f"model '{model.name}': draws is {model.draws}; a report needs at least 4, for R-hat.")
-            if not model.spec().family.binary:
-                faults.append(
-                    f"model '{model.name}': the report is about answers that are right or wrong; ask for a response of "
-                    f"the family {model.family} in [[opinions]]."
-                )
+            faults += _response_faults(study, model)
             faults += _effects_faults(study, model)
     if study.joint is not None:
         for key, model in zip(("formula", "without"), study.joint.as_models(study.models[0]), strict=True):
@@ -343,8 +363,7 @@ def _check(study: Study, content: Mapping[str, Any]) -> None:
         faults.append("[reanalysis] names must be two different words, neither of them 'pooled'.")
     if study.simulate is not None:
         with collected("[simulate]: "):
-            if not study.simulate.spec().family.binary:
-                faults.append("[simulate] family: answers that are right or wrong are simulated, and no others.")
+            study.simulate.spec()
         known = ["all", *study.design.participants]
         faults += [
             f"[simulate.truth] names '{name}', which is no experiment of [design] participants{nearest(name, known)}."
@@ -370,6 +389,30 @@ def _check(study: Study, content: Mapping[str, Any]) -> None:
         faults.append(f"[effects] at is {list(at)}; it needs two values of the moderator or more, each above the last.")
     if faults:
         raise StudyError("\n".join(f"{study.path}: {fault}" for fault in faults))
+
+
+def _response_faults(study: Study, model: ModelTable) -> Iterator[str]:
+    """Yield what the report cannot say of a model's response."""
+    spec, first = model.spec(), study.models[0].spec()
+    response, main = spec.formula.response, first.formula.response
+    if response.counts:
+        yield f"model '{model.name}': the report is about single trials; give a response of one column, not counts."
+    if response.successes != main.successes or spec.family.response != first.family.response:
+        yield (
+            f"model '{model.name}' is about another response than '{main.successes}', which the first model is about; "
+            "ask for it in [[opinions]]."
+        )
+    if model != study.models[0]:
+        return
+    if study.joint is not None and main.successes != "correct":
+        yield f"[joint] is about accuracy, the response 'correct'; that of model '{model.name}' is '{main.successes}'."
+    if study.effects.detection:
+        family = spec.family
+        if not family.binary or family.link != "probit" or family.has_asymptotes or family.estimated:
+            yield (
+                f"[effects] detection needs answers yes or no with the link probit, and no guess or lapse rate; model "
+                f"'{model.name}' is {family.describe()}."
+            )
 
 
 def _effects_faults(study: Study, model: ModelTable) -> Iterator[str]:

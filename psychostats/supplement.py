@@ -26,9 +26,10 @@ from psychostats.document import (
 )
 from psychostats.effects import ROPE_LOGIT, ROPE_PROBABILITY
 from psychostats.exhibits import show_features
+from psychostats.measure import number, points
 from psychostats.opening import groups_of, sources_of
 from psychostats.rules import predecessor_sources
-from psychostats.sentences import ROPE_DECISIVE, number, points, say_calibration
+from psychostats.sentences import ROPE_DECISIVE, say_calibration
 from psychostats.works import Entry
 
 Figures = Mapping[str, Path]

@@ -16,8 +16,9 @@ from psychostats.convergence import DIVERGENT_SHARE_MAX, ESS_MIN, RHAT_MAX, RHAT
 from psychostats.document import Column, Table
 from psychostats.effects import ROPE_PROBABILITY
 from psychostats.fit import Fit
+from psychostats.measure import number, percent, points, points_interval
 from psychostats.results import ALL, Result
-from psychostats.sentences import Row, estimate, number, percent, points, points_interval, share
+from psychostats.sentences import Row, estimate, share
 
 
 def tabulate_accuracy(analysis: Analysis) -> Table:

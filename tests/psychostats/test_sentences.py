@@ -12,19 +12,9 @@ from studies import known_fit, odd_report, small_report
 
 from psychostats.document import Code, Link, Strong, Text
 from psychostats.effects import contrasts, interactions, marginal_means
+from psychostats.measure import number, percent, points, points_interval
 from psychostats.opening import summary_sentences
-from psychostats.sentences import (
-    estimate,
-    number,
-    percent,
-    points,
-    points_interval,
-    say_difference,
-    say_interaction,
-    say_overall,
-    share,
-    verdict,
-)
+from psychostats.sentences import estimate, say_difference, say_interaction, say_overall, share, verdict
 
 
 def row(low=-0.1, high=0.1, rope_share=0.2, **others):
