@@ -134,6 +134,7 @@ def read_extended(
         levels=levels,
         needed=study.needed(),
         assignment=study.design.assignment,
+        assigned=study.condition,
         unanswered="error" if study.rules().missing_response is None else "keep",
     )
     said = {fault.message for fault in judged.faults}

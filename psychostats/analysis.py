@@ -21,8 +21,10 @@ from psychostats.features import FeaturesRun
 from psychostats.fit import Fit, fit
 from psychostats.intervals import Interval
 from psychostats.joint import Joint, fit_jointly
+from psychostats.measure import Measure
 from psychostats.opinions import Opinion, hear
 from psychostats.recordings import hash_sources, hide_source, name_source
+from psychostats.responses import read_response
 from psychostats.results import ALL, Result, summarise_fit
 from psychostats.robustness import with_and_without
 from psychostats.settings import ModelTable
@@ -48,7 +50,8 @@ class Analysis:
     catch_accuracy
         Accuracy on catch trials by experiment, before exclusions; empty where there are none.
     accuracy
-        Raw accuracy by experiment and factor: trials, correct, accuracy.
+        Raw accuracy by experiment and factor: trials, correct, accuracy; of another response its sum and its mean,
+        under the same names, here and in the tables that follow.
     participants, summary
         Raw accuracy of each participant, and the mean over participants with its interval.
     bins
@@ -98,6 +101,11 @@ class Analysis:
     def main(self) -> tuple[Result, ...]:
         """The results of the first model, which the report is about, an experiment each."""
         return tuple(result for result in self.results if result.model == self.study.models[0])
+
+    @property
+    def measure(self) -> Measure:
+        """What the first model's response is called, and how its numbers print."""
+        return self.study.measure
 
     @property
     def recorded(self) -> int:
@@ -166,6 +174,10 @@ def analyse(
     InputError
         If the trials cannot be analysed as the study says; every fault is named.
     """
+    if run is not None and not study.measure.is_accuracy:
+        raise InputError(
+            f"a features run is about accuracy, the response 'correct'; that of the study is '{study.measure.column}'."
+        )
     watch = Stopwatch()
     name = name_source(trials)
     with watch.time("read and check"):
@@ -358,11 +370,13 @@ def _raw_tables(
     rows = kept if "experiment" in kept.columns else kept.assign(experiment=ALL)
     whole = table if "experiment" in table.columns else table.assign(experiment=ALL)
     catch = pd.DataFrame(columns=["experiment", "n", "accuracy"])
-    if "catch" in whole.columns:
+    if {"catch", "correct"} <= set(whole.columns):
         caught = whole[whole["catch"] & whole["correct"].notna()]
         if "phase" in whole.columns:
             caught = caught[caught["phase"] != "practice"]
         catch = _share(caught, ["experiment"])
+    if study.measure.column != "correct":
+        rows = rows.assign(correct=responses_of(study, rows))
     accuracy = _share(rows, ["experiment", factor])
     people = _share(rows, ["experiment", factor, group])
     summary = (
@@ -387,6 +401,13 @@ def _raw_tables(
         summary[["experiment", factor, "participants", "estimate", "conf_low", "conf_high"]],
         bins,
     )
+
+
+def responses_of(study: Study, rows: pd.DataFrame) -> pd.Series[float]:
+    """Return the first model's response of each row as the number that is fitted: 0 or 1, 1 to K, or as measured."""
+    spec = study.models[0].spec()
+    values, _ = read_response(spec.formula.response, rows, spec.family.response)
+    return pd.Series(values, index=rows.index)
 
 
 def _share(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:

@@ -184,6 +184,23 @@ class Answers(Family):
         """Draw numbers of correct answers out of `trials`, broadcast with `eta`."""
         return rng.binomial(np.asarray(trials, dtype=np.int64), self.mean(np.asarray(eta, dtype=float))).astype(float)
 
+    def narrate(self, response: str) -> str:
+        """Return in words how the response follows from eta."""
+        happens = "is answered correctly" if response == "correct" else f"has {response} = 1"
+        curve = "logistic function" if self.link == "logit" else "standard normal distribution function"
+        lapse, top = ("to be estimated", "1 − l") if self.estimated else (f"{self.lapse:g}", f"{1 - self.lapse:g}")
+        return (
+            f"trial i {happens} with probability p; the family is {self.describe()}. F is the {curve}, g the guess "
+            f"rate {self.guess:g} and l the lapse rate {lapse}, so that p runs from {self.guess:g} to {top}."
+        )
+
+    def equations(self, *, counts: bool = False) -> tuple[str, ...]:
+        """Return the same as lines of algebra."""
+        return (
+            "y_i ∼ Binomial(n_i, p_i)" if counts else "y_i ∼ Bernoulli(p_i)",
+            "p_i = g + (1 − g − l) F(η_i)" if self.has_asymptotes else "p_i = F(η_i)",
+        )
+
     def describe(self) -> str:
         """Return the family in words, for tables and the report."""
         words = {"afc": "forced choice", "bernoulli": "Bernoulli"}.get(self.name, self.name)

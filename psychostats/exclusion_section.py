@@ -15,7 +15,6 @@ import pandas as pd
 from psychostats.accounts import tabulate_exclusions
 from psychostats.analysis import Analysis
 from psychostats.document import Block, BulletList, Column, Figure, Heading, Inline, Link, Paragraph, Table, prose
-from psychostats.measure import points_interval
 from psychostats.results import ALL
 from psychostats.robustness import EVERY
 from psychostats.tables import by_experiment
@@ -71,12 +70,19 @@ def describe_exclusions(analysis: Analysis, figures: Mapping[str, Path]) -> list
             Paragraph((*_say_conclusion(analysis.robustness), *prose(" See {0}.", Link("table-robustness")))),
             tabulate_robustness(analysis),
         ]
+    else:
+        blocks.append(
+            Paragraph(
+                "Results with and without exclusions are compared by maximum likelihood, which this software does not "
+                "have for the main model; so they were not compared."
+            )
+        )
     return blocks
 
 
 def tabulate_robustness(analysis: Analysis) -> Table:
     """The headline with all exclusions, by the posterior and by maximum likelihood; with none, and without each."""
-    table = analysis.robustness
+    table, measure = analysis.robustness, analysis.measure
     several = table["contrast"].replace("", None).nunique() > 1
     rows: list[dict[str, Any]] = []
     for result in analysis.main:
@@ -86,7 +92,7 @@ def tabulate_robustness(analysis: Analysis) -> Table:
         headline = headline[(headline["target"] == "population") & (headline["scale"] == "difference")]
         counts = {name: int(first[name]) for name in ("participants", "trials")}
         for row in headline.to_dict("records"):
-            value = points_interval(row) if result.fit.converged else "not converged"
+            value = measure.interval(row) if result.fit.converged else "not converged"
             rows.append(
                 {"experiment": result.experiment, "exclusions": EVERY, "method": "posterior", "difference": value}
                 | {"contrast": row["contrast"]}
@@ -96,7 +102,7 @@ def tabulate_robustness(analysis: Analysis) -> Table:
             {
                 "experiment": result.experiment,
                 "method": "likelihood",
-                "difference": "–" if row["reason"] else points_interval(row),
+                "difference": "–" if row["reason"] else measure.interval(row),
                 **{name: row[name] for name in ("exclusions", "contrast", "participants", "trials", "conclusion")},
             }
             for row in here.to_dict("records")
@@ -121,7 +127,7 @@ def tabulate_robustness(analysis: Analysis) -> Table:
         analysis,
         columns,
         frame.fillna({"conclusion": ""}),
-        "Results with and without exclusions: the difference in accuracy in the population, in percentage points"
+        f"Results with and without exclusions: the difference in {measure.noun} in the population, in {measure.units}"
         + (f": {contrasts[0]}." if len(contrasts) == 1 else "."),
         "By the posterior: what this report is about. By likelihood: the same model without priors, fitted again by "
         f"maximum likelihood to other trials, with {probability} Wald intervals; compare these with one another. None: "

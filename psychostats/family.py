@@ -296,6 +296,14 @@ class Family(ABC):
         """Draw responses; numbers of right answers out of `trials`."""
 
     @abstractmethod
+    def narrate(self, response: str) -> str:
+        """Return in words how the response, by its column's name, follows from eta, for the report's model section."""
+
+    @abstractmethod
+    def equations(self, *, counts: bool = False) -> tuple[str, ...]:
+        """Return the same as lines of algebra, in the signs of `psychostats.document.Equation`."""
+
+    @abstractmethod
     def describe(self) -> str:
         """Return the family in words, for tables and the report."""
 

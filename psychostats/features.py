@@ -327,8 +327,9 @@ def examine_joined(trials: Given, run: FeaturesRun, **options: Any) -> TrialTabl
         if frame.empty:
             found.append(Fault(f"No trial is left: none has {name} {' or '.join(sorted(chosen))}.", "error", name))
             break
-    if "representation" not in table.frame and len(frame):
-        found += assignment_faults(frame, (), options.get("assignment"))
+    at = options.get("assigned", "representation")
+    if at not in table.frame and len(frame):
+        found += assignment_faults(frame, (), options.get("assignment"), at=at)
     aside = len(table.frame) - len(frame)
     return replace(
         table, frame=frame, faults=errors_first([*table.faults, *found]), n_filtered=table.n_filtered + aside

@@ -269,16 +269,21 @@ def accuracy_faults(frame: pd.DataFrame) -> Iterator[Fault]:
 
 
 def assignment_faults(
-    frame: pd.DataFrame, levels: Sequence[str], assignment: Assignment | None, places: Places = _ONE_FILE
+    frame: pd.DataFrame,
+    levels: Sequence[str],
+    assignment: Assignment | None,
+    places: Places = _ONE_FILE,
+    at: str = "representation",
 ) -> Iterator[Fault]:
-    """Yield participants who saw other representations than the assignment says."""
-    if not {"participant", "representation"} <= set(frame):
+    """Yield participants who saw other representations, or levels of another column `at`, than the assignment says."""
+    if not {"participant", at} <= set(frame):
         return
+    known = at == "representation"
+    one, some = ("a representation", "representations") if known else (f"a level of '{at}'", f"levels of '{at}'")
     trials = frame[analysed(frame)]
     keys = person_keys(trials)
-    counts = trials.groupby(keys, observed=True)["representation"].nunique()
-    every = max(len(levels), trials["representation"].nunique())
-    at = "representation"
+    counts = trials.groupby(keys, observed=True)[at].nunique()
+    every = max(len(levels), trials[at].nunique())
 
     def said(wrong: pd.Series[bool], what: str) -> Iterator[Fault]:
         """Yield one fault for all, or, where there are several files, one a participant and file."""
@@ -294,12 +299,14 @@ def assignment_faults(
             yield from places.faults(rows, _saying(f"{message}: {_person(key)} in", "."), "error", at)
 
     if assignment == "within" and (counts < every).any():
-        yield from said(counts < every, "lack a representation")
+        yield from said(counts < every, f"lack {one}")
     elif assignment == "between" and (counts > 1).any():
-        yield from said(counts > 1, "have several representations")
+        yield from said(counts > 1, f"have several {some}")
     elif assignment is None and (counts > 1).any() and (counts == 1).any():
         who = name_some([_person(key) for key in counts.index[counts == 1]])
-        yield Fault(f"Some participants have one representation while others have more: {who}.", "warning", at)
+        yield Fault(
+            f"Some participants have {one.replace('a ', 'one ', 1)} while others have more: {who}.", "warning", at
+        )
 
 
 def _belong(trials: pd.DataFrame, keys: Sequence[str], people: Collection[Any]) -> Bools:

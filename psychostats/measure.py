@@ -59,10 +59,14 @@ class Measure:
         return self.column == "correct" and self.is_share
 
     @property
+    def bare(self) -> str:
+        """The noun without its article."""
+        return self.noun.removeprefix("the ")
+
+    @property
     def title(self) -> str:
         """The noun without its article, as a heading begins."""
-        bare = self.noun.removeprefix("the ")
-        return bare[:1].upper() + bare[1:]
+        return self.bare[:1].upper() + self.bare[1:]
 
     @property
     def axis(self) -> str:

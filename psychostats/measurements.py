@@ -87,6 +87,14 @@ class Gaussian(Family):
         """Draw measurements."""
         return np.asarray(rng.normal(np.asarray(eta, dtype=float), self.sigma))
 
+    def narrate(self, response: str) -> str:
+        """Return in words how the response follows from eta."""
+        return f"{response} of trial i is normally distributed around η, with a standard deviation σ that is estimated."
+
+    def equations(self, *, counts: bool = False) -> tuple[str, ...]:
+        """Return the same as a line of algebra."""
+        return ("y_i ∼ Normal(η_i, σ^2)",)
+
     def describe(self) -> str:
         """Return the family in words, for tables and the report."""
         return "Gaussian, identity link"
@@ -134,6 +142,17 @@ class Lognormal(Gaussian):
         """Draw measurements."""
         return np.exp(super().draw(rng, trials, eta))
 
+    def narrate(self, response: str) -> str:
+        """Return in words how the response follows from eta."""
+        return (
+            f"the logarithm of {response} of trial i is normally distributed around η, with a standard deviation σ "
+            "that is estimated. So exp(η) is the median, and the mean, exp(η + σ²/2), lies above it."
+        )
+
+    def equations(self, *, counts: bool = False) -> tuple[str, ...]:
+        """Return the same as a line of algebra."""
+        return ("log(y_i) ∼ Normal(η_i, σ^2)",)
+
     def describe(self) -> str:
         """Return the family in words, for tables and the report."""
         return "lognormal, eta the logarithm of the median"
@@ -180,6 +199,18 @@ class ShiftedLognormal(Lognormal):
     def draw(self, rng: np.random.Generator, trials: npt.ArrayLike, eta: npt.ArrayLike) -> Array:
         """Draw response times."""
         return np.asarray(self.ndt + super().draw(rng, trials, eta))
+
+    def narrate(self, response: str) -> str:
+        """Return in words how the response follows from eta."""
+        return (
+            f"{response} of trial i is a shift t (ndt, the time that no response is faster than) and a time beyond it, "
+            "whose logarithm is normally distributed around η with a standard deviation σ; both are estimated. So "
+            "t + exp(η) is the median, and the mean, t + exp(η + σ²/2), lies above it."
+        )
+
+    def equations(self, *, counts: bool = False) -> tuple[str, ...]:
+        """Return the same as a line of algebra."""
+        return ("log(y_i − t) ∼ Normal(η_i, σ^2)",)
 
     def describe(self) -> str:
         """Return the family in words, for tables and the report."""

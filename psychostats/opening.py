@@ -17,7 +17,7 @@ from psychostats.document import BulletList, Callout, Link, Paragraph, Strong, W
 from psychostats.measure import number
 from psychostats.opinions import Opinion
 from psychostats.results import ALL, Result
-from psychostats.sentences import say_difference, say_interaction, say_overall
+from psychostats.sentences import say_detection, say_difference, say_interaction, say_overall
 from psychostats.study import SOURCES
 
 #: With more contrasts than one, sentences a contrast and experiment up to this many; beyond, the tables say it better.
@@ -67,7 +67,8 @@ def _misfits(analysis: Analysis) -> Callout | None:
             )
         guess, factor = result.fit.spec.family.guess, analysis.study.effects.factor
         mine = analysis.accuracy[analysis.accuracy["experiment"].astype(str) == result.experiment]
-        for row in below_guess(mine, guess).to_dict("records"):
+        below = below_guess(mine, guess) if analysis.measure.is_share else mine.iloc[:0]
+        for row in below.to_dict("records"):
             items.append(
                 prose(
                     "{0}: observed accuracy at {1} {2} is {3}, below the guess rate {4}, which this model cannot "
@@ -166,10 +167,13 @@ def summary_sentences(analysis: Analysis) -> list[Words]:
         for first, second in combinations(factor_levels, 2):
             pair, levels = f"{second} - {first}", (first, second)
             difference = _one(rows, scale="difference", contrast=pair)
-            ratio = _one(rows, scale="odds_ratio", contrast=f"{second} / {first}")
+            odds = {"scale": "odds_ratio", "contrast": f"{second} / {first}"}
+            ratio = _one(rows, **odds) if result.fit.spec.family.binary else None
             both = (_one(means, **{study.factor: first}), _one(means, **{study.factor: second}))
             differences.setdefault(pair, []).append(difference)
-            sentences.append(say_difference(name, levels, both, difference, ratio, noun))
+            sentences.append(say_difference(name, levels, both, difference, ratio, noun, analysis.measure))
+            if len(result.detection):
+                sentences.append(_detected(name, result, moderator, study.places if moderator else ()))
             if moderator is None:
                 continue
             at = _population(result.contrasts).dropna(subset=[moderator])
@@ -178,12 +182,12 @@ def summary_sentences(analysis: Analysis) -> list[Words]:
             moved = _population(result.interaction)
             change = _one(moved[moved["contrast"].str.startswith(f"({pair})")], scale="difference")
             changes.setdefault(pair, []).append(change)
-            sentences.append(say_interaction(name, levels, moderator, ends, (low, high), change))
+            sentences.append(say_interaction(name, levels, moderator, ends, (low, high), change, analysis.measure))
     of = "experiments" if all(result.fit.converged for result in analysis.main) else "experiments that converged"
     overall: list[Words] = []
     for pair, rows_of_pair in differences.items():
         name = pair.replace(" - ", " − ")
-        overall.append(say_overall(rows_of_pair, f"the difference in accuracy {name}", of=of))
+        overall.append(say_overall(rows_of_pair, f"the difference in {analysis.measure.noun} {name}", of=of))
         if pair in changes:
             what = f"the change of {name} with {moderator}"
             overall.append(say_overall(changes[pair], what, negligible=False, of=of))
@@ -195,6 +199,17 @@ def summary_sentences(analysis: Analysis) -> list[Words]:
     if len(differences) > 1:
         sentences.append("Intervals are not adjusted for the number of contrasts.")
     return [_who(analysis), *overall, *sentences]
+
+
+def _detected(name: str, result: Result, moderator: str | None, places: tuple[float, ...]) -> Words:
+    """Say d' and the criterion of a result: with the moderator at its mean, and d' at its ends."""
+    table = result.detection
+    at_mean = table[table[moderator].isna()] if moderator else table
+    dprime, criterion = (_one(at_mean, scale=scale) for scale in ("dprime", "criterion"))
+    if not moderator:
+        return say_detection(name, dprime, criterion)
+    ends = [(at, _one(table, scale="dprime", **{moderator: at})) for at in (places[0], places[-1])]
+    return say_detection(name, dprime, criterion, moderator, ends)
 
 
 def _who(analysis: Analysis) -> Words:

@@ -65,7 +65,14 @@ __all__ = [
 
 
 def plot_accuracy(
-    participants: pd.DataFrame, summary: pd.DataFrame, *, factor: str, interval_label: str, chance: float | None = 0.5
+    participants: pd.DataFrame,
+    summary: pd.DataFrame,
+    *,
+    factor: str,
+    interval_label: str,
+    chance: float | None = 0.5,
+    quantity: str = "Accuracy",
+    shares: bool = True,
 ) -> ggplot:
     """Draw raw accuracy by level: each participant a faint point, the mean with its interval on top.
 
@@ -81,6 +88,8 @@ def plot_accuracy(
         What the bars are, for example ``Interval(...).label``.
     chance
         Accuracy of a guesser, between 0 and 1; None where it is not known.
+    quantity, shares
+        What stands in the columns ``accuracy``, with its unit, and whether it is a share, which 1 ends.
     """
     texts = {"experiment": "experiment", "level": factor}
     points = tidy(participants, "participants", texts, ["n", "accuracy"]).dropna(subset="accuracy")
@@ -103,8 +112,8 @@ def plot_accuracy(
         + bars(means, p9.geom_errorbar, VERTICAL, size=0.8, width=0.22, color=INK)
         + p9.geom_point(p9.aes(fill="level", shape="level"), means.dropna(subset="estimate"), size=1.9, color=INK)
         + colours(levels, factor)
-        + p9.coord_cartesian(ylim=accuracy_limits(chance, points["accuracy"], means["conf_low"]))
-        + p9.labs(x="", y="Accuracy", caption=caption(note))
+        + p9.coord_cartesian(ylim=accuracy_limits(chance, points["accuracy"], means["conf_low"]) if shares else None)
+        + p9.labs(x="", y=quantity, caption=caption(note))
         + facets(means)
         + style(35 + 40 * panel_rows(means), grid="y", legend="none", turned=crowded(levels, means))
     )
@@ -120,6 +129,8 @@ def plot_accuracy_by_depth(
     chance: float | None = 0.5,
     items: pd.DataFrame | None = None,
     item: str = "item",
+    quantity: str = "Accuracy",
+    shares: bool = True,
 ) -> ggplot:
     """Draw accuracy along depth or layers: raw shares as points, the model as lines.
 
@@ -137,7 +148,10 @@ def plot_accuracy_by_depth(
     items, item
         Raw accuracy of each thing shown, ``experiment, <factor>, <by>, n, accuracy`` with a numeric `by`, as faint
         points, and what such a thing is called.
+    quantity, shares
+        As in `plot_accuracy`.
     """
+    mean = "accuracy" if quantity == "Accuracy" else "mean"
     to_scale = by in raw and pd.api.types.is_numeric_dtype(raw[by])
     texts = {"experiment": "experiment", "level": factor} | ({} if to_scale else {"along": by})
     scale = {"along": by} if to_scale else {}
@@ -156,7 +170,7 @@ def plot_accuracy_by_depth(
     stacked = len(levels) > 4 or legend_columns(levels) < len(levels)
     colour, linked = {"color": "level"}, to_scale & several
     note = (
-        f"Points: raw accuracy{'' if to_scale else ' at each place'}, their area in proportion to trials. Strong lines "
+        f"Points: raw {mean}{'' if to_scale else ' at each place'}, their area in proportion to trials. Strong lines "
         f"and {'ribbons' if to_scale else 'bars'}: population, {interval_label}. Faint lines: typical."
     )
     faint, lowest = [], [points["accuracy"], lines["conf_low"]]
@@ -166,7 +180,7 @@ def plot_accuracy_by_depth(
         place = each["level"].astype(str).map({level: i for i, level in enumerate(levels)}).astype(float)
         each = each.assign(at=each["along"] + spread * (2 * place - len(levels) + 1))  # levels beside each other
         faint = [p9.geom_point(p9.aes(y="accuracy", color="level", shape="level"), each, size=0.9, alpha=0.3, stroke=0)]
-        note += f" Small faint points: the raw accuracy of each {item}."
+        note += f" Small faint points: the raw {mean} of each {item}."
         lowest.append(each["accuracy"])
     return (
         p9.ggplot(points, p9.aes("at"))
@@ -187,8 +201,8 @@ def plot_accuracy_by_depth(
         + p9.scale_alpha_manual({"population": 1.0, "typical": 0.35}, guide=None)
         + p9.scale_linetype_manual(cycle(levels, LINES), name=title_of(factor))
         + colours(levels, factor)
-        + p9.coord_cartesian(ylim=accuracy_limits(chance, *lowest))
-        + p9.labs(x=title_of(by), y="Accuracy", caption=caption(note))
+        + p9.coord_cartesian(ylim=accuracy_limits(chance, *lowest) if shares else None)
+        + p9.labs(x=title_of(by), y=quantity, caption=caption(note))
         + facets(points, columns)
         + style(35 + tall, grid="y", turned=crowded(places, points, columns), stacked=stacked)
     )
@@ -278,7 +292,9 @@ def plot_terms(terms: pd.DataFrame, *, interval_label: str) -> ggplot:
     )
 
 
-def plot_predictive_accuracy(check: pd.DataFrame, *, factor: str, by: str, interval_label: str) -> ggplot:
+def plot_predictive_accuracy(
+    check: pd.DataFrame, *, factor: str, by: str, interval_label: str, quantity: str = "Accuracy"
+) -> ggplot:
     """Draw observed accuracy against its posterior predictive interval, by level and layer.
 
     Parameters
@@ -289,6 +305,8 @@ def plot_predictive_accuracy(check: pd.DataFrame, *, factor: str, by: str, inter
         Columns of the coloured levels and of the rows.
     interval_label
         What the bars are, for example ``95 % posterior predictive interval``.
+    quantity
+        What is on the axis, with its unit.
     """
     texts = {"experiment": "experiment", "level": factor, "along": by}
     rows = tidy(check, "check", texts, ["observed", "conf_low", "conf_high"]).dropna(subset="observed")
@@ -317,13 +335,15 @@ def plot_predictive_accuracy(check: pd.DataFrame, *, factor: str, by: str, inter
         + p9.geom_point(p9.aes(color="level", shape="level"), size=1.9, stroke=0)
         + colours(levels, factor)
         + axis
-        + p9.labs(x="Accuracy", y=title_of(by), caption=caption(note))
+        + p9.labs(x=quantity, y=title_of(by), caption=caption(note))
         + facets(rows)
         + style(35 + tall, grid="x")
     )
 
 
-def plot_predictive_groups(check: pd.DataFrame, *, group: str, interval_label: str) -> ggplot:
+def plot_predictive_groups(
+    check: pd.DataFrame, *, group: str, interval_label: str, quantity: str = "Accuracy"
+) -> ggplot:
     """Draw each participant's (or pair's) observed accuracy over its posterior predictive interval, in order.
 
     Parameters
@@ -334,7 +354,10 @@ def plot_predictive_groups(check: pd.DataFrame, *, group: str, interval_label: s
         Column that names who or what was observed.
     interval_label
         What the bars are.
+    quantity
+        What is on the axis, with its unit.
     """
+    value = "accuracy" if quantity == "Accuracy" else "mean"
     texts = {"experiment": "experiment", "name": group}
     rows = tidy(check, "check", texts, ["observed", "conf_low", "conf_high"]).dropna(subset="observed")
     rows = rows.sort_values(["observed", "conf_low", "name"], kind="stable")
@@ -352,8 +375,8 @@ def plot_predictive_groups(check: pd.DataFrame, *, group: str, interval_label: s
         + p9.scale_size_manual({"inside": float(np.clip(60 / crowd, 0.6, 1.8)), "outside": 2.2})
         + p9.scale_x_continuous(labels=lambda at: [f"{x:g}" if x == int(x) else "" for x in at])
         + p9.labs(
-            x=f"Each {label_of(group, 40)}, sorted by observed accuracy",
-            y="Accuracy",
+            x=f"Each {label_of(group, 40)}, sorted by observed {value}",
+            y=quantity,
             caption=caption(f"Points: observed. Bars: {interval_label}. Coloured diamonds: outside ({share})."),
         )
         + facets(rows)
@@ -361,7 +384,14 @@ def plot_predictive_groups(check: pd.DataFrame, *, group: str, interval_label: s
     )
 
 
-def plot_prior_predictive(draws: pd.DataFrame, *, factor: str, chance: float | None = 0.5) -> ggplot:
+def plot_prior_predictive(
+    draws: pd.DataFrame,
+    *,
+    factor: str,
+    chance: float | None = 0.5,
+    quantity: str = "Accuracy",
+    shares: bool = True,
+) -> ggplot:
     """Draw what the priors alone say of accuracy at each level, and of its differences from the first level.
 
     Parameters
@@ -372,17 +402,20 @@ def plot_prior_predictive(draws: pd.DataFrame, *, factor: str, chance: float | N
         Column of the levels; the first is the reference of the differences.
     chance
         Accuracy of a guesser, between 0 and 1.
+    quantity, shares
+        As in `plot_accuracy`. What is no share may have draws far out, of which the outermost are not drawn.
     """
     several = "experiment" in draws and len(draws["experiment"].unique()) > 1
     named = draws if several else draws.assign(experiment="all")
     rows = tidy(named, "draws", {"experiment": "experiment", "level": factor}, ["draw", "accuracy"])
     levels = levels_of(rows, "level")
     wide = rows.pivot_table(index=["experiment", "draw"], columns="level", values="accuracy", observed=True)
+    cut = "" if shares else f" The outermost {100 * _OUTER:g} % of draws at either end are not drawn."
     words = "" if chance is None else f"chance ({chance:g}), or "
-    panels = [(f"Accuracy\n{level}", level, wide[level], chance) for level in levels]
+    panels = [(f"{quantity}\n{level}", level, wide[level], chance) for level in levels]
     panels += [(f"Difference\n{x} − {levels[0]}", x, wide[x] - wide[levels[0]], 0.0) for x in levels[1:]]
     parts = [
-        histogram(values.xs(experiment)).assign(
+        histogram(values.xs(experiment) if shares else _inner(values.xs(experiment))).assign(
             panel=f"{experiment}\n{panel}" if several else panel, level=level, at=at
         )
         for experiment in wide.index.unique("experiment")
@@ -398,6 +431,15 @@ def plot_prior_predictive(draws: pd.DataFrame, *, factor: str, chance: float | N
         + p9.scale_fill_manual(cycle(levels, PALETTE))
         + p9.facet_wrap("panel", scales="free_x", ncol=3)
         + p9.scale_x_continuous(labels=signed, breaks=breaks_extended(n=4))
-        + p9.labs(x="", y="Share of prior draws", caption=caption(f"Dashed: {words}no difference."))
+        + p9.labs(x="", y="Share of prior draws", caption=caption(f"Dashed: {words}no difference.{cut}"))
         + style(30 + 42 * -(-len(parts) // 3), grid="y", legend="none")
     )
+
+
+# Share of prior draws at either end that is not drawn, of times and scores: a few lie so far out that nothing shows.
+_OUTER = 0.05
+
+
+def _inner(values: pd.Series[float]) -> pd.Series[float]:
+    low, high = values.quantile([_OUTER, 1.0 - _OUTER])
+    return values[values.between(low, high)]

@@ -159,6 +159,23 @@ class Cumulative(Family):
         above = [u > p for p in below]
         return np.asarray(1.0 + np.sum(above, axis=0, dtype=float))
 
+    def narrate(self, response: str) -> str:
+        """Return in words how the response follows from eta."""
+        law = "logistic" if self.link == "logit" else "standard normal"
+        spread = "" if isinstance(self.disc, float) else ", of a spread 1/d that differs between trials,"
+        return (
+            f"{response} of trial i, counted from 1 to K, is k where a latent response{spread} lies between the "
+            f"thresholds τ_(k−1) and τ_k, which are estimated and take the intercept's place. The latent response is "
+            f"distributed around η; F is its {law} distribution function, and a larger η means higher ratings."
+        )
+
+    def equations(self, *, counts: bool = False) -> tuple[str, ...]:
+        """Return the same as lines of algebra."""
+        upper, lower = "τ_k − η_i", "τ_(k−1) − η_i"
+        if not isinstance(self.disc, float):
+            upper, lower = "d_i (τ_k − η_i)", "d_i (τ_(k−1) − η_i)"
+        return ("y_i ∼ Categorical(p_(1, i) … p_(K, i))", f"p_(k, i) = F({upper}) − F({lower})")
+
     def describe(self) -> str:
         """Return the family in words, for tables and the report."""
         unequal = "" if isinstance(self.disc, float) else ", unequal variance"

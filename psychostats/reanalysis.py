@@ -269,9 +269,12 @@ def reanalyse(
     Raises
     ------
     InputError
-        If the studies have nothing in common that could be compared.
+        If the studies have nothing in common that could be compared, or answers are not right or wrong.
     """
     watch = Stopwatch()
+    family = study.models[0].spec().family
+    if not family.binary:
+        raise InputError(f"a reanalysis is about answers that are right or wrong; {family.name} has none.")
     names, person = (old.name, new.name), study.report.group
     stacked = stack_studies(old.kept, new.kept, names=names, person=person)
     if new.returning:

@@ -22,7 +22,9 @@ _BARS = 40
 _BAND = "#D6D6D6"  # a line and a dashed one lie upon it
 
 
-def plot_calibration(check: pd.DataFrame, *, interval_label: str) -> ggplot:
+def plot_calibration(
+    check: pd.DataFrame, *, interval_label: str, outcome: str = "a correct answer", share: str = "correct"
+) -> ggplot:
     """Draw the observed share of correct answers over the predicted probability, one panel an experiment.
 
     Parameters
@@ -31,6 +33,8 @@ def plot_calibration(check: pd.DataFrame, *, interval_label: str) -> ggplot:
         ``experiment, predicted, n, observed, conf_low, conf_high``: one row a cell of trials.
     interval_label
         What the band is, for example ``95 % band of data drawn from these predictions``.
+    outcome, share
+        Of what the probability is, and of what the share.
     """
     numbers = ["predicted", "n", "observed", "conf_low", "conf_high"]
     rows = tidy(check, "check", {"experiment": "experiment"}, numbers)
@@ -64,7 +68,7 @@ def plot_calibration(check: pd.DataFrame, *, interval_label: str) -> ggplot:
         + p9.scale_x_continuous(labels=signed, breaks=breaks_extended(n=4))
         + p9.scale_y_continuous(labels=signed, breaks=breaks_extended(n=5))
         + p9.coord_cartesian(xlim=(left, right), ylim=(low - 0.16 * (high - low), high))
-        + p9.labs(x="Predicted probability of a correct answer", y="Observed share correct", caption=caption(note))
+        + p9.labs(x=f"Predicted probability of {outcome}", y=f"Observed share {share}", caption=caption(note))
         + facets(rows)
         + style(30 + 52 * panel_rows(rows), grid="y", legend="none")
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from psychostats.analysis import Analysis, analyse, file_name
+from psychostats.analysis import Analysis, analyse, file_name, responses_of
 from psychostats.bibliography import to_bibtex
 from psychostats.contribution_section import draw_contributions
 from psychostats.convergence import ESS_MIN, RHAT_MAX
@@ -89,7 +89,7 @@ WHOLE += ("specifications", "choices", "dimensions", "summary")  # of a multiver
 """Tables that are of no single experiment."""
 _FILES = re.compile(
     rf"({'|'.join(map(re.escape, DOCUMENTS))})|figures/({'|'.join(FIGURES)})(_[0-9]+)?\.(svg|png)"
-    rf"|tables/(.+_({'|'.join(TABLES)})|({'|'.join(WHOLE)}))\.csv|(.*/)?\.[^/]*"
+    rf"|tables/(.+_({'|'.join(TABLES)}|raw)|({'|'.join(WHOLE)}))\.csv|(.*/)?\.[^/]*"
 )
 _FOLDERS = ("fits", "figures", "tables", "results")
 
@@ -203,7 +203,14 @@ def write_tables(analysis: Analysis, folder: Path) -> Path:
         flow = analysis.excluded.flow
         effects, terms, checks = [], [], []
         for result in mine:
-            for table in (result.means, result.contrasts, result.slopes, result.interaction, result.pattern):
+            for table in (
+                result.means,
+                result.contrasts,
+                result.slopes,
+                result.interaction,
+                result.pattern,
+                result.detection,
+            ):
                 effects.append(table.drop(columns=[".at"], errors="ignore").assign(model=result.model.name))
         for opinion in heard:
             effects += [table.assign(model=opinion.model.name) for table in (opinion.means, opinion.contrasts)]
@@ -212,7 +219,7 @@ def write_tables(analysis: Analysis, folder: Path) -> Path:
             terms.append(made.terms(interval=analysis.study.effects.as_interval()).assign(model=name))
             checks.append(pd.DataFrame([check.row() for check in made.checks]).assign(model=name))
         parts = {
-            "accuracy": analysis.accuracy[analysis.accuracy["experiment"].astype(str) == experiment],
+            **_raw_table(analysis, experiment),
             "exclusions": flow[flow["experiment"].astype(str) == experiment],
             "effects": _stack(effects),
             "terms": _stack(terms),
@@ -223,6 +230,15 @@ def write_tables(analysis: Analysis, folder: Path) -> Path:
     for name, frame in _whole_tables(analysis).items():
         frame.to_csv(folder / f"{name}.csv", index=False)
     return folder
+
+
+def _raw_table(analysis: Analysis, experiment: str) -> dict[str, pd.DataFrame]:
+    """Return the raw accuracies of an experiment as ``accuracy``; of another response its means as ``raw``."""
+    table = analysis.accuracy[analysis.accuracy["experiment"].astype(str) == experiment]
+    if analysis.measure.is_accuracy:
+        return {"accuracy": table}
+    sums = {"correct": "yes"} if analysis.measure.is_share else {"correct": "sum"}
+    return {"raw": table.rename(columns=sums | {"accuracy": "mean"})}
 
 
 def _whole_tables(analysis: Analysis) -> dict[str, pd.DataFrame]:
@@ -261,6 +277,9 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
     predictive = f"{100 * effects.probability:g} % posterior predictive interval"
     chance = analysis.main[0].fit.spec.family.guess or None
     group = analysis.study.report.group
+    measure = analysis.measure
+    named = {"quantity": measure.axis}
+    drawn: dict[str, Any] = named | {"shares": measure.is_share}
     people = analysis.participants.rename(columns={group: "participant"})
 
     def stacked(table_of: Callable[[Result], pd.DataFrame | None]) -> pd.DataFrame:
@@ -273,20 +292,24 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
     terms = stacked(lambda result: result.fit.terms(interval=effects.as_interval()))
     plots = {
         "flow": plot_flow(analysis.excluded.flow),
-        "accuracy": plot_accuracy(people, analysis.summary, factor=factor, interval_label=wald, chance=chance),
+        "accuracy": plot_accuracy(people, analysis.summary, factor=factor, interval_label=wald, chance=chance, **drawn),
         "contrasts": plot_contrasts(
             _forest(analysis),
             null=0.0,
-            rope=Rope(100 * ROPE_PROBABILITY.low, 100 * ROPE_PROBABILITY.high),
+            rope=Rope(100 * ROPE_PROBABILITY.low, 100 * ROPE_PROBABILITY.high) if measure.is_share else None,
             x_label=_axis(analysis),
             interval_label=label,
         ),
-        "prior": plot_prior_predictive(_priors(analysis), factor=factor, chance=chance),
-        "calibration": plot_calibration(stacked(lambda result: result.calibration), interval_label=band),
-        "participants": plot_predictive_groups(persons, group=group, interval_label=predictive),
+        "prior": plot_prior_predictive(_priors(analysis), factor=factor, chance=chance, **drawn),
+        "participants": plot_predictive_groups(persons, group=group, interval_label=predictive, **named),
         "convergence": plot_convergence(terms, limits={"rhat": RHAT_MAX, "ess_bulk": ESS_MIN, "ess_tail": ESS_MIN}),
         "ranks": plot_ranks(_fixed_draws(analysis)),
     }
+    calibrated = stacked(lambda result: result.calibration)
+    if len(calibrated):
+        words = {} if measure.is_accuracy else dict.fromkeys(("outcome", "share"), f"{measure.column} = 1")
+        words |= {"share": f"of {words['share']}"} if words else {}
+        plots["calibration"] = plot_calibration(calibrated, interval_label=band, **words)
     if analysis.joint:
         plots["joint"] = draw_joint(analysis, _axis(analysis))
     if analysis.opinions:
@@ -295,9 +318,9 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
     if (terms["class"] != "b").any():
         plots["groups"] = plot_terms(terms, interval_label=label)
     if len(items):
-        plots["items"] = plot_predictive_groups(items, group=str(items.columns[0]), interval_label=predictive)
+        plots["items"] = plot_predictive_groups(items, group=str(items.columns[0]), interval_label=predictive, **named)
     if len(features):
-        plots["feature_checks"] = plot_predictive_groups(features, group="feature", interval_label=predictive)
+        plots["feature_checks"] = plot_predictive_groups(features, group="feature", interval_label=predictive, **named)
     if moderator and len(analysis.main[0].curve):
         curve = stacked(lambda result: result.curve)
         labels = {result.experiment: result.label for result in analysis.main}
@@ -308,11 +331,12 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
             by=moderator,
             interval_label=label,
             chance=chance,
+            **drawn,
             **_shown(analysis, moderator, labels),
         )
     by = next((name for name in cells.columns if name in ("layer", moderator)), None)
     if by:
-        plots["cells"] = plot_predictive_accuracy(cells, factor=factor, by=by, interval_label=predictive)
+        plots["cells"] = plot_predictive_accuracy(cells, factor=factor, by=by, interval_label=predictive, **named)
     if analysis.features:
         plots |= draw_feature_figures(analysis.features, chance=chance)
     # A figure may travel alone, so it says itself who took part.
@@ -327,6 +351,8 @@ def draw_figures(analysis: Analysis, folder: Path) -> dict[str, Path]:
 def _shown(analysis: Analysis, moderator: str, labels: dict[str, str]) -> dict[str, Any]:
     """Return the raw accuracy of each thing shown at each level, and what it is called; nothing where none is named."""
     kept, factor = analysis.excluded.kept, analysis.study.effects.factor
+    if analysis.measure.column != "correct":
+        kept = kept.assign(correct=responses_of(analysis.study, kept))
     items = next((result.items for result in analysis.main if result.items is not None), None)
     if items is None:
         return {}
@@ -361,7 +387,7 @@ def _forest(analysis: Analysis) -> pd.DataFrame:
             place = f"{moderator} " + values
             names = place if table["contrast"].nunique() == 1 else names + ", " + place
         for name in ("estimate", "conf_low", "conf_high"):
-            table[name] = 100 * table[name]
+            table[name] = analysis.measure.factor * table[name]
         parts.append(table.assign(label=names, experiment=result.label))
     return _stack(parts)
 
@@ -369,7 +395,9 @@ def _forest(analysis: Analysis) -> pd.DataFrame:
 def _responses(analysis: Analysis) -> tuple[pd.DataFrame, str]:
     """Return the first contrast on every response, accuracy first and in percentage points, and its name."""
     first = analysis.main[0].headline["contrast"].iloc[0].replace(" / ", " - ")
-    found = [("accuracy (% points)", one.experiment, one.fit, 100 * _figures(one.headline)) for one in analysis.main]
+    measure = analysis.measure
+    words = f"{measure.bare} ({measure.unit or '% points'})"
+    found = [(words, one.experiment, one.fit, measure.factor * _figures(one.headline)) for one in analysis.main]
     found += [(one.asked.words, one.experiment, one.fit, _figures(one.headline)) for one in analysis.opinions]
     table = _stack(
         [
@@ -391,7 +419,8 @@ def _axis(analysis: Analysis) -> str:
     """Name the axis of the differences; where there is one contrast only, by it."""
     contrasts = analysis.main[0].headline["contrast"].str.replace(" / ", " - ").unique()
     what = label_of(contrasts[0].replace(" - ", " − "), 90) if len(contrasts) == 1 else "Difference"
-    return f"{what}: accuracy (percentage points)" if len(what) < 50 else f"{what}:\naccuracy (percentage points)"
+    named = f"{analysis.measure.bare} ({analysis.measure.units})"
+    return f"{what}: {named}" if len(what) + len(named) < 80 else f"{what}:\n{named}"
 
 
 def _fixed_draws(analysis: Analysis) -> pd.DataFrame:

@@ -6,7 +6,7 @@ figures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -15,6 +15,7 @@ import pandas as pd
 
 from psychostats.checks import calibration, most_outside, predictive_accuracy, prior_predictive_accuracy
 from psychostats.design import Coding
+from psychostats.detection import detection
 from psychostats.effects import contrasts, interactions, marginal_means, slopes
 from psychostats.errors import InputError
 from psychostats.fit import Fit
@@ -53,7 +54,7 @@ class Result:
         Observed against predicted accuracy, by the factor and layer (or moderator), by participant, by what was shown
         (the first of `ITEMS` that the trials have; None without), and by feature where that is another column.
     calibration
-        Observed share of correct answers along the predicted probability.
+        Observed share of correct answers along the predicted probability; empty where a response is no answer.
     prior
         Prior predictive accuracy.
     truth
@@ -63,6 +64,9 @@ class Result:
         With another factor (``[effects] by``): the contrast at each of its levels, its own contrast at each level of
         the factor, and the change of the one with the other, as `psychostats.effects` has them; ``of`` and ``at`` say
         which factor is contrasted, and at which level of the other. Empty without one.
+    detection
+        Where the study is one of detection, d' and criterion at the moderator's mean and along it, as
+        `psychostats.detection` has them.
     """
 
     experiment: str
@@ -81,6 +85,7 @@ class Result:
     prior: pd.DataFrame
     truth: pd.DataFrame
     pattern: pd.DataFrame
+    detection: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def label(self) -> str:
@@ -166,7 +171,7 @@ def summarise_fit(study: Study, experiment: str, model: ModelTable, made: Fit, r
     labels = rows[[factor, name] if name else [factor]]
     frames = [pd.concat(frame, ignore_index=True) for frame in (means, parts)]
     frames[0][factor] = _level_of(frames[0]["term"], factor, made)
-    group = study.report.group
+    group, binary = study.report.group, made.spec.family.binary
 
     def by(column: str) -> pd.DataFrame:
         return predictive_accuracy(made, rows[[column]].astype(str), interval=interval)
@@ -184,11 +189,20 @@ def summarise_fit(study: Study, experiment: str, model: ModelTable, made: Fit, r
         participants=by(group),
         items=by(item) if item else None,
         features=by("feature") if item not in (None, "feature") and _whole(rows, "feature") else None,
-        calibration=calibration(made, interval=Interval("eti", interval.probability)),
+        calibration=calibration(made, interval=Interval("eti", interval.probability)) if binary else pd.DataFrame(),
         prior=prior_predictive_accuracy(made, factor),
         truth=truth,
         pattern=cross(made, factor, table.by, interval) if table.by in made.coding.levels else pd.DataFrame(),
+        detection=_detected(made, factor, at, interval) if table.detection else pd.DataFrame(),
     )
+
+
+def _detected(made: Fit | Known, factor: str, at: dict[str, list[float]] | None, interval: Interval) -> pd.DataFrame:
+    """Return d' and criterion with the moderator at its mean and, where there is one, at its values."""
+    parts = [detection(made, factor, interval=interval)]
+    if at:
+        parts.append(detection(made, factor, by=at, interval=interval))
+    return pd.concat([part.astype({"contrast": object}) for part in parts], ignore_index=True)
 
 
 def cross(made: Fit, factor: str, other: str, interval: Interval) -> pd.DataFrame:
@@ -217,7 +231,7 @@ def _known(study: Study, experiment: str, made: Fit) -> Known | None:
     if not same or experiment not in truth:
         return None
     try:
-        parameters = true_parameters(made.coding, made.design.blocks, truth[experiment])
+        parameters = true_parameters(made.coding, made.design.blocks, truth[experiment], spec.family)
     except InputError:  # its terms bear other names, those of other levels or codings
         return None
     return Known(spec, made.coding, made.interval, parameters)

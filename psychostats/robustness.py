@@ -57,13 +57,17 @@ def with_and_without(study: Study, table: TrialTable, excluded: Excluded) -> pd.
     DataFrame
         A row an experiment (``all`` where there is no such column), set of exclusions and contrast: ``experiment,
         exclusions, contrast, participants, trials, estimate, conf_low, conf_high, conf_level, interval, conclusion,
-        reason``.  The estimate is the difference in probability in the population, the moderator held at its mean over
-        the analysed trials, with its Wald interval; `conclusion` is ``above 0``, ``below 0`` or ``open`` where the
+        reason``; no row where the main model has no likelihood to maximise, as of ratings.  The estimate is the
+        difference of means in the population (in probability, of answers), the moderator held at its mean over the
+        analysed trials, with its Wald interval; `conclusion` is ``above 0``, ``below 0`` or ``open`` where the
         interval holds 0.  Where the likelihood has no maximum, numbers are NaN and `reason` says why.  Without
         exclusions, all main trials that have an answer are fitted; trials without one never are.
     """
     rows: list[dict[str, Any]] = []
-    for experiment, which, trials in _selections(table, excluded):
+    spec = study.models[0].as_maximum().spec()
+    response = spec.formula.response.successes
+    selections = _selections(table, excluded, response) if spec.family.maximisable else ()
+    for experiment, which, trials in selections:
         kept = _of(excluded.kept, experiment)
         what = {
             "experiment": experiment,
@@ -82,16 +86,17 @@ def with_and_without(study: Study, table: TrialTable, excluded: Excluded) -> pd.
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(numbers)
 
 
-def _selections(table: TrialTable, excluded: Excluded) -> Iterator[tuple[str, str, pd.DataFrame]]:
+def _selections(table: TrialTable, excluded: Excluded, response: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Yield experiment, name of the exclusions, and the trials that they leave."""
-    answered = table.frame[analysed(table.frame) & table.frame["correct"].notna().to_numpy()]
-    answered = answered.assign(correct=answered["correct"].astype(np.int8))
+    answered = table.frame[analysed(table.frame) & table.frame[response].notna().to_numpy()]
+    if response == "correct":
+        answered = answered.assign(correct=answered["correct"].astype(np.int8))
     removed = excluded.flow[excluded.flow["rule"] != ""].set_index(["experiment", "rule"])["trials_removed"]
     without = {}
     for rule in excluded.rules.active:
         if rule != "missing_response" and removed.xs(rule, level="rule").any():
             kept = apply_exclusions(table.frame, replace(excluded.rules, **{rule: None})).kept
-            without[rule] = kept[kept["correct"].notna()]
+            without[rule] = kept[kept[response].notna()]
     for experiment in excluded.flow["experiment"].unique():
         yield experiment, EVERY, _of(excluded.kept, experiment)
         yield experiment, NO, _of(answered, experiment)

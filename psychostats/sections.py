@@ -88,7 +88,7 @@ def _summary(analysis: Analysis) -> list[Block]:
         BulletList((*summary[:1], *say_claims(analysis), *summary[1:])),
         Paragraph(
             prose(
-                "Accuracies, differences and odds ratios are of the population: {0}{1}. Intervals are the {2}; "
+                f"{_numbers(analysis)} are of the population: {{0}}{{1}}. Intervals are the {2}; "
                 "differences are computed before rounding. {3} gives the same for the typical participant, {4} says "
                 "how to read each number, and {5} what was not examined."
                 + (
@@ -103,6 +103,13 @@ def _summary(analysis: Analysis) -> list[Block]:
             )
         ),
     ]
+
+
+def _numbers(analysis: Analysis) -> str:
+    """Name the numbers of the summary."""
+    if analysis.measure.is_accuracy:
+        return "Accuracies, differences and odds ratios"
+    return "Means, differences and odds ratios" if analysis.measure.is_share else "Means and differences"
 
 
 def _data(analysis: Analysis, figures: Figures) -> list[Block]:
@@ -204,16 +211,19 @@ def _cautions(analysis: Analysis) -> Iterator[Words]:
 
 
 def _raw(analysis: Analysis, figures: Figures) -> list[Block]:
+    measure, shares = analysis.measure, analysis.measure.is_share
+    what = "the share of correct answers" if measure.is_accuracy else measure.noun
     return [
-        Heading("Raw accuracy", 1, "raw"),
+        Heading(f"Raw {measure.bare}", 1, "raw"),
         Paragraph(
-            "Before any model: the share of correct answers. The figure's means weigh every participant alike, the "
-            "table's shares every trial."
+            f"Before any model: {what}. The figure's means weigh every participant alike, the table's "
+            f"{'shares' if shares else 'means'} every trial."
         ),
         Figure(
             figures["accuracy"],
-            "Raw accuracy of each participant, and the mean over participants.",
-            "Points of participants' accuracies by level, with means and intervals.",
+            f"Raw {measure.bare} of each participant, and the mean over participants.",
+            f"Points of participants' {'accuracies' if measure.is_accuracy else 'means'} by level, with means and "
+            "intervals.",
             "figure-accuracy",
         ),
         tables.tabulate_accuracy(analysis),
@@ -221,13 +231,14 @@ def _raw(analysis: Analysis, figures: Figures) -> list[Block]:
 
 
 def _effects(analysis: Analysis, figures: Figures) -> list[Block]:
-    factor, moderator = analysis.study.effects.factor, analysis.moderator
+    factor, moderator, measure = analysis.study.effects.factor, analysis.moderator, analysis.measure
     blocks: list[Block] = [
         Heading("Effects", 1, "effects"),
         Paragraph(
             prose(
-                "Marginal means and contrasts of the main model. {0}: {1}. {2}: {3}; not the mean, since probability "
-                "is not linear in the predictor. In brackets: {4}.",
+                "Marginal means and contrasts of the main model. {0}: {1}. {2}: {3}; "
+                + _why_not_the_mean(analysis)
+                + ". In brackets: {4}.",
                 Strong("Population"),
                 describe_target("population", groups_of(analysis)),
                 Strong("Typical"),
@@ -240,21 +251,23 @@ def _effects(analysis: Analysis, figures: Figures) -> list[Block]:
         blocks.append(
             Figure(
                 figures["curve"],
-                f"Accuracy along {moderator}: raw shares, and the model.",
-                f"Accuracy against {moderator} by {factor}, one panel an experiment.",
+                f"{measure.title} along {moderator}: raw {'shares' if measure.is_share else 'means'}, and the model.",
+                f"{measure.title} against {moderator} by {factor}, one panel an experiment.",
                 "figure-curve",
             )
         )
     blocks += [
         Figure(
             figures["contrasts"],
-            f"Differences in accuracy between the levels of {factor}.",
-            "Forest plot of probability differences with intervals.",
+            f"Differences in {measure.noun} between the levels of {factor}.",
+            f"Forest plot of {'probability ' if measure.is_share else ''}differences with intervals.",
             "figure-contrasts",
         ),
         tables.tabulate_contrasts(analysis),
         tables.tabulate_means(analysis),
     ]
+    if any(len(result.detection) for result in analysis.main):
+        blocks.append(tables.tabulate_detection(analysis))
     if moderator:
         blocks += [tables.tabulate_interaction(analysis), tables.tabulate_slopes(analysis)]
     if any(len(result.pattern) for result in analysis.main):
@@ -262,6 +275,15 @@ def _effects(analysis: Analysis, figures: Figures) -> list[Block]:
     if len(analysis.study.models) > 1:
         blocks.append(tables.tabulate_models(analysis))
     return blocks
+
+
+def _why_not_the_mean(analysis: Analysis) -> str:
+    """Say how the typical level relates to the mean."""
+    if analysis.measure.is_share:
+        return "not the mean, since probability is not linear in the predictor"
+    if analysis.main[0].fit.spec.family.link == "identity":
+        return "the same as the mean, since the response is linear in the predictor"
+    return "not the mean over people, since the response is not linear in the predictor"
 
 
 def _features(analysis: Analysis, figures: Figures) -> list[Block]:
@@ -294,16 +316,17 @@ def _opinions(analysis: Analysis, figures: Figures) -> list[Block]:
             prose(
                 "The predictors of the main model, {0}, on {1}: each with a family, priors and a scale of its own, "
                 "fitted apart. They are second and third opinions on the same people and trials, not new evidence: "
-                "where they agree, the finding does not hang on the choice of accuracy; where they do not, {2} says "
-                "what was found of accuracy, and nothing is averaged.",
+                "where they agree, the finding does not hang on the choice of {3}; where they do not, {2} says "
+                "what was found of {3}, and nothing is averaged.",
                 Code(main.text.partition("~")[2].strip()),
                 " and ".join(f"{words} ({trials})" for words, trials in taken.items()),
                 Link("effects"),
+                analysis.measure.noun,
             )
         ),
         Figure(
             figures["opinions"],
-            "The contrast on every response: accuracy, and what else was recorded.",
+            f"The contrast on every response: {analysis.measure.noun}, and what else was recorded.",
             "Intervals by experiment, one panel a response.",
             "figure-opinions",
         ),

@@ -164,6 +164,46 @@ def say_interaction(
     )
 
 
+def say_detection(
+    experiment: str, dprime: Row, criterion: Row, moderator: str = "", ends: Sequence[tuple[float, Row]] = ()
+) -> tuple[Inline, ...]:
+    """Say how well a signal was detected, and with which bias.
+
+    Parameters
+    ----------
+    experiment
+        As for `say_difference`.
+    dprime, criterion
+        Rows of `psychostats.detection`.
+    moderator, ends
+        A predictor, and the rows of d' at two of its values.
+    """
+    bias = {
+        "higher": "people said yes less often than an unbiased observer would",
+        "lower": "people said yes more often than an unbiased observer would",
+    }.get(verdict(criterion, negligible=False), "whether people favoured one answer remains open")
+    along = "; it was {low} at {moderator} {first} and {high} at {moderator} {last}" if ends else ""
+    return prose(
+        _opening(experiment, "the typical participant's d′ was {d}")
+        + (" ({label} {from_} to {to})" + along + "; the criterion c was {c} ({label} {c_from} to {c_to}): {bias}."),
+        experiment=Strong(experiment),
+        d=Strong(number(dprime["estimate"])),
+        label=_label(dprime),
+        from_=number(dprime["conf_low"]),
+        to=number(dprime["conf_high"]),
+        c=number(criterion["estimate"]),
+        c_from=number(criterion["conf_low"]),
+        c_to=number(criterion["conf_high"]),
+        bias=bias,
+        moderator=moderator,
+        **{
+            name: text
+            for (value, row), names in zip(ends, (("first", "low"), ("last", "high")), strict=False)
+            for name, text in zip(names, (f"{value:.3g}", number(row["estimate"])), strict=True)
+        },
+    )
+
+
 def say_overall(rows: Sequence[Row], what: str, *, negligible: bool = True, of: str = "experiments") -> str:
     """Count the verdicts on one quantity over experiments, or say nothing for one experiment."""
     if len(rows) < 2:

@@ -138,9 +138,10 @@ class Plan:
             unsaid |= {"feature", "stimulus"}
         unsaid |= set() if self.pairs else {self.item}
         if self.response != "correct":
-            unsaid |= {"response", "correct", "confidence"} - {self.response}
-            unsaid |= set() if self.catch else {"catch"}
-            columns += [] if self.response in columns else [self.response]
+            unsaid |= {"response", "correct", "confidence", "catch"} - {self.response}
+            columns = [
+                self.response if name == "correct" and self.response not in RECORDED else name for name in columns
+            ]
         return [name for name in columns if name not in unsaid]
 
 
@@ -417,7 +418,7 @@ def _record_answers(
     elif plan.spec.family.response in ("number", "positive"):
         table[response] = np.round(table[response], 4)
     lost = (table["phase"] == "main") & ~table["catch"] & (rng.uniform(size=len(table)) < plan.missing_rate)
-    table.loc[lost, [name for name in (response, "rt", "confidence") if name in table]] = np.nan
+    table.loc[lost, [name for name in dict.fromkeys((response, "rt", "confidence")) if name in table]] = np.nan
     if response == "correct":
         table.loc[lost, "response"] = None
 

@@ -130,6 +130,11 @@ class Study(Table):
             column, told.response or f"mean {named}", unit, (3 if time else 2) if told.digits is None else told.digits
         )
 
+    @property
+    def condition(self) -> str:
+        """The column of what people were assigned to: the factor of the effects, unless that is an item or a place."""
+        return "representation" if self.effects.factor in RECORDED else self.effects.factor
+
     def reading(self) -> Reading:
         """Return how recordings are read; files are found from the study file's folder."""
         table = self.recordings
@@ -148,6 +153,7 @@ class Study(Table):
             "filters": self.filter,
             "needed": needed,
             "assignment": self.design.assignment,
+            "assigned": self.condition,
             "unanswered": "keep" if self.rules().missing_response else "error",
             "pseudonymize": self.study.pseudonymize,
             "reading": self.reading(),
@@ -200,8 +206,7 @@ class Study(Table):
         """
         if self.simulate is None:
             raise StudyError(f"{self.path} has no [simulate] table, so the study cannot be simulated.")
-        design, s, factor = self.design, self.simulate, self.effects.factor
-        condition = "representation" if factor in RECORDED else factor
+        design, s, condition = self.design, self.simulate, self.condition
         needed = ["participants", "layers", "pairs", "main", "catch", "practice"]
         # A study of something else may have none of these.
         optional = () if condition == "representation" else ("layers", "pairs", "catch", "practice")

@@ -26,7 +26,7 @@ from psychostats.document import (
 )
 from psychostats.effects import ROPE_LOGIT, ROPE_PROBABILITY
 from psychostats.exhibits import show_features
-from psychostats.measure import number, points
+from psychostats.measure import Measure, number, points
 from psychostats.opening import groups_of, sources_of
 from psychostats.rules import predecessor_sources
 from psychostats.sentences import ROPE_DECISIVE, say_calibration
@@ -53,7 +53,7 @@ def works_of(analysis: Analysis) -> tuple[Entry, ...]:
     """Return the works that this report follows: the study, its predecessors, methods and software that were used."""
     family = analysis.main[0].fit.spec.family
     keys = ["hoffman2014", "vehtari2021", "lewandowski2009", "kruschke2018", "burkner2017", "lenth2016"]
-    keys += ["dimitriadis2021"]  # the reliability diagram
+    keys += ["dimitriadis2021"] if family.binary else []  # the reliability diagram
     if "2411.03993" in analysis.study.study.reference:
         keys += ["colin2024", "borowski2021", "zimmermann2021", "zimmermann2023"]
     if predecessor_sources(analysis.study.exclusions):
@@ -66,7 +66,8 @@ def works_of(analysis: Analysis) -> tuple[Entry, ...]:
         keys += ["fel2023craft"] if "nmf" in bases else []
         kinds = set(analysis.run.table("stimuli")["reference_kind"].dropna())
         keys += ["fel2023maco"] if kinds & {"mixed", "synthetic"} else []
-    if any(opinion.model.family == "cumulative" for opinion in analysis.opinions) or "mo(" in str(family):
+    rated = family.ordinal or any(opinion.model.family == "cumulative" for opinion in analysis.opinions)
+    if rated or "mo(" in str(family):
         keys += ["burkner2020"]
     keys += ["psychostats", "pandas", "numpy", "scipy", "xarray", "plotnine", "matplotlib"]
     made: dict[str, str] = {}
@@ -92,12 +93,20 @@ def _estimates(analysis: Analysis) -> list[Block]:
         tables.tabulate_terms(
             analysis,
             ("b", "family"),
-            f"Fixed effects{' and lapse rate' if family.estimated else ''}: posterior mean and interval.",
+            f"Fixed effects{_own_words(analysis)}: posterior mean and interval.",
             "table-fixed",
         ),
     ]
     truth = tables.tabulate_truth(analysis)
     return [*blocks, truth] if truth else blocks
+
+
+def _own_words(analysis: Analysis) -> str:
+    """Name the parameters of the family's own that stand among the fixed effects."""
+    family = analysis.main[0].fit.spec.family
+    words = {"lapse": "lapse rate", "sigma": "residual SD (sigma)", "ndt": "shift (ndt)", "disc": "log disc"}
+    named = [words.get(name, name) for name in family.estimated]
+    return f" and {' and '.join(named)}" if named else ""
 
 
 def _groups(analysis: Analysis, figures: Figures) -> list[Block]:
@@ -121,6 +130,7 @@ def _groups(analysis: Analysis, figures: Figures) -> list[Block]:
 
 
 def _checks(analysis: Analysis, figures: Figures) -> list[Block]:
+    measure = analysis.measure
     blocks: list[Block] = [
         Heading("Supplement: checks", 1, "checks"),
         Heading("Did the sampler converge?", 2, "convergence"),
@@ -139,8 +149,8 @@ def _checks(analysis: Analysis, figures: Figures) -> list[Block]:
         ),
         Heading("Does the model fit?", 2, "predictive"),
         Paragraph(
-            f"Accuracy replicated from {PREDICTIVE_DRAWS} draws of the posterior, against what was observed. The same "
-            "trials "
+            f"{measure.title} replicated from {PREDICTIVE_DRAWS} draws of the posterior, against what was observed. "
+            "The same trials "
             f"made the fit, so more than {100 * analysis.study.effects.probability:g} % of groups should lie inside "
             "their "
             "interval; clearly fewer would say that the model misses something. The check is lenient: it cannot show "
@@ -153,8 +163,8 @@ def _checks(analysis: Analysis, figures: Figures) -> list[Block]:
         blocks.append(
             Figure(
                 figures["cells"],
-                "Observed accuracy and its posterior predictive interval, by level and layer.",
-                "Observed accuracies over predictive intervals.",
+                f"Observed {measure.bare} and its posterior predictive interval, by level and {_along(analysis)}.",
+                "Observed means over predictive intervals.",
                 "figure-cells",
             )
         )
@@ -163,8 +173,8 @@ def _checks(analysis: Analysis, figures: Figures) -> list[Block]:
         blocks.append(
             Figure(
                 figures["items"],
-                f"Observed accuracy of each {item} and its posterior predictive interval.",
-                "Sorted accuracies over predictive intervals.",
+                f"Observed {measure.bare} of each {item} and its posterior predictive interval.",
+                "Sorted means over predictive intervals.",
                 "figure-items",
             )
         )
@@ -172,42 +182,54 @@ def _checks(analysis: Analysis, figures: Figures) -> list[Block]:
         blocks.append(
             Figure(
                 figures["feature_checks"],
-                "Observed accuracy of each feature and its posterior predictive interval.",
-                "Sorted accuracies over predictive intervals.",
+                f"Observed {measure.bare} of each feature and its posterior predictive interval.",
+                "Sorted means over predictive intervals.",
                 "figure-feature-checks",
             )
         )
     blocks.append(
         Figure(
             figures["participants"],
-            f"Observed accuracy of each {analysis.study.report.group} and its posterior predictive interval.",
-            "Sorted accuracies over predictive intervals.",
+            f"Observed {measure.bare} of each {analysis.study.report.group} and its posterior predictive interval.",
+            "Sorted means over predictive intervals.",
             "figure-participants",
         )
     )
+    if "calibration" not in figures:
+        return blocks
+    share = "share of correct answers" if measure.is_accuracy else f"share of {measure.column} = 1"
     return [
         *blocks,
         Heading("Are its probabilities those observed?", 2, "calibration"),
-        Paragraph(say_calibration(groups_of(analysis))),
+        Paragraph(say_calibration(groups_of(analysis), measure)),
         Figure(
             figures["calibration"],
-            "Observed share of correct answers along the predicted probability.",
-            "Isotonic share of correct answers against the predicted probability, with a band around the diagonal.",
+            f"Observed {share} along the predicted probability.",
+            f"Isotonic {share} against the predicted probability, with a band around the diagonal.",
             "figure-calibration",
         ),
     ]
 
 
+def _along(analysis: Analysis) -> str:
+    """Name what splits the predictive check beside the factor."""
+    columns = analysis.main[0].cells.columns
+    return next((name for name in columns if name in ("layer", analysis.study.effects.moderator)), "layer")
+
+
 def _limits(analysis: Analysis) -> list[Block]:
     several = len(analysis.experiments) > 1
-    rates = "guess rates" if analysis.main[0].fit.spec.family.estimated else "guess and lapse rates"
+    family = analysis.main[0].fit.spec.family
+    rates = "guess rates" if family.estimated else "guess and lapse rates"
+    others = f"other {rates}" if family.binary else "other families of responses"
     items: list[Words] = [
-        f"Other priors, other {rates}, other exclusions, and a curved course along a numeric predictor "
+        f"Other priors, {others}, other exclusions, and a curved course along a numeric predictor "
         "were not examined; estimates could move with any of them.",
         "Why there are this many participants, the study file does not say.",
     ]
     kept = analysis.excluded.kept
     unused = [name for name in ("rt", "confidence") if name in kept and kept[name].notna().any()]
+    unused = [name for name in unused if name != analysis.measure.column]
     unused = [name for name in unused if name not in {opinion.asked.response for opinion in analysis.opinions}]
     if unused:
         items.append(
@@ -241,8 +263,34 @@ def _every_feature(analysis: Analysis) -> list[Block]:
     return [Heading("Supplement: every feature", 1, "every-feature"), *grid] if grid else []
 
 
+def _of_shares(measure: Measure) -> list[Words]:
+    """Say how to read what only probabilities have."""
+    if not measure.is_share:
+        return []
+    return [
+        prose(
+            "{0}: differences too small to matter, {1} to {2} percentage points (in the tables of effects also {3} to "
+            "{4} logits), assumed by this software and not taken from a paper. With {5} of the posterior inside, two "
+            "{6} are called practically equal, even where the interval excludes zero.",
+            Strong("ROPE, the region of practical equivalence"),
+            points(ROPE_PROBABILITY.low),
+            points(ROPE_PROBABILITY.high),
+            number(ROPE_LOGIT.low),
+            number(ROPE_LOGIT.high),
+            f"{100 * ROPE_DECISIVE:g} %",
+            "accuracies" if measure.is_accuracy else "shares",
+        ),
+        prose(
+            "{0}: the odds of {1} at one level over the odds at the other, always of the probability itself.",
+            Strong("Odds ratio"),
+            "a correct answer" if measure.is_accuracy else f"{measure.column} = 1",
+        ),
+    ]
+
+
 def _reading(analysis: Analysis) -> list[Block]:
-    family = analysis.main[0].fit.spec.family
+    family, measure = analysis.main[0].fit.spec.family, analysis.measure
+    linear = "probability" if measure.is_share else "the response"
     items: list[Words] = [
         prose(
             "{0}: given the model, its priors and the data, the quantity lies inside with this probability. Every "
@@ -254,27 +302,15 @@ def _reading(analysis: Analysis) -> list[Block]:
             "open, near 1 nearly all draws agree on it.",
             Strong("Probability of direction"),
         ),
-        prose(
-            "{0}: differences too small to matter, {1} to {2} percentage points (in the tables of effects also {3} to "
-            "{4} logits), assumed by this software and not taken from a paper. With {5} of the posterior inside, two "
-            "accuracies are called practically equal, even where the interval excludes zero.",
-            Strong("ROPE, the region of practical equivalence"),
-            points(ROPE_PROBABILITY.low),
-            points(ROPE_PROBABILITY.high),
-            number(ROPE_LOGIT.low),
-            number(ROPE_LOGIT.high),
-            f"{100 * ROPE_DECISIVE:g} %",
-        ),
-        prose(
-            "{0}: the odds of a correct answer at one level over the odds at the other, always of the probability "
-            "itself.",
-            Strong("Odds ratio"),
-        ),
+        *_of_shares(measure),
         prose(
             "{0} is what a study of many new levels of all groups would find on average; {1} is the level in the "
-            "middle of each. They differ because probability is not linear in the predictor.",
+            "middle of each. "
+            + ("Here they are one, since {2} is" if family.link == "identity" else "They differ because {2} is not")
+            + " linear in the predictor.",
             Strong("Population"),
             Strong("typical"),
+            linear,
         ),
         prose(
             "{0}: an interval that includes zero shows neither that there is an effect nor that there is none.",

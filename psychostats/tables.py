@@ -16,57 +16,23 @@ from psychostats.convergence import DIVERGENT_SHARE_MAX, ESS_MIN, RHAT_MAX, RHAT
 from psychostats.document import Column, Table
 from psychostats.effects import ROPE_PROBABILITY
 from psychostats.fit import Fit
-from psychostats.measure import number, percent, points, points_interval
+from psychostats.measure import number, percent, points
 from psychostats.results import ALL, Result
 from psychostats.sentences import Row, estimate, share
 
 
 def tabulate_accuracy(analysis: Analysis) -> Table:
-    """Raw accuracy over trials."""
-    factor = analysis.study.effects.factor
+    """Raw accuracy over trials, or the mean of another response."""
+    factor, measure = analysis.study.effects.factor, analysis.measure
+    ones = (Column("correct", "Correct" if measure.is_accuracy else f"With {measure.column} = 1", "integer"),)
     columns = (
         Column(factor, factor.capitalize()),
         Column("n", "Trials", "integer"),
-        Column("correct", "Correct", "integer"),
-        Column("accuracy", "Accuracy", "number", 3),
+        *(ones if measure.is_share else ()),
+        Column("accuracy", measure.axis, "number", 3 if measure.is_share else measure.digits),
     )
-    return by_experiment(
-        analysis,
-        columns,
-        analysis.accuracy,
-        "Raw accuracy over analysed trials.",
-        anchor="table-accuracy",
-    )
-
-
-def tabulate_covariance(result: Result) -> Table:
-    """Group effects, as they were fitted."""
-    rows = [{**row, "terms": ", ".join(row["terms"])} for row in result.fit.covariance()]
-    columns = (Column("group", "Group"), Column("terms", "Terms"), Column("structure", "Covariance as fitted"))
-    frame = pd.DataFrame(rows, columns=["group", "terms", "structure"])
-    return Table(columns, frame, "Group effects as they were fitted.", anchor="table-covariance")
-
-
-def tabulate_priors(analysis: Analysis) -> Table:
-    """Priors in use: a column for each experiment where they differ, as ranges of predictors may."""
-    rows: dict[str, dict[str, str]] = {}
-    for result in analysis.main:
-        for prior in result.fit.priors:
-            row = rows.setdefault(prior.name, {"name": prior.name, "source": prior.source})
-            row[result.experiment] = str(prior.distribution)
-    frame = pd.DataFrame(list(rows.values()))
-    names = analysis.experiments
-    same = (frame[names].nunique(axis=1) == 1).all()
-    columns = [Column(name, "Prior" if same else name) for name in (names[:1] if same else names)]
-    return Table(
-        (Column("name", "Parameter", "code"), *columns, Column("source", "Source")),
-        frame,
-        "Priors in use, on the link scale.",
-        "Defaults: intercept normal(0, 1.5) where all predictors are 0; each other coefficient normal(0, 1) over its "
-        "predictor's range; SDs exponential with rate 2 (mean 0.5); correlations lkj(2). They are proper, centred on "
-        "no effect, and put little weight on differences of more than 2 logits.",
-        "table-priors",
-    )
+    caption = f"Raw {measure.bare} over analysed trials."
+    return by_experiment(analysis, columns, analysis.accuracy, caption, anchor="table-accuracy")
 
 
 def tabulate_means(analysis: Analysis) -> Table:
@@ -80,9 +46,7 @@ def tabulate_means(analysis: Analysis) -> Table:
                 (result.label, at, str(row[factor])),
                 {"experiment": result.label, "at": at, factor: str(row[factor])},
             )
-            cell[row["target"]] = (
-                f"{percent(row['estimate'])} [{percent(row['conf_low'])}, {percent(row['conf_high'])}]"
-            )
+            cell[row["target"]] = analysis.measure.value_interval(row)
     columns = (
         *_moderator_column(analysis),
         Column(factor, factor.capitalize()),
@@ -93,13 +57,14 @@ def tabulate_means(analysis: Analysis) -> Table:
         analysis,
         columns,
         pd.DataFrame(list(rows.values())),
-        f"Marginal means: accuracy by {factor}.",
+        f"Marginal means: {analysis.measure.axis[:1].lower()}{analysis.measure.axis[1:]} by {factor}.",
         anchor="table-means",
     )
 
 
 def tabulate_contrasts(analysis: Analysis) -> Table:
     """Contrasts of the main model: differences for both targets, the rest for the population."""
+    measure = analysis.measure
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     for result in analysis.main:
         for row in result.contrasts.to_dict("records"):
@@ -113,9 +78,9 @@ def tabulate_contrasts(analysis: Analysis) -> Table:
             if row["scale"] == "odds_ratio":
                 cell[f"ratio_{row['target']}"] = estimate(row)
                 continue
-            cell[row["target"]] = points_interval(row)
+            cell[row["target"]] = measure.interval(row)
             if row["target"] == "population":
-                cell |= {"pd": share(row["pd"]), "rope": percent(row["rope_share"])}
+                cell |= {"pd": share(row["pd"]), "rope": percent(row["rope_share"]) if measure.is_share else ""}
     low, high = points(ROPE_PROBABILITY.low), points(ROPE_PROBABILITY.high)
     one = len({row["contrast"] for row in rows.values()}) == 1
     columns = (
@@ -123,20 +88,45 @@ def tabulate_contrasts(analysis: Analysis) -> Table:
         *_moderator_column(analysis),
         Column("population", "Population", align="right"),
         Column("typical", "Typical", align="right"),
-        Column("ratio_population", "Odds ratio", align="right"),
+        *((Column("ratio_population", "Odds ratio", align="right"),) if measure.is_share else ()),
         Column("pd", "pd", align="right"),
-        Column("rope", "In ROPE", align="right"),
+        *((Column("rope", "In ROPE", align="right"),) if measure.is_share else ()),
     )
     name = f": {next(iter(rows.values()))['contrast']}" if one else ""
     return by_experiment(
         analysis,
         columns,
         pd.DataFrame(list(rows.values())),
-        f"Contrasts of accuracy, in percentage points{name}.",
+        f"Contrasts of {measure.noun}, in {measure.units}{name}.",
         "Odds ratio, pd and ROPE are of the population. pd: probability of direction; in ROPE: share of the "
-        "posterior of the "
-        f"difference between {low} and {high} percentage points (assumed).",
+        f"posterior of the difference between {low} and {high} percentage points (assumed)."
+        if measure.is_share
+        else "pd, the probability of direction, is of the population.",
         "table-contrasts",
+    )
+
+
+def tabulate_detection(analysis: Analysis) -> Table:
+    """d' and criterion."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for result in analysis.main:
+        for row in result.detection.to_dict("records"):
+            at = _at(row, result, analysis.moderator)
+            cell = rows.setdefault((result.label, at), {"experiment": result.label, "at": at})
+            cell[str(row["scale"])] = estimate(row)
+    columns = (
+        *_moderator_column(analysis),
+        Column("dprime", "d′", align="right"),
+        Column("criterion", "Criterion c", align="right"),
+    )
+    return by_experiment(
+        analysis,
+        columns,
+        pd.DataFrame(list(rows.values())),
+        "Signal detection: d′ and criterion of the typical participant, in SDs of the noise.",
+        "d′ = z(hits) − z(false alarms), c = −(z(hits) + z(false alarms))/2, z the normal quantile, for equal variance "
+        "with and without the signal. They are read off the model's probit scale, so that people are not pooled.",
+        "table-detection",
     )
 
 
@@ -149,7 +139,7 @@ def tabulate_interaction(analysis: Analysis) -> Table:
             pair = pair.replace(" / ", " − ").replace(" - ", " − ")
             cell = rows.setdefault((result.label, pair), {"experiment": result.label, "pair": pair})
             if row["scale"] == "difference":
-                cell[row["target"]] = points_interval(row)
+                cell[row["target"]] = analysis.measure.interval(row)
                 if row["target"] == "population":
                     cell["pd"] = share(row["pd"])
             elif row["scale"] == "link":
@@ -168,9 +158,14 @@ def tabulate_interaction(analysis: Analysis) -> Table:
         columns,
         pd.DataFrame(list(rows.values())),
         f"Interaction: the contrast at {analysis.moderator} {at[-1]:.3g} minus the contrast at {at[0]:.3g}, in "
-        "percentage points.",
-        "pd is of the population's change in percentage points. The region of practical equivalence was set for a "
-        "contrast, not for a difference of contrasts, so none is given here.",
+        f"{analysis.measure.units}.",
+        f"pd is of the population's change in {analysis.measure.units}."
+        + (
+            " The region of practical equivalence was set for a contrast, not for a difference of contrasts, so none "
+            "is given here."
+            if analysis.measure.is_share
+            else ""
+        ),
         "table-interaction",
     )
 
@@ -184,7 +179,7 @@ def tabulate_slopes(analysis: Analysis) -> Table:
             cell = rows.setdefault(
                 (result.label, str(row[factor])), {"experiment": result.label, factor: str(row[factor])}
             )
-            cell[row["target"]] = points_interval(row)
+            cell[row["target"]] = analysis.measure.interval(row)
             if row["target"] == "population":
                 cell["pd"] = share(row["pd"])
     columns = (
@@ -197,7 +192,8 @@ def tabulate_slopes(analysis: Analysis) -> Table:
         analysis,
         columns,
         pd.DataFrame(list(rows.values())),
-        f"Slopes: average change of accuracy per unit of {analysis.moderator}, in percentage points.",
+        f"Slopes: average change of {analysis.measure.noun} per unit of {analysis.moderator}, in "
+        f"{analysis.measure.units}.",
         anchor="table-slopes",
     )
 
@@ -210,7 +206,7 @@ def tabulate_pattern(analysis: Analysis) -> Table:
             at = "" if pd.isna(row["at"]) else str(row["at"])
             name = str(row["contrast"]).replace(" - ", " − ")
             cell = rows.setdefault((result.label, name, at), {"experiment": result.label, "contrast": name, "at": at})
-            cell[row["target"]] = points_interval(row)
+            cell[row["target"]] = analysis.measure.interval(row)
             if row["target"] == "population":
                 cell["pd"] = share(row["pd"])
     columns = (
@@ -226,7 +222,7 @@ def tabulate_pattern(analysis: Analysis) -> Table:
         columns,
         pd.DataFrame(list(rows.values())),
         f"{effects.factor.capitalize()} by {effects.by}: each one's contrast at the levels of the other, and how it "
-        "changes, in percentage points.",
+        f"changes, in {analysis.measure.units}.",
         "A change is the same number read either way; intervals are not adjusted for their number.",
         "table-pattern",
     )
@@ -246,7 +242,7 @@ def tabulate_models(analysis: Analysis) -> Table:
                         "model": result.model.name,
                         "family": result.fit.spec.family.describe(),
                         "contrast": str(row["contrast"]).replace(" - ", " − "),
-                        "value": points_interval(row),
+                        "value": analysis.measure.interval(row),
                         "pd": share(row["pd"]),
                     }
                 )
@@ -261,7 +257,7 @@ def tabulate_models(analysis: Analysis) -> Table:
         analysis,
         columns,
         pd.DataFrame(rows),
-        "The headline contrast under each model, in percentage points.",
+        f"The headline contrast under each model, in {analysis.measure.units}.",
         anchor="table-models",
     )
 
@@ -331,7 +327,7 @@ def tabulate_truth(analysis: Analysis) -> Table | None:
     study = analysis.study
     if not study.study.simulated or study.simulate is None or not study.simulate.truth:
         return None
-    truth = study.plan().truth
+    truth, measure = study.plan().truth, analysis.measure
     rows: dict[str, dict[str, str]] = {}
 
     def add(term: str, result: Result, true: str, row: Row, missed: bool, shown: str) -> None:
@@ -341,7 +337,7 @@ def tabulate_truth(analysis: Analysis) -> Table | None:
     for result in analysis.main:
         for name, true, row in _true_effects(result):
             missed = not row["conf_low"] <= true <= row["conf_high"]
-            add(name, result, points(true), row, missed, points_interval(row))
+            add(name, result, measure.difference(true), row, missed, measure.interval(row))
     for result in analysis.main if rows else ():  # coefficients of another model mean something else
         terms = result.fit.terms(interval=study.effects.as_interval()).set_index("term")
         known = truth.get(result.experiment, {})
@@ -365,7 +361,7 @@ def tabulate_truth(analysis: Analysis) -> Table | None:
         ),
         pd.DataFrame(list(rows.values())),
         f"What was true in the simulation (seed {study.simulate.seed}), and what was estimated.",
-        "The first rows are population differences in percentage points, the others coefficients, SDs and "
+        f"The first rows are population differences in {measure.units}, the others coefficients, SDs and "
         f"correlations. A star marks a true value outside its {study.effects.as_interval().label}. "
         f"{study.simulate.careless} participants in each experiment were simulated as careless. The table holds only "
         "if these trials are the ones simulated from this study file.",
@@ -454,7 +450,7 @@ def tabulate_predictive(analysis: Analysis) -> Table:
         analysis,
         columns,
         rows,
-        "Groups whose observed accuracy lies in the posterior predictive interval.",
+        f"Groups whose observed {analysis.measure.bare} lies in the posterior predictive interval.",
         f"More outside than may be would happen to a true model in {percent(MISFIT_CHANCE)} of studies at most.",
         "table-predictive",
     )

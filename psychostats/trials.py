@@ -122,6 +122,7 @@ class ReadOptions(TypedDict, total=False):
     needed: Collection[str]
     filters: Mapping[str, Any] | None
     assignment: Assignment | None
+    assigned: str
     missing: Literal["error", "drop"]
     unanswered: Literal["error", "keep"]
     pseudonymize: bool
@@ -171,6 +172,7 @@ def examine_trials(
     needed: Collection[str] = (),
     filters: Mapping[str, Any] | None = None,
     assignment: Assignment | None = None,
+    assigned: str = "representation",
     missing: Literal["error", "drop"] = "error",
     unanswered: Literal["error", "keep"] = "error",
     pseudonymize: bool = False,
@@ -201,6 +203,8 @@ def examine_trials(
     filters
         Column -> value or values to keep, compared after mapping and recoding.  A name that `columns` replaced may
         still be used, and is compared as it stands in the file.
+    assigned
+        The column that `assignment` is about.
     assignment
         ``"within"``: every participant has all representations; ``"between"``: exactly one.  Else is an error.
     missing
@@ -244,6 +248,7 @@ def examine_trials(
         needed=needed,
         filters=filters or {},
         assignment=assignment,
+        assigned=assigned,
         missing=missing,
         unanswered=unanswered,
         pseudonymized=pseudonymize,
@@ -279,6 +284,7 @@ def _judge(
     needed: Collection[str],
     filters: Mapping[str, Any],
     assignment: Assignment | None,
+    assigned: str,
     missing: str,
     unanswered: str,
     pseudonymized: bool,
@@ -342,7 +348,7 @@ def _judge(
     faults += duplicate_faults(frame, places)
     faults += unmarked_faults(frame, {*raw.cells} & {*columns.values()})
     faults += accuracy_faults(frame)
-    faults += assignment_faults(frame, _new_levels(levels.get("representation")), assignment, places)
+    faults += assignment_faults(frame, _new_levels(levels.get(assigned)), assignment, places, assigned)
     return TrialTable(
         frame,
         errors_first(faults),

@@ -96,7 +96,7 @@ FLOORS = {
         ("maximum", "whitening"),
         ("grid", "means"),
         ("effects", "rows", "new_features"),
-        ("emmeans", "gather"),
+        ("emmeans", "gather", "detection"),
         ("marginal",),
         ("sampler", "simulate", "convergence", "nuts"),
         ("draws",),

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from studies import known_fit, small_report, study_of
 
+from psychostats.algebra import tabulate_priors
 from psychostats.priors import resolve_priors
 from psychostats.results import summarise_fit
 from psychostats.tables import (
     tabulate_convergence,
     tabulate_interaction,
-    tabulate_priors,
     tabulate_truth,
 )
 
