@@ -11,7 +11,7 @@ import pandas as pd
 
 from psychostats.analysis import Analysis
 from psychostats.document import Column, Table
-from psychostats.opening import sources_of
+from psychostats.opening import groups_of, sources_of
 from psychostats.predictor import plural
 from psychostats.results import ALL
 from psychostats.sampling import Settings
@@ -84,7 +84,12 @@ def tabulate_design(analysis: Analysis) -> Table:
     """What was analysed: trials and how many of everything."""
     kept, factor, group = analysis.excluded.kept, analysis.study.effects.factor, analysis.study.report.group
     levels = analysis.main[0].fit.coding.levels[factor] if analysis.study.design.assignment == "between" else ()
-    counted = [name for name in _COUNTED if name in kept.columns and kept[name].notna().any()]
+    counted = [
+        name
+        for name in dict.fromkeys([*_COUNTED, *groups_of(analysis)])
+        if name in kept.columns and kept[name].notna().any()
+    ]
+    who = "who saw" if analysis.study.condition == "representation" else f"{plural(group).capitalize()},"
     rows = []
     for name, part in kept.groupby("experiment", observed=True) if "experiment" in kept.columns else [(ALL, kept)]:
         row: dict[str, Any] = {"experiment": str(name), "trials": len(part)}
@@ -96,7 +101,7 @@ def tabulate_design(analysis: Analysis) -> Table:
     columns = (
         Column("trials", "Trials", "integer"),
         *(Column(name, plural(name).capitalize(), "integer") for name in counted),
-        *(Column(f"of {level}", f"who saw {level}", "integer") for level in levels),
+        *(Column(f"of {level}", f"{who} {level}", "integer") for level in levels),
         Column("median", f"Trials per {group} (median)", align="right"),
     )
     return by_experiment(analysis, columns, pd.DataFrame(rows), "What was analysed.", anchor="table-design")

@@ -197,7 +197,7 @@ def analyse(
             study = study.model_copy(update={"simulate": study.simulate.model_copy(update={"truth": {}})})
         experiments = by_experiment(kept)
         folders = name_folders(study, experiments)
-    with watch.time("raw accuracy"):
+    with watch.time(f"raw {study.measure.bare}"):
         raw = _raw_tables(study, table, kept)
     results: list[Result] = []
     made: list[Fit] = []

@@ -152,8 +152,9 @@ def summary_sentences(analysis: Analysis) -> list[Words]:
     sentences: list[Words] = []
     differences: dict[str, list[dict[str, Any]]] = {}
     changes: dict[str, list[dict[str, Any]]] = {}
+    several = len(analysis.experiments) > 1
     for result in analysis.main:
-        name = "" if result.experiment == ALL else result.experiment
+        name = result.experiment if several else ""
         if not result.fit.converged:
             where = prose("In {0}, the", Strong(name)) if name else prose("The")
             sentences.append((*where, *prose(" fit did not converge: nothing is concluded from it.")))

@@ -412,7 +412,8 @@ def plot_prior_predictive(
     wide = rows.pivot_table(index=["experiment", "draw"], columns="level", values="accuracy", observed=True)
     cut = "" if shares else f" The outermost {100 * _OUTER:g} % of draws at either end are not drawn."
     words = "" if chance is None else f"chance ({chance:g}), or "
-    panels = [(f"{quantity}\n{level}", level, wide[level], chance) for level in levels]
+    heading = label_of(quantity, 24)
+    panels = [(f"{heading}\n{level}", level, wide[level], chance) for level in levels]
     panels += [(f"Difference\n{x} − {levels[0]}", x, wide[x] - wide[levels[0]], 0.0) for x in levels[1:]]
     parts = [
         histogram(values.xs(experiment) if shares else _inner(values.xs(experiment))).assign(
@@ -437,7 +438,7 @@ def plot_prior_predictive(
 
 
 # Share of prior draws at either end that is not drawn, of times and scores: a few lie so far out that nothing shows.
-_OUTER = 0.05
+_OUTER = 0.1
 
 
 def _inner(values: pd.Series[float]) -> pd.Series[float]:

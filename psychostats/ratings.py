@@ -164,9 +164,9 @@ class Cumulative(Family):
         law = "logistic" if self.link == "logit" else "standard normal"
         spread = "" if isinstance(self.disc, float) else ", of a spread 1/d that differs between trials,"
         return (
-            f"{response} of trial i, counted from 1 to K, is k where a latent response{spread} lies between the "
-            f"thresholds τ_(k−1) and τ_k, which are estimated and take the intercept's place. The latent response is "
-            f"distributed around η; F is its {law} distribution function, and a larger η means higher ratings."
+            f"{response} of trial i, counted from 1 to K, is k where a latent response{spread} lies between threshold "
+            "k − 1 and threshold k; the thresholds τ are estimated and take the intercept's place. The latent response "
+            f"is distributed around η; F is its {law} distribution function, and a larger η means higher ratings."
         )
 
     def equations(self, *, counts: bool = False) -> tuple[str, ...]:

@@ -166,7 +166,7 @@ def summarise_fit(study: Study, experiment: str, model: ModelTable, made: Fit, r
         ends = [table.places[0], table.places[-1]]
         changes = [interactions(known, factor, str(moderator), ends, interval=interval)] if moderated else []
         truth = pd.concat([contrasts(known, factor, interval=interval), *changes], ignore_index=True)
-    item = next((name for name in ITEMS if name != table.factor and _whole(rows, name)), None)
+    item = next((name for name in (*ITEMS, study.design.item) if name != table.factor and _whole(rows, name)), None)
     name = _cell_column(study, rows)
     labels = rows[[factor, name] if name else [factor]]
     frames = [pd.concat(frame, ignore_index=True) for frame in (means, parts)]

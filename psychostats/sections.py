@@ -88,7 +88,7 @@ def _summary(analysis: Analysis) -> list[Block]:
         BulletList((*summary[:1], *say_claims(analysis), *summary[1:])),
         Paragraph(
             prose(
-                f"{_numbers(analysis)} are of the population: {{0}}{{1}}. Intervals are the {2}; "
+                f"{_numbers(analysis)} are of the population: {{0}}{{1}}. Intervals are the {{2}}; "
                 "differences are computed before rounding. {3} gives the same for the typical participant, {4} says "
                 "how to read each number, and {5} what was not examined."
                 + (
@@ -158,10 +158,13 @@ def _data(analysis: Analysis, figures: Figures) -> list[Block]:
 def _design(analysis: Analysis) -> list[Block]:
     study = analysis.study
     factor = study.effects.factor
+    each, one = f"had trials at each level of {factor}", f"had one level of {factor}"
+    if study.condition == "representation":
+        each, one = f"saw each {factor}", f"saw one {factor}"
     assignment = {
-        "within": f"every participant saw each {factor}",
-        "between": f"each participant saw one {factor}",
-        None: f"the study file does not say whether a participant saw one {factor} or each",
+        "within": f"every participant {each}",
+        "between": f"each participant {one}",
+        None: f"the study file does not say whether a participant {one} or each",
     }[study.design.assignment]
     about = f"{study.study.description} " if study.study.description else ""
     blocks: list[Block] = [

@@ -14,6 +14,7 @@ import pandas as pd
 
 from psychostats.errors import InputError
 from psychostats.features import FeaturesRun
+from psychostats.predictor import plural
 from psychostats.simulate import write_trials
 from psychostats.study import Study
 
@@ -97,10 +98,12 @@ def describe_simulation(
     sources = {key: " | ".join(part.replace("|", r"\|") for part in study.source_of(key)) for key in study.told_sources}
     if run is None:
         plan, spec = study.plan(), study.plan().spec
-        told = [
-            f"{plan.main} main, {plan.catch} catch and {plan.practice} practice trials each, over {plan.pairs} pairs "
-            f"of features. Made with seed {seed_used} from `{study.path.name}`"
-        ]
+        sorts = f"{plan.main} main, {plan.catch} catch and {plan.practice} practice trials each"
+        if not plan.catch and not plan.practice:
+            sorts = f"{plan.main} trials each"
+        items = "pairs of features" if (plan.condition, plan.item) == ("representation", "pair") else plural(plan.item)
+        over = f", over {plan.pairs} {items}" if plan.pairs else ""
+        told = [f"{sorts}{over}. Made with seed {seed_used} from `{study.path.name}`"]
         command = f"psychostats simulate --study {study.path.name} --out {file}{given}"
         columns = {name: plan.truth[name] for name in plan.participants}
         with_run = ""
@@ -139,11 +142,7 @@ def describe_simulation(
             for term in terms
         ),
         "",
-        f"In each experiment {table.careless} participants are careless: they answer at chance, four times as fast. "
-        f"The others are right on {100 * table.catch_accuracy:g}% of catch and {100 * table.practice_accuracy:g}% of "
-        f"practice trials. {100 * table.missing_rate:g}% of main trials were not recorded. Response times are "
-        f"lognormal with median {table.rt_median:g} s; times, sides and confidence carry no effect of representation "
-        "or depth.",
+        _describe_habits(study, run is not None),
         "",
         "## Where the settings come from",
         "",
@@ -155,3 +154,34 @@ def describe_simulation(
         "",
     ]
     return "\n".join(lines)
+
+
+def _describe_habits(study: Study, shown: bool) -> str:
+    """Say how people fall short of the true model, and what else was recorded of them."""
+    table = study.simulate
+    assert table is not None
+    spec, condition, number = table.spec(), "representation", "depth"
+    response = "correct" if shown else spec.formula.response.successes
+    if not shown:
+        plan = study.plan()
+        condition = plan.condition
+        number = plan.moderator if plan.at or plan.layers else ""
+    kind = "answers" if shown else spec.family.response
+    how = {"answers": "at chance", "rating": "with any rating", "positive": "as anybody would to anything"}
+    lines = [
+        f"In each experiment {table.careless} participants are careless: they answer {how.get(kind, how['positive'])}, "
+        "four times as fast."
+    ]
+    if response == "correct":
+        lines.append(
+            f"The others are right on {100 * table.catch_accuracy:g}% of catch and {100 * table.practice_accuracy:g}% "
+            "of practice trials."
+        )
+    lines.append(f"{100 * table.missing_rate:g}% of main trials were not recorded.")
+    if response != "rt":
+        effects = f"{condition} or {number}" if number else condition
+        others = "times, sides and confidence carry" if response == "correct" else "they carry"
+        lines.append(
+            f"Response times are lognormal with median {table.rt_median:g} s; {others} no effect of {effects}."
+        )
+    return " ".join(lines)
