@@ -82,7 +82,7 @@ def describe_exclusions(analysis: Analysis, figures: Mapping[str, Path]) -> list
 
 def tabulate_robustness(analysis: Analysis) -> Table:
     """The headline with all exclusions, by the posterior and by maximum likelihood; with none, and without each."""
-    table, measure = analysis.robustness, analysis.measure
+    table, measure = analysis.robustness, analysis.study.measure
     several = table["contrast"].replace("", None).nunique() > 1
     rows: list[dict[str, Any]] = []
     for result in analysis.main:

@@ -124,7 +124,7 @@ def describe_simulation(
         FIRST_LINE,
         "",
         f"`{file}` holds {len(trials):,} simulated trials of {int(people.sum())} simulated participants in "
-        f"{len(people)} experiments ({each}): {told[0]}"
+        f"{len(people)} experiment{'s' if len(people) > 1 else ''} ({each}): {told[0]}"
         + (f", after {study.study.reference}." if study.study.reference else "."),
         "",
         "```",
@@ -168,13 +168,16 @@ def _describe_habits(study: Study, shown: bool) -> str:
         number = plan.moderator if plan.at or plan.layers else ""
     kind = "answers" if shown else spec.family.response
     how = {"answers": "at chance", "rating": "with any rating", "positive": "as anybody would to anything"}
-    lines = [
-        f"In each experiment {table.careless} participants are careless: they answer {how.get(kind, how['positive'])}, "
-        "four times as fast."
-    ]
+    lines, rest = ["Nobody is careless."], "People"
+    if table.careless:
+        rest = "The others"
+        lines = [
+            f"In each experiment {table.careless} participants are careless: they answer "
+            f"{how.get(kind, how['positive'])}, four times as fast."
+        ]
     if response == "correct":
         lines.append(
-            f"The others are right on {100 * table.catch_accuracy:g}% of catch and {100 * table.practice_accuracy:g}% "
+            f"{rest} are right on {100 * table.catch_accuracy:g}% of catch and {100 * table.practice_accuracy:g}% "
             "of practice trials."
         )
     lines.append(f"{100 * table.missing_rate:g}% of main trials were not recorded.")

@@ -158,6 +158,7 @@ def test_a_study_says_how_its_trials_are_read(tmp_path):
         "filters": {"phase": ["main", "practice"]},
         "needed": study.needed(),
         "assignment": "between",
+        "assigned": "representation",
         "unanswered": "keep",
         "pseudonymize": True,
         "reading": Reading(),
