@@ -30,10 +30,10 @@ from psychostats.document import (
     prose,
 )
 from psychostats.intervals import Interval
+from psychostats.measure import points, points_interval
 from psychostats.multiverse import Multiverse
 from psychostats.multiverse_sentences import WORDS, name_part, say_multiverse, tabulate_measures, tabulate_summary
 from psychostats.results import ALL
-from psychostats.sentences import points, points_interval
 from psychostats.works import Entry
 
 Figures = Mapping[str, Path]

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 
 from psychostats.document import Strong, Words, prose
+from psychostats.measure import percent, points, points_interval
 from psychostats.multiverse import Multiverse
 from psychostats.multiverse_measures import TOGETHER, measure_choices, measure_dimensions, summarise_estimates
 from psychostats.results import ALL
-from psychostats.sentences import percent, points, points_interval
 
 WORDS = {
     "exclusions": "exclusions",
