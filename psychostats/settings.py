@@ -109,6 +109,8 @@ class SimulateTable(Table):
     link: str | None = None
     guess: float | None = None
     lapse: float | None = None
+    lapse_sd: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """SD of the lapse rate between people, around `lapse`."""
     careless: Count = 0
     catch_accuracy: Share = 0.98
     practice_accuracy: Share = 0.85
@@ -128,7 +130,15 @@ class SimulateTable(Table):
         if self.shown is None:
             return None
         spec = specify(self.shown.formula, family=self.family, link=self.link, guess=self.guess, lapse=self.lapse)
-        habits = ("careless", "catch_accuracy", "practice_accuracy", "missing_rate", "rt_median", "rt_sigma")
+        habits = (
+            "careless",
+            "catch_accuracy",
+            "practice_accuracy",
+            "missing_rate",
+            "rt_median",
+            "rt_sigma",
+            "lapse_sd",
+        )
         return People(spec, self.shown.truth, **{name: getattr(self, name) for name in habits})
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from psychostats.attention import catch_probability, draw_rates, with_rates
 from psychostats.design import Coding, code
 from psychostats.errors import InputError, nearest
 from psychostats.family import Family
@@ -83,12 +84,14 @@ class Plan:
         People in each experiment who answer at chance and fast: ratings as often one as another, times and scores
         those of anybody, times a quarter of them.
     catch_accuracy, practice_accuracy
-        Probability that a careful person is right there.
+        Probability that a careful person is right there; on catch trials, where they do not lapse.
     missing_rate
         Share of main trials that were not recorded.
     rt_median, rt_sigma
         Of the lognormal response time of a careful person, in s; careless people take a quarter of it. Not used where
         ``rt`` is the response.
+    lapse_sd
+        SD between people of the lapse rate, whose mean is the true model's; see `psychostats.attention`.
     condition, item, moderator
         Columns of the levels, of the items, and of the number that goes with them.
     at
@@ -111,6 +114,7 @@ class Plan:
     missing_rate: float = 0.0
     rt_median: float = 6.0
     rt_sigma: float = 0.5
+    lapse_sd: float = 0.0
     condition: str = "representation"
     item: str = "pair"
     moderator: str = "depth"
@@ -155,7 +159,7 @@ class People:
         The true model, which may name any column of the trials.
     truth
         The true value of every term; one model holds for all experiments, so that a pair is the same pair in each.
-    careless, catch_accuracy, practice_accuracy, missing_rate, rt_median, rt_sigma
+    careless, catch_accuracy, practice_accuracy, missing_rate, rt_median, rt_sigma, lapse_sd
         As of `Plan`.
     """
 
@@ -167,6 +171,7 @@ class People:
     missing_rate: float = 0.0
     rt_median: float = 6.0
     rt_sigma: float = 0.5
+    lapse_sd: float = 0.0
 
 
 def answer_trials(people: People, trials: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -209,11 +214,14 @@ def answer_trials(people: People, trials: pd.DataFrame, seed: int) -> pd.DataFra
     answered = rows.assign(**dict.fromkeys(people.spec.formula.response.columns, 0))
     coding = code(people.spec.formula, answered)
     table["correct"] = np.nan
-    table.loc[main, "correct"] = _answer(rng, people.spec.family, coding, rows, people.truth)
-    for some, right in (
-        (table["phase"] == "practice", people.practice_accuracy),
-        (table["catch"].astype(bool), people.catch_accuracy),
-    ):
+    rates = draw_rates(rng, people.spec.family, people.lapse_sd, table["participant"])
+    own = with_rates(people.spec.family, rates, rows["participant"])
+    table.loc[main, "correct"] = _answer(rng, own, coding, rows, people.truth)
+    catch = table["catch"].astype(bool)
+    caught = catch_probability(
+        with_rates(people.spec.family, rates, table.loc[catch, "participant"]), people.catch_accuracy
+    )
+    for some, right in ((table["phase"] == "practice", people.practice_accuracy), (catch, caught)):
         table.loc[some, "correct"] = (rng.uniform(size=int(some.sum())) < right).astype(float)
     careless = pd.Series(False, index=table.index)
     for _, part in table.groupby("experiment", sort=False, observed=True):
@@ -286,11 +294,13 @@ def _simulate_experiment(
     coding = code(formula, answered, thresholds=family.ordinal)
     if experiment not in plan.truth:
         raise InputError(f"experiment '{experiment}' has no true values; given are {', '.join(plan.truth)}.")
-    main[response] = _answer(rng, family, coding, main, plan.truth[experiment])
+    rates = draw_rates(rng, family, plan.lapse_sd, names)
+    main[response] = _answer(rng, with_rates(family, rates, main["participant"]), coding, main, plan.truth[experiment])
     tables = [main]
     if response == "correct":
         catch = _side_trials(main, names, plan.catch, rng)
-        catch["catch"], catch["correct"] = True, (rng.uniform(size=len(catch)) < plan.catch_accuracy).astype(float)
+        right = catch_probability(with_rates(family, rates, catch["participant"]), plan.catch_accuracy)
+        catch["catch"], catch["correct"] = True, (rng.uniform(size=len(catch)) < right).astype(float)
         unshown = {"feature": None, plan.item: None}
         practice = _side_trials(main, names, plan.practice, rng).assign(phase="practice", **unshown)
         practice["correct"] = (rng.uniform(size=len(practice)) < plan.practice_accuracy).astype(float)

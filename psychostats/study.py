@@ -18,6 +18,7 @@ from typing import Any, Unpack
 import pandas as pd
 from pydantic import BaseModel, Field, ValidationError
 
+from psychostats.attention import lapsing_law
 from psychostats.demographics import Export, read_demographics
 from psychostats.effects import RESERVED
 from psychostats.errors import DataError, InputError, StudyError, nearest
@@ -238,6 +239,7 @@ class Study(Table):
             item=design.item,
             moderator=(self.effects.moderator if design.at else None) or "depth",
             at=design.at,
+            lapse_sd=s.lapse_sd,
         )
 
     def simulated_trials(self, seed: int | None = None, run: FeaturesRun | None = None) -> pd.DataFrame:
@@ -368,7 +370,11 @@ def _check(study: Study, content: Mapping[str, Any]) -> None:
         faults.append("[reanalysis] names must be two different words, neither of them 'pooled'.")
     if study.simulate is not None:
         with collected("[simulate]: "):
-            study.simulate.spec()
+            spec = study.simulate.spec()
+            if study.simulate.lapse_sd and spec.family.binary:
+                lapsing_law(float(spec.family.lapse), study.simulate.lapse_sd, spec.family.guess)
+            elif study.simulate.lapse_sd:
+                faults.append("[simulate] lapse_sd: only answers of 0 and 1 have lapses.")
         known = ["all", *study.design.participants]
         faults += [
             f"[simulate.truth] names '{name}', which is no experiment of [design] participants{nearest(name, known)}."

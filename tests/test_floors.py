@@ -41,7 +41,7 @@ FLOORS = {
             "slurm",
         ),
         ("family", "monotonic", "pareto", "cluster", "progress"),
-        ("answers", "measurements", "ratings"),
+        ("answers", "measurements", "ratings", "attention"),
         (
             "intervals",
             "multiplicity",
@@ -101,7 +101,7 @@ FLOORS = {
         ("sampler", "simulate", "convergence", "nuts"),
         ("draws",),
         ("estimates", "store"),
-        ("engines", "campaign"),
+        ("engines", "campaign", "profiled"),
         ("fit", "outlook"),
         ("loo", "sensitivity", "variance", "level_draws", "explanations", "contributions"),
         ("kfold", "bayes_factor", "interpretability", "feature_sentences", "contribution_section"),
