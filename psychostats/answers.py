@@ -24,6 +24,7 @@ from psychostats.family import (
     Family,
     Maths,
     Own,
+    RateDerivatives,
     symmetric_density,
     symmetric_inverse_link,
 )
@@ -67,12 +68,13 @@ class Answers(Family):
     @property
     def has_asymptotes(self) -> bool:
         """Whether p stays away from 0 or 1, so that a link contrast is no log odds ratio of p."""
-        return self.guess > 0 or self.lapse is None or bool(np.any(np.asarray(self.lapse) > 0))
+        rates = (self.guess, self.lapse)
+        return any(rate is None or bool(np.any(np.asarray(rate) > 0)) for rate in rates)
 
     @property
     def compiled(self) -> Compiled | None:
         """Its likelihood as compiled code knows it, with every rate given."""
-        if self.lapse is None:
+        if self.estimated:
             return None
         if self.canonical:
             return Compiled("logistic")
@@ -169,6 +171,31 @@ class Answers(Family):
         rho2 = rho1 * (1.0 - 2.0 * rho) * k + rho * (1.0 - rho) * k1
         return np.log(share), rho * k, rho1 * k + rho * k1, rho2 * k + 2.0 * rho1 * k1 + rho * k2
 
+    def rate_derivatives(self, rate: str, successes: Array, trials: Array, eta: Array) -> RateDerivatives:
+        """Return the derivatives of log-density, score and information by ``guess`` or ``lapse``, elementwise.
+
+        An outcome has probability s = f + (1 - f - o) F, f the rate it cannot fall below, o the other: of a right
+        answer f = g and o = l, of a wrong one the reverse, with -eta. By f, log s has the derivative (1 - F) / s, and
+        its derivative by eta has -(1 - o) F' / s^2; by o, -F / s and -f F' / s^2.
+        """
+        right = self._log_share_by_rate(eta, self.guess, self.lapse, own=rate == "guess")
+        wrong = self._log_share_by_rate(-eta, self.lapse, self.guess, own=rate == "lapse")
+        missed = trials - successes
+        return RateDerivatives(
+            value=successes * right[0] + missed * wrong[0],
+            score=successes * right[1] - missed * wrong[1],
+            information=-(successes * right[2] + missed * wrong[2]),
+        )
+
+    def _log_share_by_rate(self, eta: Array, floor: float, other: float, *, own: bool) -> tuple[Array, Array, Array]:
+        """Return the derivatives by a rate of log(floor + span F(eta)) and of its first two derivatives by eta."""
+        F, density = self.inverse_link(eta), symmetric_density(self.link, eta)
+        bend = density * (1.0 - 2.0 * F if self.link == "logit" else -eta)  # F''
+        share = np.maximum(floor + self.span * F, TINY)
+        by_share = self.inverse_link(-eta) / share if own else -F / share
+        factor = -(1.0 - other if own else floor) / share**2
+        return by_share, factor * density, factor * (bend - 2.0 * self.span * density**2 / share)
+
     def slope(self, eta: npt.ArrayLike) -> Array:
         """Return dp/deta, elementwise."""
         return np.asarray(self.span * symmetric_density(self.link, np.asarray(eta, dtype=float)))
@@ -205,7 +232,9 @@ class Answers(Family):
         """Return the family in words, for tables and the report."""
         words = {"afc": "forced choice", "bernoulli": "Bernoulli"}.get(self.name, self.name)
         parts = [f"{words}, {self.link} link"]
-        if self.guess:
+        if self.guess is None:
+            parts.append("guess rate estimated")
+        elif self.guess:
             parts.append(f"guess rate {self.guess:g}")
         if self.lapse is None:
             parts.append("lapse rate estimated")

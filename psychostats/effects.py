@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import ndtri
+from scipy.special import expit, ndtri
 
 from psychostats.errors import InputError
 from psychostats.family import Family
@@ -320,6 +320,8 @@ class _Cell:
         if not fit.uncertainty.on_link:
             return None
         family = fit.spec.family
+        if family.estimated:  # which link carries a limit back is not known, as its asymptotes are not
+            return Through(log_odds(self.draws[target], 1.0 - self.draws[target]), expit)
         eta = self.eta[target] if target in self.eta else link_of(family, self.draws[target])
         return Through(eta, family.mean)
 
@@ -394,8 +396,8 @@ def _averager(
 
     def average(at: npt.NDArray[np.int64]) -> _Means:
         inner = mean(eta, at)
-        means = {target: np.asarray(family.mean(inner)) for target in linked}
-        misses = {target: np.asarray(family.miss(inner)) for target in linked if odds}
+        means = {target: np.asarray(family.mean(inner[:, np.newaxis])[:, 0]) for target in linked}
+        misses = {target: np.asarray(family.miss(inner[:, np.newaxis])[:, 0]) for target in linked if odds}
         means |= {target: mean(p, at) for target, p in right.items()}
         misses |= {target: mean(p, at) for target, p in wrong.items()}
         return means, misses, dict.fromkeys(linked, inner)

@@ -184,12 +184,19 @@ class Estimates:
             {"term": terms, "estimate": self.maximum.b, "sd": se, "z": z, "p_value": 2.0 * special.ndtr(-np.abs(z))}
         )
 
-    def parameters(self) -> Parameters:
-        """Return the estimate and the points around it, as `psychostats.uncertainty.Delta` reads them."""
-        best, p = self.maximum, len(self.names)
+    def parameters(self, rates: Mapping[str, float] | None = None) -> Parameters:
+        """Return the estimate and the points around it, as `psychostats.uncertainty.Delta` reads them.
+
+        Parameters
+        ----------
+        rates
+            Of the family, where they were estimated too, in the order of the covariance.
+        """
+        best, p, rates = self.maximum, len(self.names), rates or {}
         elements = [L[free(block)] for block, L in zip(self.blocks, best.factors, strict=True)]
-        size = p + sum(len(part) for part in elements)  # log sigma moves no mean
-        rows = points(np.concatenate([best.b, *elements]), best.covariance[:size, :size], self.uncertainty.step)
+        size = p + sum(len(part) for part in elements) + len(rates)  # log sigma moves no mean
+        centre = np.concatenate([best.b, *elements, np.array(list(rates.values()), dtype=float)])
+        rows = points(centre, best.covariance[:size, :size], self.uncertainty.step)
         covariance, start = [], p
         for block in self.blocks:
             at = free(block)
@@ -198,7 +205,7 @@ class Estimates:
             start += len(at[0])
             covariance.append(L @ np.swapaxes(L, 1, 2))
         modes = tuple(np.broadcast_to(r, (len(rows), *r.shape)) for r in best.r)
-        return Parameters(rows[:, :p], tuple(covariance), modes)
+        return Parameters(rows[:, :p], tuple(covariance), modes, {n: rows[:, start + i] for i, n in enumerate(rates)})
 
     @property
     def uncertainty(self) -> Delta:

@@ -129,6 +129,21 @@ class Derivatives:
 
 
 @dataclass(frozen=True)
+class RateDerivatives:
+    """Derivatives by a guess or lapse rate, elementwise, the linear predictor held.
+
+    Parameters
+    ----------
+    value, score, information
+        Of what `Derivatives` calls so.
+    """
+
+    value: Array
+    score: Array
+    information: Array
+
+
+@dataclass(frozen=True)
 class Own:
     """A parameter of a family's own, as the responses at hand make it.
 
@@ -176,7 +191,7 @@ class Family(ABC):
 
     name: str
     link: LinkName = "logit"
-    guess: float = 0.0
+    guess: Any = 0.0
     lapse: Any = 0.0
 
     #: What a response may be.
@@ -274,6 +289,10 @@ class Family(ABC):
     @abstractmethod
     def derivatives(self, response: Array, trials: Array, eta: Array) -> Derivatives:
         """Return the log-density and its derivatives by eta, elementwise."""
+
+    def rate_derivatives(self, rate: str, response: Array, trials: Array, eta: Array) -> RateDerivatives:
+        """Return derivatives by ``guess`` or ``lapse``; of a binary family."""
+        raise TypeError(f"{self.name} has no {rate} rate")  # whoever asks has to ask `binary` first
 
     def outcomes(self, response: Array, trials: Array) -> tuple[npt.NDArray[np.int64], Array, Array]:
         """Return single outcomes: the row of each, its value, and how often it was seen; those of a row together."""

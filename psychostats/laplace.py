@@ -176,27 +176,43 @@ class Laplace:
             return np.inf
         return mode.value
 
-    def gradient(self, phi: Array) -> tuple[float, Array]:
-        """Return minus the log-likelihood and its gradient by phi.
+    def gradient(self, phi: Array, rates: Sequence[str] = ()) -> tuple[float, Array]:
+        """Return minus the log-likelihood and its gradient by phi, and by rates of the family.
 
         By the implicit function theorem, with c = leverage * change / 2 and v = H^-1 A'c: the derivative by anything
-        that moves eta is that of (c - score - w A v), taken at the mode.
+        that moves eta is that of (c - score - w A v), taken at the mode. A rate moves the density itself: with its
+        derivatives of the log-density, score and information in place of score, -w and change.
+
+        Parameters
+        ----------
+        phi
+            theta and beta.
+        rates
+            ``guess``, ``lapse``, both or neither.
         """
         try:
             mode = self.mode(*self.split(phi))
         except NoMode:
-            return np.inf, np.zeros(len(phi))
+            return np.inf, np.zeros(len(phi) + len(rates))
         mixed, found, factor = self.mixed, mode.derivatives, mode.factor
         Lambda = factor.Lambda
-        c = 0.5 * mixed.arrow.leverage(factor) * found.change
+        leverage = mixed.arrow.leverage(factor)
+        c = 0.5 * leverage * found.change
         v, _ = mixed.arrow.split(*factor.solve(*self.pull(Lambda, c)))
-        moved = c - found.score - found.information * mixed.push(Lambda, v)
+        pushed = mixed.push(Lambda, v)
+        moved = c - found.score - found.information * pushed
         traces = factor.trace_gradients()
         by_factor = [
             group.collect(moved).T @ u + group.collect(found.score).T @ w + trace
             for group, u, w, trace in zip(mixed.groups, mode.u, v, traces, strict=True)
         ]
-        return mode.value, np.concatenate([mixed.pick(by_factor), mixed.X.T @ moved])
+        by_rate = []
+        if rates:
+            eta = mixed.X @ mode.beta + mixed.design.offset + mixed.push(Lambda, mode.u)
+            for rate in rates:
+                by = self.family.rate_derivatives(rate, mixed.design.successes, mixed.design.trials, eta)
+                by_rate.append(float(np.sum(0.5 * leverage * by.information - by.value + by.score * pushed)))
+        return mode.value, np.concatenate([mixed.pick(by_factor), mixed.X.T @ moved, by_rate])
 
     def pull(self, Lambda: Sequence[Array], values: Array) -> tuple[Array, Array]:
         """Return Lambda' Z' values, for the first group and for the rest."""

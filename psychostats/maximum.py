@@ -94,9 +94,9 @@ class Maximum:
     sigma
         Residual SD; None where the family has none.
     covariance
-        Of ``(b, elements of the factors, log sigma)``; zero in directions that the data do not know, as of an SD that
-        is zero. For a family that is not Gaussian the inverse of the joint Hessian, so that the fixed effects' part
-        carries the uncertainty of the group effects' SDs.
+        Of ``(b, elements of the factors, log sigma or estimated rates)``; zero in directions that the data do not know,
+        as of an SD that is zero. For a family that is not Gaussian the inverse of the joint Hessian, so that the fixed
+        effects' part carries the uncertainty of the group effects' SDs.
     log_likelihood
         With binomial coefficients; of REML, the restricted one.
     r, r_sd
@@ -180,10 +180,30 @@ def _binary(mixed: Mixed, family: Family, method: Method, start: Maximum | None)
         theta, beta = theta_of(mixed, start), mixed.root @ start.b
     try:
         begin = _begin(function, theta, beta, _ROUNDS if start is None else 0)
-        best = _settle(function.gradient, minimise(function.gradient, *begin), mixed)
+        best = settle(function.gradient, minimise(function.gradient, *begin), mixed)
     except (NoMode, np.linalg.LinAlgError) as error:
         raise _no_maximum(mixed, family, None) from error
-    theta, beta = function.split(best.x)
+    return conclude(mixed, function, best)
+
+
+def conclude(mixed: Mixed, function: Laplace, best: Optimum, rates: int = 0) -> Maximum:
+    """Take what was found as the maximum, or say why it is none.
+
+    Parameters
+    ----------
+    mixed, function
+        Data and likelihood.
+    best
+        Where the search over phi, and behind it so many `rates` of the family, ended; settled by `settle`.
+    rates
+        Their covariance stands behind that of the factors.
+
+    Raises
+    ------
+    NoMaximumError
+    """
+    family, last = function.family, len(best.x) - rates
+    theta, beta = function.split(best.x[:last])
     far = float(np.abs(mixed.X @ beta).max(initial=0.0)) > _FAR or float(np.abs(theta).max(initial=0.0)) > _FAR
     # Far below the guess rate the likelihood is level, which is no maximum.
     level = not best.curved(slice(len(theta), None))
@@ -201,9 +221,8 @@ def _binary(mixed: Mixed, family: Family, method: Method, start: Maximum | None)
     except NoMode as error:
         raise _no_maximum(mixed, family, best) from error
     k, p = len(theta), len(beta)
-    back = np.zeros((k + p, k + p))
-    back[:p, k:] = _inverse_root(mixed)
-    back[p:, :k] = units(mixed)
+    back = np.eye(k + p + rates)
+    back[: k + p, : k + p] = back_of(mixed)
     factors, modes, sds = _effects(mixed, mode.factor.Lambda, 1.0, mode.u, mode.factor)
     return Maximum(
         b=_inverse_root(mixed) @ beta,
@@ -213,7 +232,7 @@ def _binary(mixed: Mixed, family: Family, method: Method, start: Maximum | None)
         log_likelihood=mixed.constant - best.value,
         r=modes,
         r_sd=sds,
-        parameters=k + p,
+        parameters=k + p + rates,
         evaluations=best.evaluations,
     )
 
@@ -229,7 +248,7 @@ def _gaussian(mixed: Mixed, method: Method) -> Maximum:
     theta = np.array([float(element.diagonal) for element in mixed.elements])
     reliable = np.maximum(1.0, [0.2 * mixed.groups[e.group].levels for e in mixed.elements])
     best = minimise(gaussian.gradient, theta, np.diag(np.asarray(reliable, dtype=float)))
-    best = _settle(gaussian.gradient, best, mixed)
+    best = settle(gaussian.gradient, best, mixed)
     solution = gaussian.solve(best.x)
     sigma = gaussian.sigma(solution)
     if not best.converged or not np.isfinite(sigma) or sigma < 1e-10 * spread:
@@ -290,6 +309,26 @@ def theta_of(mixed: Mixed, maximum: Maximum) -> Array:
     """Return theta of estimates in the design's own units."""
     parts = [L[free(block)] for block, L in zip(mixed.design.blocks, maximum.factors, strict=True)]
     return np.linalg.solve(units(mixed), np.concatenate([np.zeros(0), *parts])) / (maximum.sigma or 1.0)
+
+
+def back_of(mixed: Mixed) -> Array:
+    """Return the matrix that turns phi into the fixed effects and the free elements of the factors, in that order."""
+    p, k = mixed.X.shape[1], len(mixed.elements)
+    back = np.zeros((k + p, k + p))
+    back[:p, k:] = _inverse_root(mixed)
+    back[p:, :k] = units(mixed)
+    return back
+
+
+def phi_of(mixed: Mixed, maximum: Maximum) -> tuple[Array, Array]:
+    """Return phi of estimates in the design's own units, and the Hessian there; one along what the data do not know."""
+    ahead = np.linalg.inv(back_of(mixed))
+    size = len(ahead)
+    covariance = ahead @ maximum.covariance[:size, :size] @ ahead.T
+    hessian = np.linalg.pinv(covariance, hermitian=True, rcond=1e-10)
+    unknown = np.eye(size) - hessian @ covariance
+    phi = np.concatenate([theta_of(mixed, maximum), mixed.root @ maximum.b])
+    return phi, hessian + 0.5 * (unknown + unknown.T)
 
 
 def units(mixed: Mixed) -> Array:
@@ -354,7 +393,7 @@ def _information(mixed: Mixed, Lambda: Sequence[Array], levels: Sequence[Array])
     return information
 
 
-def _settle(function: Function, best: Optimum, mixed: Mixed) -> Optimum:
+def settle(function: Function, best: Optimum, mixed: Mixed) -> Optimum:
     """Put the factors into their one form: diagonals not negative, and what is zero within rounding exactly zero.
 
     The likelihood knows only Lambda Lambda', so the signs of columns, and rotations where an SD is zero, are free.
@@ -421,7 +460,8 @@ def _no_maximum(mixed: Mixed, family: Family, best: Optimum | None) -> NoMaximum
     if best is None:
         return NoMaximumError("the likelihood could not be computed; simplify the group effects, or use --engine pymc.")
     k = len(mixed.elements)
-    theta, beta = np.abs(best.x[:k]), np.abs(best.x[k:])
+    coefficients = best.x[k : k + mixed.X.shape[1]]
+    theta, beta = np.abs(best.x[:k]), np.abs(coefficients)
     if theta.max(initial=0.0) > max(_FAR, beta.max(initial=0.0)):
         e = mixed.elements[int(np.argmax(theta))]
         name = next(
@@ -433,7 +473,7 @@ def _no_maximum(mixed: Mixed, family: Family, best: Optimum | None) -> NoMaximum
             f"the likelihood has no maximum: it still rises as {name} grows; simplify the group effects, or use "
             "--engine pymc, whose priors hold it."
         )
-    b = _inverse_root(mixed) @ best.x[k:]
+    b = _inverse_root(mixed) @ coefficients
     reach = np.abs(b) * np.where(np.ptp(design.X, axis=0) > 0, np.ptp(design.X, axis=0), 1.0)
     name = design.names[int(np.argmax(reach))]
     return NoMaximumError(

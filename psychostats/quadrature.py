@@ -7,6 +7,7 @@ and Bates 1995).  One node is Laplace's approximation.  Knows no optimiser.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -73,8 +74,9 @@ class Quadrature(Laplace):
             logs.append(weight + np.bincount(group.index, density, minlength=group.levels) - 0.5 * at**2)
         return float(-np.sum(np.log(sd) + special.logsumexp(logs, axis=0)))
 
-    def gradient(self, phi: Array) -> tuple[float, Array]:
-        """Return minus the log-likelihood and its gradient by phi, by central differences."""
+    def gradient(self, phi: Array, rates: Sequence[str] = ()) -> tuple[float, Array]:
+        """Return minus the log-likelihood and its gradient by phi, by central differences; by no rate."""
+        assert not rates, "rates are estimated by Laplace's approximation"
         steps = _STEP * np.eye(len(phi))
         slopes = [(self.value(phi + step) - self.value(phi - step)) / (2.0 * _STEP) for step in steps]
         return self.value(phi), np.array(slopes)

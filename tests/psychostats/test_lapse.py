@@ -14,7 +14,9 @@ from psychostats import comparisons, emmeans, fit, load_fit, predictions, read_s
 from psychostats.checks import draw_priors, predictive_accuracy
 from psychostats.errors import InputError
 from psychostats.loo import loo
+from psychostats.profiled import fit_rates
 from psychostats.simulation import write_simulation
+from psychostats.spec import specify
 
 TRUTH = {"Intercept": 0.5, "x": 6.0, "lapse": 0.08}
 
@@ -57,6 +59,19 @@ def test_the_truth_comes_back_and_a_fixed_rate_of_zero_would_miss_it(fitted):
     assert lapse["sd"] < 0.03
     none = fit("correct ~ x + (1 | participant)", trials(), family="afc", priors=["b_x ~ normal(0, 5)"])
     assert none.terms().set_index("term").loc["b_x", "conf_high"] < TRUTH["x"]
+
+
+def test_maximum_likelihood_says_the_same_as_the_posterior(fitted):
+    """The posterior's prior for the lapse rate, beta(1, 10), is nearly flat over so narrow a likelihood."""
+    made = fit_rates(specify("correct ~ x + (1 | participant)", family="afc"), trials())
+    posterior = fitted.terms().set_index("term")
+    lapse, sd = posterior.loc["lapse", "estimate"], posterior.loc["lapse", "sd"]
+    assert made.rates["lapse"] == pytest.approx(lapse, abs=0.4 * sd)
+    assert made.rate_sds()["lapse"] == pytest.approx(sd, rel=0.2)
+    b, se = made.estimates.maximum.b, np.sqrt(np.diag(made.estimates.maximum.covariance))
+    for place, term in enumerate(("b_Intercept", "b_x")):
+        assert b[place] == pytest.approx(posterior.loc[term, "estimate"], abs=0.4 * posterior.loc[term, "sd"])
+        assert se[place] == pytest.approx(posterior.loc[term, "sd"], rel=0.2)
 
 
 def test_what_was_written_is_read_again(fitted):
