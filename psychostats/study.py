@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import pandas as pd
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from psychostats.attention import lapsing_law
 from psychostats.demographics import Export, read_demographics
@@ -31,7 +31,6 @@ from psychostats.settings import (
     DemographicsTable,
     DesignTable,
     EffectsTable,
-    FamilyTable,
     JointTable,
     ModelTable,
     MultiverseTable,
@@ -39,13 +38,13 @@ from psychostats.settings import (
     ReanalysisTable,
     RecordingsTable,
     ReportTable,
-    ShownTable,
     SimulateTable,
     StudyTable,
     Table,
 )
 from psychostats.simulate import RECORDED, Plan, answer_trials, simulate_trials
 from psychostats.specifications import find_dimensions
+from psychostats.study_faults import dotted, fields_of, say_fault
 from psychostats.trials import ReadOptions, TrialTable, examine_trials, read_trials
 
 FEATURE_TABLES = ("network", "images", "dictionary", "features", "contributions", "visualize", "stimuli", "networks")
@@ -289,16 +288,17 @@ def read_study(path: str | Path) -> Study:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StudyError(f"the study file {path} is not valid TOML: {error}.") from error
     tables = {name: table for name, table in content.items() if name not in FEATURE_TABLES}
-    for name in ("path", "sha256"):
+    hidden = ("path", "sha256")
+    known = [*(name for name in fields_of(Study) if name not in hidden), *FEATURE_TABLES]
+    for name in hidden:
         if name in tables:
-            allowed = [key for key in _fields(Study) if key not in ("path", "sha256")]
-            raise StudyError(f"{path}: unknown table [{name}]; allowed are {', '.join(allowed)}.")
+            raise StudyError(f"{path}: unknown table [{name}]; allowed are {', '.join(known)}.")
     if not tables.get("models"):
         tables["models"] = [{"name": "main"}, {"name": "plain", "family": "bernoulli"}]
     try:
         study = Study.model_validate(tables | {"path": path, "sha256": hashlib.sha256(raw).hexdigest()})
     except ValidationError as error:
-        faults = dict.fromkeys(_say(fault) for fault in error.errors())
+        faults = dict.fromkeys(say_fault(fault, known) for fault in error.errors())
         raise StudyError("\n".join(f"{path}: {fault}" for fault in faults)) from None
     _check(study, content)
     own = {key: text for key, text in study.sources.items() if key.partition(".")[0] not in FEATURE_TABLES}
@@ -385,7 +385,7 @@ def _check(study: Study, content: Mapping[str, Any]) -> None:
         study.rules()
     with collected():
         study.effects.as_interval()
-    known = list(_dotted(content))
+    known = list(dotted(content))
     for key, text in study.sources.items():
         if text.partition(":")[0].strip() not in SOURCES:
             faults.append(f"the source of {key} is '{text}'; it must begin with {', '.join(SOURCES)}.")
@@ -448,57 +448,3 @@ def _effects_faults(study: Study, model: ModelTable) -> Iterator[str]:
                 f"[effects] {key} is '{name}', which model '{model.name}' does not have{nearest(name, predictors)}; "
                 f"its predictors are {', '.join(predictors) or 'none'}."
             )
-
-
-def _say(fault: Any) -> str:
-    """Turn one fault of the validation into a sentence that names the table, the key and what is allowed."""
-    place = [part for part in fault["loc"] if not str(part).startswith(("list[", "dict["))]
-    table, key = str(place[0]), ".".join(str(part) for part in place[1:])
-    if fault["type"] == "extra_forbidden":
-        if len(place) == 1:
-            known = [*(name for name in _fields(Study) if name not in ("path", "sha256")), *FEATURE_TABLES]
-            return f"unknown table [{table}]{nearest(table, known)}; allowed are {', '.join(known)}."
-        inner = ".".join(str(part) for part in place[:-1])
-        table = inner if inner in _TABLES else table
-        known = _fields(_TABLES[table])
-        return (
-            f"unknown key '{place[-1]}' in [{table}]{nearest(str(place[-1]), known)}; allowed are {', '.join(known)}."
-        )
-    if fault["type"] == "missing":
-        return f"[{table}] lacks '{key}'." if key else f"the table [{table}] is missing."
-    where = f"[{table}] {key}" if key else f"[{table}]"
-    if fault["type"] in ("model_type", "dict_type") and not key:
-        return f"{where} is {fault['input']!r}; it must be a table."
-    return f"{where} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
-
-
-_TABLES: dict[str, type[BaseModel]] = {
-    "study": StudyTable,
-    "design": DesignTable,
-    "simulate": SimulateTable,
-    "simulate.shown": ShownTable,
-    "models": ModelTable,
-    "opinions": OpinionTable,
-    "joint": JointTable,
-    "effects": EffectsTable,
-    "multiverse": MultiverseTable,
-    "multiverse.families": FamilyTable,
-    "report": ReportTable,
-}
-
-
-def _fields(table: type[BaseModel]) -> list[str]:
-    return list(table.model_fields)
-
-
-def _dotted(content: Mapping[str, Any], before: str = "") -> list[str]:
-    """Return every dotted key of nested tables; in a list of tables, each table's under its name."""
-    keys = []
-    for name, value in content.items():
-        keys.append(f"{before}{name}")
-        if isinstance(value, Mapping):
-            keys += _dotted(value, f"{before}{name}.")
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            for item in value:
-                keys += _dotted(item, f"{before}{name}.{item.get('name', '')}.")
-    return keys

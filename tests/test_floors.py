@@ -108,7 +108,7 @@ FLOORS = {
         ("feature_study",),
         ("checks", "compare", "confidence", "agreement", "console", "arguments"),
         ("settings",),
-        ("specifications",),
+        ("specifications", "study_faults"),
         ("study",),
         ("opinions", "results", "simulation", "ledger"),
         ("joint", "pooled", "additions", "replications"),
