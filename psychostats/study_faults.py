@@ -43,8 +43,8 @@ def say_fault(fault: Any, known_tables: Sequence[str]) -> str:
         if len(place) == 1:
             return f"unknown table [{table}]{nearest(table, known_tables)}; allowed are {', '.join(known_tables)}."
         inner = ".".join(str(part) for part in place[:-1])
-        table = inner if inner in _TABLES else table
-        known = fields_of(_TABLES[table])
+        table = inner if inner in TABLES else table
+        known = fields_of(TABLES[table])
         return (
             f"unknown key '{place[-1]}' in [{table}]{nearest(str(place[-1]), known)}; allowed are {', '.join(known)}."
         )
@@ -56,7 +56,8 @@ def say_fault(fault: Any, known_tables: Sequence[str]) -> str:
     return f"{where} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
 
 
-_TABLES: dict[str, type[BaseModel]] = {
+#: Tables whose keys are named where one is unknown.
+TABLES: dict[str, type[BaseModel]] = {
     "study": StudyTable,
     "design": DesignTable,
     "simulate": SimulateTable,

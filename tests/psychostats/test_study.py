@@ -14,7 +14,8 @@ from psychostats.parts import Reading
 from psychostats.sampling import Settings
 from psychostats.settings import DEFAULT_FORMULA
 from psychostats.spec import specify
-from psychostats.study import _TABLES, read_study
+from psychostats.study import read_study
+from psychostats.study_faults import TABLES
 
 # What a model that the fast sampler covers gets where the file says nothing.
 OURS = Settings(1000, 200, 4, 1, 0.85) if nuts.available() else Settings(1000, 1000, 4, 1, 0.8)
@@ -374,7 +375,7 @@ def test_every_key_stands_in_the_documentation():
     """What a user cannot look up does not exist; and an exclusion rule is a key too."""
     text = (ROOT / "data" / "studies" / "README.md").read_text(encoding="utf-8")
     rules = [field.name for field in dataclasses.fields(Exclusions)]
-    for table, model in _TABLES.items():
+    for table, model in TABLES.items():
         assert f"[{table}]" in text
         assert [key for key in model.model_fields if f"`{key}`" not in text and f"`[{table}.{key}" not in text] == []
     assert [rule for rule in rules if f"`{rule}`" not in text] == []
