@@ -77,3 +77,14 @@ def test_every_command_and_option_it_prints_exists(program, least):
     for name, rest in printed:
         known = {option for parameter in commands[name].params for option in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", rest)) <= known, name
+
+
+def test_the_gallery_names_the_studies_that_there_are():
+    section = TEXT.partition("## Gallery")[2].partition("\n## ")[0]
+    named = re.findall(r"\]\(data/studies/(\w+)\.toml\)", section)
+    offered = re.search(r"study=(\w+) +# or (.*)", section)
+    assert named == ["colin2024", "detection", "groups", "confidence", "response_time"]
+    assert [offered[1], *offered[2].split(", ")] == named[1:]
+    for name in named:
+        assert read_study(ROOT / "data" / "studies" / f"{name}.toml").study.simulated
+    assert "simulated" in section
