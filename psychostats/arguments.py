@@ -52,6 +52,18 @@ def read_duration(text: str) -> float:
     return seconds
 
 
+def read_counts(option: str, text: str | None) -> tuple[int, ...] | None:
+    """Read ``50,100,200``; None where nothing was given."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"{option} '{text}' cannot be read; write whole numbers, for example {option} 50,100."
+        ) from None
+
+
 def spread(arguments: list[str]) -> list[str]:
     """Repeat an option before each of several values that follow it, so that ``--map a=b c=d`` is read as meant."""
     out: list[str] = []

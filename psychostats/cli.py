@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from psychostats import machines, studies
+from psychostats import machines, planning_commands, studies
 from psychostats.arguments import read_duration, read_filters, read_mapping, read_values, spread
 from psychostats.errors import DataError, InputError, PsychostatsError
 from psychostats.interruption import listen, settle
@@ -377,6 +377,7 @@ app.command()(studies.report)
 app.command()(studies.reanalyze)
 app.command()(machines.cluster)
 app.command()(studies.multiverse)
+app.command()(planning_commands.power)
 
 
 def main() -> None:

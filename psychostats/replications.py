@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from psychostats.design import code
+from psychostats.design import Coding, code
 from psychostats.effects import contrasts, interactions
 from psychostats.errors import InputError, NoMaximumError
 from psychostats.exclusions import apply_exclusions
@@ -104,14 +104,19 @@ def true_values(plan: Plan, asked: Asked) -> dict[str, float]:
 
     They are of the mean response, lapses and guesses included, so that any model can be held against them.
     """
+    coding, main = learn(plan)
     (experiment,) = plan.participants
-    # Every level and value of the design occurs among the main trials of enough people; their answers do not matter.
-    trials = simulate_trials(replace(plan, careless=0, missing_rate=0.0), 0)
-    main = trials[(trials["phase"] == "main") & ~trials["catch"].astype(bool)]
-    coding = code(plan.spec.formula, main)
     parameters = true_parameters(coding, coding.random(main), plan.truth[experiment])
     known = Known(plan.spec, coding, Interval("eti", asked.probability), parameters)
     return {name: row["estimate"] for name, row in _measure(known, asked, known.interval).items()}
+
+
+def learn(plan: Plan) -> tuple[Coding, pd.DataFrame]:
+    """Return the coding of a plan's true model, and the main trials it is learned from, whose answers do not matter."""
+    # Every level and value of the design occurs among the main trials of enough people.
+    trials = simulate_trials(replace(plan, careless=0, missing_rate=0.0), 0)
+    main = trials[(trials["phase"] == "main") & ~trials["catch"].astype(bool)]
+    return code(plan.spec.formula, main), main
 
 
 def _analyse(trials: pd.DataFrame, procedure: Procedure, asked: Asked) -> dict[str, Any]:

@@ -64,6 +64,7 @@ FIGURES = (
     "contributions",
     "convergence",
     "curve",
+    "engines",
     "feature_checks",
     "features",
     "flow",
@@ -73,10 +74,16 @@ FIGURES = (
     "opinions",
     "items",
     "joint",
+    "magnitude",
+    "null",
     "participants",
+    "power",
+    "precision",
     "prior",
     "ranks",
     "shares",
+    "sign",
+    "singles",
     "studies",
     "verdicts",
     *("specifications", "choices", "dimensions"),  # of a multiverse, numbered
@@ -86,12 +93,13 @@ WHOLE: tuple[str, ...] = ("features", "shares", "contributions", "contribution_t
 WHOLE += ("joint", "joint_terms", "joint_models", "truth")
 WHOLE += ("between", "conclusions", "accumulation")  # of a reanalysis
 WHOLE += ("specifications", "choices", "dimensions", "summary")  # of a multiverse
+WHOLE += ("designs", "simulations", "null", "calibration", "failures")  # of a power analysis
 """Tables that are of no single experiment."""
 _FILES = re.compile(
     rf"({'|'.join(map(re.escape, DOCUMENTS))})|figures/({'|'.join(FIGURES)})(_[0-9]+)?\.(svg|png)"
     rf"|tables/(.+_({'|'.join(TABLES)}|raw)|({'|'.join(WHOLE)}))\.csv|(.*/)?\.[^/]*"
 )
-_FOLDERS = ("fits", "figures", "tables", "results")
+_FOLDERS = ("fits", "figures", "tables", "results", "simulations")
 
 
 def write_report(

@@ -295,6 +295,37 @@ class MultiverseTable(Table):
     """Two choices that make no sense together, each ``dimension.label``."""
 
 
+class PowerTable(Table):
+    """``[power]``: which designs a next study may have, what is wished of it, and what it costs."""
+
+    experiment: str | None = None
+    """Whose truth is simulated; by default the first of ``[design] participants``."""
+    participants: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    """By default a quarter, half, all and one and a half times those of the study's own design."""
+    main: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Main trials a person; by default the study's own."""
+    pairs: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Features; by default the study's own."""
+    simulations: Annotated[int, Field(ge=2)] = 500
+    """Of each design; 500 leave a power of 80 % uncertain by 3.5 percentage points."""
+    power: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Wished probability to detect; 0.8 where no wish is given."""
+    precision: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Wished mean half width of the interval, a difference of probabilities."""
+    quantity: Literal["contrast", "change"] = "contrast"
+    """What the wish is about: the contrast of the factor, or its change with the moderator."""
+    null: bool = True
+    """Whether false positives are counted, in a truth without differences."""
+    nuts: Count = 20
+    """Simulations of a design that the sampler fits as well."""
+    cost_participant: Annotated[float, Field(ge=0)] = 1.0
+    cost_trial: Annotated[float, Field(ge=0)] = 0.02
+    """Of a main trial of a person."""
+    cost_feature: Annotated[float, Field(ge=0)] = 0.0
+    """Of a pair of features."""
+    seed: Count = 1
+
+
 class ReportTable(Table):
     """``[report]``: how the report looks."""
 

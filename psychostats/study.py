@@ -35,6 +35,7 @@ from psychostats.settings import (
     ModelTable,
     MultiverseTable,
     OpinionTable,
+    PowerTable,
     ReanalysisTable,
     RecordingsTable,
     ReportTable,
@@ -85,6 +86,7 @@ class Study(Table):
     effects: EffectsTable = EffectsTable()
     reanalysis: ReanalysisTable = ReanalysisTable()
     multiverse: MultiverseTable = MultiverseTable()
+    power: PowerTable = PowerTable()
     report: ReportTable = ReportTable()
     sources: dict[str, str] = Field(default_factory=dict)
     path: Path = Path()

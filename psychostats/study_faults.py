@@ -20,6 +20,7 @@ from psychostats.settings import (
     ModelTable,
     MultiverseTable,
     OpinionTable,
+    PowerTable,
     ReportTable,
     ShownTable,
     SimulateTable,
@@ -68,6 +69,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "effects": EffectsTable,
     "multiverse": MultiverseTable,
     "multiverse.families": FamilyTable,
+    "power": PowerTable,
     "report": ReportTable,
 }
 

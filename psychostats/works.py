@@ -323,6 +323,47 @@ _METHODS = (
         "788–791",
         "10.1038/44565",
     ),
+    _article(
+        "gelman2014",
+        "Gelman, Andrew; Carlin, John",
+        "Beyond Power Calculations: Assessing Type S (Sign) and Type M (Magnitude) Errors",
+        2014,
+        "Perspectives on Psychological Science",
+        "9/6",
+        "641–651",
+        "10.1177/1745691614551642",
+    ),
+    _article(
+        "green2016",
+        "Green, Peter; MacLeod, Catriona J.",
+        "SIMR: an R package for power analysis of generalized linear mixed models by simulation",
+        2016,
+        "Methods in Ecology and Evolution",
+        "7/4",
+        "493–498",
+        "10.1111/2041-210X.12504",
+    ),
+    _article(
+        "westfall2014",
+        "Westfall, Jacob; Kenny, David A.; Judd, Charles M.",
+        "Statistical power and optimal design in experiments in which samples of participants respond to samples of "
+        "stimuli",
+        2014,
+        "Journal of Experimental Psychology: General",
+        "143/5",
+        "2020–2045",
+        "10.1037/xge0000014",
+    ),
+    _article(
+        "wilson1927",
+        "Wilson, Edwin B.",
+        "Probable inference, the law of succession, and statistical inference",
+        1927,
+        "Journal of the American Statistical Association",
+        "22/158",
+        "209–212",
+        "10.1080/01621459.1927.10502953",
+    ),
 )
 
 # Software, by the name of its distribution; the paper that its authors ask for, where there is one.

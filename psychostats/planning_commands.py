@@ -1,0 +1,242 @@
+"""The command about the next study: power. Thin words over the rooms below, as in cli.py.
+
+In: what a user typed.  Out: data on stdout, talk on stderr, an exit code.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from psychostats.arguments import read_counts
+from psychostats.errors import InputError
+from psychostats.options import Json, Quiet, StudyFile
+from psychostats.studies import typed
+from psychostats.terminal import count, print_data, print_json, say
+
+if TYPE_CHECKING:
+    from psychostats.planning import Question
+    from psychostats.power import Power
+
+#: Fits beyond which a run has to be asked for with --yes.
+MOST = 10_000
+
+
+def power(
+    study: StudyFile,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the report and every simulation.")],
+    fit: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="FITDIR", help="Take a fit's draws, or estimates, for true.", show_default=False
+        ),
+    ] = None,
+    experiment: Annotated[str | None, typer.Option("--experiment", help="Which one; the first by default.")] = None,
+    participants: Annotated[
+        str | None, typer.Option("--participants", metavar="N,N", help="Numbers of people.", show_default=False)
+    ] = None,
+    main: Annotated[
+        str | None, typer.Option("--main", metavar="N,N", help="Numbers of main trials a person.", show_default=False)
+    ] = None,
+    pairs: Annotated[
+        str | None, typer.Option("--pairs", metavar="N,N", help="Numbers of features (pairs).", show_default=False)
+    ] = None,
+    simulations: Annotated[
+        int | None, typer.Option("--simulations", help="Simulated studies of each design.", show_default="500")
+    ] = None,
+    wished: Annotated[
+        float | None, typer.Option("--power", help="Wished probability to detect.", show_default="0.8")
+    ] = None,
+    precision: Annotated[
+        float | None,
+        typer.Option("--precision", help="Wished half width of the interval, as 0.03.", show_default=False),
+    ] = None,
+    quantity: Annotated[
+        str | None, typer.Option("--quantity", help="Wish about contrast or change.", show_default="contrast")
+    ] = None,
+    null: Annotated[
+        bool | None, typer.Option("--null/--no-null", help="Also count false positives.", show_default="null")
+    ] = None,
+    nuts: Annotated[
+        int | None, typer.Option("--nuts", help="Simulated studies to sample as well.", show_default="20")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of all simulations.", show_default="1")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Processes of this machine.", show_default="all cores")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and how long it takes.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help=f"Allow more than {MOST:,} fits.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the simulations of another question in --out.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say how many participants, trials and features the next study needs.
+
+    Simulates studies of several sizes, analyses each as the study file says and counts: precision, power, errors of
+    sign and size, false positives, all with their Monte Carlo error; recommends the cheapest design that meets the
+    wish. What was simulated is kept, so a run that was stopped goes on. Exit code 2 where no design meets the wish.
+    """
+    from psychostats.executors import Local
+    from psychostats.planning import ask
+    from psychostats.power import estimate_power
+    from psychostats.power_report import SIMULATIONS, write_power
+    from psychostats.power_sentences import describe_designs, say_recommendation, say_unmet
+    from psychostats.report import require_report_folder
+    from psychostats.study import read_study
+    from psychostats.threads import cores
+
+    if quantity not in (None, "contrast", "change"):
+        raise InputError(f"the quantity '{quantity}' is unknown; allowed are contrast and change.")
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers is {workers}; it must be at least 1.")
+    require_report_folder(out)
+    given = {
+        "experiment": experiment,
+        "participants": read_counts("--participants", participants),
+        "main": read_counts("--main", main),
+        "pairs": read_counts("--pairs", pairs),
+        "simulations": simulations,
+        "power": wished,
+        "precision": precision,
+        "quantity": quantity,
+        "null": null,
+        "nuts": nuts,
+        "seed": seed,
+    }
+    question = ask(read_study(study), {name: value for name, value in given.items() if value is not None}, fit)
+    executor = Local(workers or cores())
+    if _forecast(question, executor.workers, dry_run, yes, quiet, as_json):
+        return
+    folder = out / SIMULATIONS
+    _require_own(question, folder, overwrite)
+    found = estimate_power(question, folder, executor, progress=_progress(not quiet), say=lambda line: say(line, quiet))
+    write_power(found, out, command=typed(), say=lambda line: say(line, quiet))
+    if as_json:
+        print_json(_as_json(found, out))
+    else:
+        print_data(describe_designs(found))
+        for line in say_recommendation(found):
+            say(line, quiet)
+    if found.unmet:
+        raise InputError(say_unmet(found))
+
+
+def _forecast(question: Question, workers: int, dry_run: bool, yes: bool, quiet: bool, as_json: bool) -> bool:
+    """Say what will be done; refuse what is too much to be meant; return whether that was all that was asked for."""
+    from psychostats.engines import duration
+    from psychostats.power import fits_of
+
+    fits = fits_of(question)
+    for size, why in question.left_out:
+        say(f"left out: {size}: {why}", quiet)
+    if not dry_run and (fits <= MOST or yes):
+        return False
+    seconds = _seconds(question) / workers
+    said = f"{count(fits, 'fit')} of {count(len(question.sizes), 'design')}, about {duration(seconds)} on this machine"
+    if not dry_run:
+        raise InputError(f"{said}; add --yes if that is meant, or ask for fewer.")
+    if as_json:
+        sizes = [vars(size) for size in question.sizes]
+        print_json({"simulated": True, "fits": fits, "seconds": seconds, "workers": workers, "designs": sizes})
+    else:
+        print_data("\n".join(f"{size}: {question.settings.simulations:,} simulations" for size in question.sizes))
+        say(f"{said}; nothing was simulated.", quiet)
+    return True
+
+
+def _seconds(question: Question) -> float:
+    """Return about how many seconds of one core a question takes, by simulating a study of each design once."""
+    from psychostats.power_simulations import campaign_of, simulate_once, tasks_of
+    from psychostats.threads import one_thread
+
+    job, took = campaign_of(question, Path()).shared, dict[Any, float]()
+    with one_thread():
+        simulate_once(job, tasks_of(question, "power", question.sizes[:1], 1)[0].values)  # what is imported first
+        for size in question.sizes:
+            began = time.perf_counter()
+            simulate_once(job, tasks_of(question, "power", [size], 1)[0].values)
+            took[size] = time.perf_counter() - began
+        largest = max(took, key=lambda size: took[size])
+        s, sampled = question.settings, 0.0
+        if question.sampler is not None:
+            began = time.perf_counter()
+            simulate_once(job, tasks_of(question, "nuts", [largest], 1)[0].values)
+            sampled = 2 * min(s.nuts, s.simulations) * (time.perf_counter() - began)
+    return s.simulations * (sum(took.values()) + 2 * s.null * took[largest]) + sampled
+
+
+def _require_own(question: Question, folder: Path, overwrite: bool) -> None:
+    """Refuse a folder with the simulations of another question, or empty it where that was asked for."""
+    from psychostats.power_simulations import campaign_of
+
+    campaign = campaign_of(question, folder)
+    try:
+        campaign.require_own()
+    except InputError as error:
+        if not (folder / "campaign.json").is_file():
+            raise
+        if not overwrite:
+            raise InputError(f"{str(error).rstrip('.')}, or --overwrite.") from error
+        shutil.rmtree(folder)
+        campaign.require_own()
+
+
+def _progress(shown: bool) -> Callable[[str], Callable[[int, int, float], None]]:
+    """Return what shows on one line of stderr how many are done, and the time left."""
+    from psychostats.engines import duration
+
+    def of(what: str) -> Callable[[int, int, float], None]:
+        def show(done: int, total: int, left: float) -> None:
+            live = sys.stderr.isatty()
+            if not shown or not (live or done == total):
+                return
+            rest = f", {duration(left)} left" if left > 0 else ""
+            line, end = f"{what}: {done:,} of {total:,}{rest}", "\n" if done == total else ""
+            print(f"\r{line:<60}" if live else line, end=end, file=sys.stderr, flush=True)
+
+        return show
+
+    return of
+
+
+def _as_json(found: Power, out: Path) -> dict[str, Any]:
+    """Return everything as JSON holds it, full precision."""
+    from psychostats.power_sentences import judge_calibration, say_recommendation
+    from psychostats.power_simulations import size_of
+    from psychostats.store import plain
+
+    question = found.question
+
+    def rows(table: Any) -> Any:
+        return plain(table.astype(object).where(table.notna(), None).to_dict(orient="records"))
+
+    needed = found.needed(size_of(found.best))
+    return {
+        "simulated": True,
+        "experiment": question.experiment,
+        "truth": question.truth.words,
+        "wish": {"quantity": question.wished, "power": question.power, "precision": question.precision},
+        "probability": question.asked.probability,
+        "simulations": question.settings.simulations,
+        "seed": question.settings.seed,
+        "met": None if not found.unmet and found.recommended is None else found.recommended is not None,
+        "recommended": plain(found.recommended),
+        "open": plain([row | {"more_simulations": found.more(row)} for row in found.open]),
+        "extrapolated_participants": needed if found.recommended is None else None,
+        "designs": rows(found.designs),
+        "null": rows(found.null),
+        "calibration": rows(found.calibration),
+        "calibrated": judge_calibration(found),
+        "failures": rows(found.failures),
+        "said": say_recommendation(found),
+        "html": str(out / "report.html"),
+        "pdf": str(out / "report.pdf"),
+    }

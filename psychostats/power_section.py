@@ -1,0 +1,415 @@
+"""The chapters of a power analysis: a `Power` into the blocks of one neutral document.
+
+In: tables.  Out: chapters with their figures, and the document.  Rounds and arranges; computes no statistic; knows
+neither HTML nor PDF.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from psychostats.bibliography import cite, to_blocks
+from psychostats.chapters import Chapter
+from psychostats.document import (
+    Block,
+    BulletList,
+    Callout,
+    CodeBlock,
+    Column,
+    Document,
+    Figure,
+    Heading,
+    Link,
+    Paragraph,
+    Table,
+    Words,
+    prose,
+)
+from psychostats.figures import add_note
+from psychostats.planning import Question
+from psychostats.power import Power
+from psychostats.power_assumptions import describe_assumptions
+from psychostats.power_checks import chapter_calibration, chapter_null, chapter_studies
+from psychostats.power_figures import plot_over_sizes
+from psychostats.power_sentences import (
+    BARS,
+    BRACKETS,
+    NOTE,
+    name_size,
+    points_of,
+    say_failed,
+    say_own,
+    say_quantity,
+    say_recommendation,
+    say_wish,
+    times,
+    width,
+    within,
+)
+from psychostats.power_simulations import size_of
+from psychostats.sentences import number, percent
+from psychostats.works import Entry
+
+Figures = Mapping[str, Path]
+
+
+def compose_power(power: Power, chapters: Sequence[Chapter], figures: Figures, command: str) -> Document:
+    """Compose the report of a power analysis.
+
+    Parameters
+    ----------
+    power
+        What was found.
+    chapters
+        Those of `chapters_of`, and what others add.
+    figures
+        SVG files by name.
+    command
+        The command that made the report.
+    """
+    study = power.question.study.study
+    return Document(
+        title=f"Planning: {study.title}",
+        subtitle=f"simulated participants · {study.name} · experiment {power.question.experiment}",
+        authors=power.question.study.report.authors,
+        notices=(_simulated(power), *([_unmet(power)] if power.unmet else [])),
+        banner="Simulated participants",
+        blocks=(
+            *_summary(power, chapters),
+            *(block for chapter in chapters for block in chapter.compose(figures)),
+            *describe_assumptions(power.question),
+            *_limits(power),
+            *_provenance(power, command),
+            *to_blocks(works_of(power)),
+        ),
+    )
+
+
+def works_of(power: Power) -> tuple[Entry, ...]:
+    """Return the works that this report follows."""
+    keys = ["gelman2014", "green2016", "westfall2014", "wilson1927", "bates2015", "lenth2016"]
+    keys += ["psychostats", "pandas", "numpy", "scipy", "plotnine", "matplotlib"]
+    return cite([*keys, *(["hoffman2014"] if power.question.sampler is not None else [])])
+
+
+def chapters_of(power: Power) -> list[Chapter]:
+    """Return the chapters of a power analysis, in their order."""
+    made = [_designs(power), _errors(power)]
+    if len(power.null):
+        made.append(chapter_null(power))
+    return [*made, chapter_calibration(power), chapter_studies(power)]
+
+
+def _simulated(power: Power) -> Callout:
+    return Callout(
+        "note",
+        "Simulated participants",
+        (
+            Paragraph(
+                "Everything here is said of simulated studies, in which what is true was set beforehand "
+                f"({power.question.truth.words}). It is no evidence about people, and as good as what was assumed."
+            ),
+        ),
+    )
+
+
+def _unmet(power: Power) -> Callout:
+    words = say_recommendation(power)
+    return Callout("warning", "No design meets the wish", tuple(Paragraph(line) for line in words))
+
+
+def _summary(power: Power, chapters: Sequence[Chapter]) -> list[Block]:
+    more = tuple(words for chapter in chapters for words in chapter.summary)
+    return [
+        Heading("Summary (simulated participants)", 1, "summary"),
+        Paragraph(f"Wished: {say_wish(power.question)}."),
+        BulletList((*say_recommendation(power), *say_own(power), *more, say_failed(power))),
+        Paragraph(
+            prose(
+                "Power is the share of all simulated studies whose interval excludes zero; {0}. {1} has what was "
+                "assumed.",
+                BRACKETS,
+                Link("assumed"),
+            )
+        ),
+    ]
+
+
+# Chapters --------------------------------------------------------------------------------------------------------
+
+
+def _long(power: Power, figure: str, scale: float = 100.0) -> pd.DataFrame:
+    """Return one figure of all designs, a panel a quantity and number of features."""
+    rows = power.designs
+    several = rows["pairs"].nunique() > 1
+    names = rows["quantity"].map(say_quantity)
+    panel = names + ", " + rows["pairs"].astype(str) + " features" if several else names
+    ends = {"estimate": figure, "conf_low": f"{figure}_low", "conf_high": f"{figure}_high"}
+    values = {name: scale * rows[source] for name, source in ends.items()}
+    return rows[["participants", "main"]].assign(experiment=panel, **values)
+
+
+def _designs(power: Power) -> Chapter:
+    question = power.question
+    plots: dict[str, Any] = {}
+    wish = 100 * question.power if question.power is not None else None
+    lines = " Dashed: the wish, which is about " + say_quantity(question.wished) + "."
+    plots["power"] = plot_over_sizes(
+        _long(power, "power"),
+        y_label="Power (%)",
+        note=BARS + (lines if wish is not None else "") + f" {NOTE}",
+        wish=wish,
+    )
+    goal = 100 * question.precision if question.precision is not None else None
+    plots["precision"] = plot_over_sizes(
+        _long(power, "half_width"),
+        y_label="Mean half width of the interval\n(percentage points)",
+        note=BARS + (lines if goal is not None else "") + f" {NOTE}",
+        wish=goal,
+    )
+
+    def compose(figures: Figures) -> list[Block]:
+        level = f"{100 * question.asked.probability:g} %"
+        return [
+            Heading("Designs", 1, "designs"),
+            Paragraph(
+                f"Each of {len(question.sizes)} designs was simulated {question.settings.simulations:,} times and "
+                f"analysed as the study file says, by maximum likelihood, with {level} intervals. Quantities are "
+                "differences of accuracy in the population, averaged over new participants and new features"
+                + (
+                    f", the contrast with {question.asked.moderator} at {number(question.asked.centre or 0.0)}"
+                    if question.asked.moderator
+                    else ""
+                )
+                + "."
+            ),
+            *_left_out(question),
+            *(_tabulate(power, name, i) for i, name in enumerate(question.quantities)),
+            *_few_analysed(power),
+            Figure(
+                figures["power"],
+                "Power over the number of participants.",
+                "Power against the number of participants: " + "; ".join(_spoken(power, "power")) + ".",
+                "figure-power",
+            ),
+            Figure(
+                figures["precision"],
+                "Mean half width of the interval over the number of participants.",
+                "Half width against the number of participants: " + "; ".join(_spoken(power, "half_width")) + ".",
+                "figure-precision",
+            ),
+            *_tabulate_failures(power),
+        ]
+
+    return Chapter(compose, (), {"designs": power.designs, "failures": power.failures}, plots)
+
+
+def _spoken(power: Power, figure: str) -> list[str]:
+    shown = within if figure == "power" else width
+    rows = power.designs.to_dict("records")
+    return [f"{say_quantity(row['quantity'])}, {name_size(size_of(row))}: {shown(row, figure)}" for row in rows]
+
+
+def _left_out(question: Question) -> list[Block]:
+    if not question.left_out:
+        return []
+    return [Paragraph("Not simulated: " + "; ".join(f"{size} ({why})" for size, why in question.left_out) + ".")]
+
+
+def _few_analysed(power: Power) -> list[Block]:
+    """Say of which designs the exclusions leave few."""
+    rows = power.wished[power.wished["analysed"] < 0.9].to_dict("records")
+    if not rows:
+        return []
+    lines = tuple(f"{size_of(row)}: {percent(row['analysed'])} of the participants are left" for row in rows)
+    title = "The exclusions of the study file leave out many people of some designs"
+    why = "Its rules were applied as they are written; a least total time, for one, is too long where trials are few."
+    return [Callout("warning", title, (BulletList(lines), Paragraph(why)))]
+
+
+def _tabulate(power: Power, name: str, place: int) -> Table:
+    question = power.question
+    rows = power.designs[power.designs["quantity"] == name]
+    shown = [
+        {
+            "participants": row["participants"],
+            "main": row["main"],
+            "pairs": row["pairs"],
+            "cost": row["cost"],
+            "power": within(row, "power"),
+            "half": width(row, "half_width"),
+            "most": width(row, "half_width_90"),
+            "precise": within(row, "precise"),
+            "failed": row["failed"],
+            "singular": row["singular"],
+            "verdict": row["verdict"],
+        }
+        for row in rows.to_dict("records")
+    ]
+    precise = (Column("precise", "As narrow as wished", align="right"),) if question.precision is not None else ()
+    wished = (Column("verdict", "Wish"),) if name == question.wished else ()
+    true = points_of(float(rows["true"].iloc[0]))
+    return Table(
+        (
+            *_SIZE,
+            Column("cost", "Cost", "number", 1),
+            Column("power", "Power", align="right"),
+            Column("half", "Half width", align="right"),
+            Column("most", "90 % below", align="right"),
+            *precise,
+            Column("failed", "Failed", "integer"),
+            Column("singular", "Singular", "integer"),
+            *wished,
+        ),
+        pd.DataFrame(shown),
+        f"Simulated studies: {say_quantity(name)}, whose true size is {true} percentage points.",
+        f"Half width: mean, and the value that 90 % of the studies stay below, in percentage points; {BRACKETS}. "
+        f"Failed, singular: of {question.settings.simulations:,} simulated studies of each design."
+        + (" Wish: met or missed beyond Monte Carlo doubt; open otherwise." if wished else ""),
+        f"table-designs-{place + 1}",
+    )
+
+
+_SIZE = (
+    Column("participants", "People", "integer"),
+    Column("main", "Trials", "integer"),
+    Column("pairs", "Features", "integer"),
+)
+
+
+def _tabulate_failures(power: Power) -> list[Block]:
+    if power.failures.empty:
+        return []
+    runs = {"power": "power", "null": "without differences", "nuts": "sampled"}
+    shown = power.failures.assign(run=power.failures["run"].map(runs))
+    return [
+        Table(
+            (
+                Column("run", "Run"),
+                *_SIZE,
+                Column("reason", "Why there is no estimate"),
+                Column("simulations", "Simulated studies", "integer"),
+            ),
+            shown,
+            "Simulated studies without a fit.",
+            "They count as not detected. Counts and names within a reason are left out, so that like reasons are one.",
+            "table-failures",
+        )
+    ]
+
+
+def _errors(power: Power) -> Chapter:
+    plots = {}
+    for key, figure, scale, words in (
+        ("sign", "type_s", 100.0, "Wrong sign among the detected (%)"),
+        ("magnitude", "type_m", 1.0, "Overstatement of the detected\n(times the true size)"),
+    ):
+        rows = _long(power, figure, scale)
+        if rows["estimate"].notna().any():
+            reference = 1.0 if figure == "type_m" else None
+            note = f"{BARS} {NOTE}"
+            plots[key] = plot_over_sizes(rows, y_label=words, note=note, reference=reference, free=figure == "type_m")
+
+    def compose(figures: Figures) -> list[Block]:
+        shown = [
+            {
+                "quantity": say_quantity(row["quantity"]),
+                "size": name_size(size_of(row)),
+                "detected": row["detected"],
+                "type_s": within(row, "type_s"),
+                "type_m": times(row, "type_m"),
+                "bias": width(row, "bias"),
+                "rmse": width(row, "rmse"),
+                "coverage": within(row, "coverage"),
+            }
+            for row in power.designs.to_dict("records")
+        ]
+        captions = {
+            "sign": (
+                "Type S errors over the number of participants.",
+                "How often a detected effect has the wrong sign",
+            ),
+            "magnitude": ("Type M errors over the number of participants.", "How much detected effects are overstated"),
+        }
+        return [
+            Heading("What a detected effect would look like", 1, "errors"),
+            Paragraph(
+                "Studies of low power that detect an effect overstate it, and may get its sign wrong (Gelman and "
+                "Carlin 2014). Type S: the share of the detected whose sign is wrong. Type M: the mean size of the "
+                "detected estimates over the true size."
+            ),
+            Table(
+                (
+                    Column("quantity", "Quantity"),
+                    Column("size", "Design"),
+                    Column("detected", "Detected", "integer"),
+                    Column("type_s", "Type S", align="right"),
+                    Column("type_m", "Type M", align="right"),
+                    Column("bias", "Bias", align="right"),
+                    Column("rmse", "RMSE", align="right"),
+                    Column("coverage", "Coverage", align="right"),
+                ),
+                pd.DataFrame(shown),
+                "Errors of sign and size, bias and coverage in the simulated studies.",
+                "Design: participants × trials × features. Bias and root mean squared error in percentage points, over "
+                f"all fits; {BRACKETS}.",
+                "table-errors",
+            ),
+            *(
+                Figure(figures[key], words, f"{alt} against the number of participants.", f"figure-{key}")
+                for key, (words, alt) in captions.items()
+                if key in figures
+            ),
+        ]
+
+    return Chapter(compose, plots=plots)
+
+
+# The rest --------------------------------------------------------------------------------------------------------
+
+
+def _limits(power: Power) -> list[Block]:
+    items: list[Words] = [
+        "A power is as good as the truth that it assumes: an effect half as large, or features that vary twice as "
+        "much, need another design. --from a fit takes its uncertainty along.",
+        "The analysis is by maximum likelihood; what a prior adds is in the comparison with the sampler, of few "
+        "studies.",
+        "The best of several designs is chosen by simulations that also estimate its power, which flatters it a little "
+        "where several are near the wish.",
+        "Costs are linear in people, trials and features, and the same for everybody.",
+        "One experiment at a time; a study of several needs people for each.",
+    ]
+    if power.question.truth.drawn:
+        items.append(
+            "Each simulated study has a truth of its own, so power is an average over what the fit leaves open."
+        )
+    return [Heading("Limits of this analysis", 1, "limits"), BulletList(tuple(items))]
+
+
+def _provenance(power: Power, command: str) -> list[Block]:
+    question = power.question
+    facts = [
+        ("Study", f"{question.study.path.name}, SHA-256 {question.study.sha256}"),
+        ("Truth", question.truth.words + (f", key {question.truth.key}" if question.truth.key else "")),
+        ("Simulations", f"key {power.campaign.key}"),
+        ("Seed", str(question.settings.seed)),
+    ]
+    return [
+        Heading("Provenance", 1, "provenance"),
+        *((Paragraph("The command that made this report:"), CodeBlock(command)) if command else ()),
+        Table(
+            (Column("what", "What"), Column("value", "Value")),
+            pd.DataFrame(facts, columns=["what", "value"]),
+            "What went in.",
+            anchor="table-provenance",
+        ),
+    ]
+
+
+def with_note(plot: Any) -> Any:
+    """Return a figure that says itself that its participants are simulated, where it does not yet."""
+    return plot if NOTE in str(plot.labels.caption or "").replace("\n", " ") else add_note(plot, NOTE)

@@ -1,0 +1,240 @@
+"""What a power analysis says in words: the wish, the recommendation, the null, the sampler; and its table as text.
+
+In: a `Power`.  Out: sentences and lines.  Rounds; computes no statistic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from psychostats.characteristics import MONTE_CARLO
+from psychostats.document import format_value
+from psychostats.planning import Question, Size
+from psychostats.power import Power
+from psychostats.power_simulations import size_of
+from psychostats.sentences import number, percent
+
+Row = Mapping[Any, Any]
+
+#: What bars and brackets are, and who took part, said wherever figures stand.
+BARS = f"Bars: {100 * MONTE_CARLO:g} % Monte Carlo intervals."
+NOTE = "Simulated participants."
+BRACKETS = f"in brackets {100 * MONTE_CARLO:g} % Monte Carlo intervals"
+
+
+def say_quantity(name: str) -> str:
+    """Return a quantity's name as a reader sees it."""
+    return name.replace(" - ", " − ")
+
+
+def say_wish(question: Question) -> str:
+    """Say what is wished, of which quantity."""
+    parts = []
+    if question.power is not None:
+        parts.append(f"a power of at least {percent(question.power)}")
+    if question.precision is not None:
+        parts.append(f"a mean half width of at most {points_of(question.precision)} percentage points")
+    level = f"{100 * question.asked.probability:g} %"
+    return f"{' and '.join(parts)} for {say_quantity(question.wished)} ({level} intervals)"
+
+
+def points_of(value: float, digits: int = 1) -> str:
+    """Print a width in percentage points, without a sign."""
+    return format_value(100 * value, "number", digits)
+
+
+def within(row: Row, name: str) -> str:
+    """Print a share with its interval in per cent, ``86.2 % [84.0, 88.2]``."""
+    return _bracketed(row, name, lambda value: format_value(100 * value, "number", 1), " %")
+
+
+def width(row: Row, name: str) -> str:
+    """Print a width with its interval in percentage points."""
+    return _bracketed(row, name, points_of, "")
+
+
+def times(row: Row, name: str) -> str:
+    """Print a ratio with its interval."""
+    return _bracketed(row, name, number, "")
+
+
+def _bracketed(row: Row, name: str, shown: Any, unit: str) -> str:
+    value, low, high = (float(row[key]) for key in (name, f"{name}_low", f"{name}_high"))
+    if math.isnan(value):
+        return "–"
+    unit = "\u00a0%" if unit else ""
+    return f"{shown(value)}{unit}" + ("" if math.isnan(low) else f" [{shown(low)}, {shown(high)}]")
+
+
+def say_figures(power: Power, row: Row) -> str:
+    """Return the figures of a design that the wish is about."""
+    parts = [f"power {within(row, 'power')}"] if power.question.power is not None else []
+    if power.question.precision is not None or not parts:
+        parts.append(f"half width {width(row, 'half_width')} points")
+    return ", ".join(parts)
+
+
+def say_recommendation(power: Power) -> list[str]:
+    """Say which design is recommended, which are open, and where none meets the wish, what would."""
+    best, said = power.recommended, []
+    if best is not None:
+        said.append(
+            f"The cheapest design that meets the wish is {size_of(best)} (cost {number(best['cost'], 1)}): "
+            f"{say_figures(power, best)}."
+        )
+    elif power.unmet:
+        said.append(say_unmet(power))
+    else:
+        said.append("Of no design do the simulations say surely that it meets the wish.")
+    for row in power.open[:3]:
+        more = power.more(row)
+        tell = "no number of simulations in sight would" if more is None else f"about {_rounded(more)} more would"
+        said.append(
+            f"{'Cheaper, and open' if best is not None else 'Open'}: {size_of(row)} (cost {number(row['cost'], 1)}), "
+            f"{say_figures(power, row)}; {tell} tell whether it meets the wish."
+        )
+    if best is None:
+        said += say_beyond(power)
+    return said
+
+
+def say_unmet(power: Power) -> str:
+    """Say in one sentence that no design meets the wish."""
+    near = power.best
+    count = len(power.question.sizes)
+    which = "the design does" if count == 1 else f"none of the {count} designs does"
+    lead = "The wish is not met" if count > 1 else "The wish is missed"
+    return (
+        f"{lead}: {say_wish(power.question)} was asked for, and {which}"
+        f"{' not' if count == 1 else ''}; nearest comes {size_of(near)}, with {say_figures(power, near)}."
+    )
+
+
+def say_beyond(power: Power) -> list[str]:
+    """Say about what would meet the wish, by extrapolation from the designs that were simulated."""
+    question, near = power.question, size_of(power.best)
+    curve = power.curves.get(question.wished)
+    if curve is None:
+        return []
+    label = "Extrapolated, not simulated (a normal estimate whose variance is a / features + b / participants)"
+    people = power.needed(near)
+    if people is not None and people <= 100 * near.participants:
+        return [f"{label}: about {_rounded(people)} participants of {near.main} trials and {near.pairs} features."]
+    said = f"{label}: no number of participants would, with {near.pairs} features and {near.main} trials"
+    endless = 10**9
+    if question.power is not None:
+        said += f"; power levels off at about {percent(curve.power(endless, near.main, near.pairs))}"
+    if question.precision is not None:
+        said += f"; the half width at about {points_of(curve.half_width(endless, near.main, near.pairs))} points"
+    return [f"{said}. More features are needed, or an effect that is larger."]
+
+
+def _rounded(value: int) -> str:
+    """A number with two digits that count."""
+    step = 10 ** max(0, len(str(value)) - 2)
+    return f"{math.ceil(value / step) * step:,}"
+
+
+def say_null(power: Power) -> list[str]:
+    """Say how often a difference is found where there is none, and whether that is as often as meant."""
+    nominal, said = 1.0 - power.question.asked.probability, []
+    for row in power.null.to_dict("records"):
+        low, high = row["power_low"], row["power_high"]
+        side = "as meant" if low <= nominal <= high else "more often than meant" if low > nominal else "less often"
+        said.append(
+            f"False positives for {say_quantity(row['quantity'])} with {size_of(row)}: {within(row, 'power')}, where "
+            f"{percent(nominal)} are meant ({side})."
+        )
+    return said
+
+
+def say_calibration(power: Power) -> list[str]:
+    """Say whether maximum likelihood may stand for the sampler."""
+    said = []
+    for row in power.calibration.to_dict("records"):
+        alone = row["first_only"] + row["second_only"]
+        said.append(
+            f"{say_quantity(row['quantity'])}, {size_of(row)}: both engines agree on detection in "
+            f"{row['studies'] - alone} of {row['studies']} studies (maximum likelihood alone detects in "
+            f"{row['first_only']}, nuts alone in {row['second_only']}); nuts' intervals are "
+            f"{times(row, 'width_ratio')} times as wide, and its estimates lie {times(row, 'shift')} SDs away."
+        )
+    return said
+
+
+def judge_calibration(power: Power) -> str:
+    """Say in one sentence whether maximum likelihood's power may be taken for that of the sampler."""
+    if power.calibration.empty:
+        return f"No study was sampled: {power.question.unsampled or 'none was fitted by both engines'}."
+    rows = power.calibration[power.calibration["quantity"] == power.question.wished]
+    alone = int((rows["first_only"] + rows["second_only"]).sum())
+    studies, more = int(rows["studies"].sum()), int(rows["first_only"].sum() - rows["second_only"].sum())
+    if alone == 0:
+        verdict = "so the power by maximum likelihood may be taken"
+    elif abs(more) <= 2.0 * math.sqrt(alone):
+        verdict = "without a lean to one side, so the power by maximum likelihood may be taken"
+    else:
+        verdict = f"so the power by maximum likelihood is too {'high' if more > 0 else 'low'} for an analysis by nuts"
+    return (
+        f"nuts, the sampler, and maximum likelihood disagree on detection in {alone} of {studies} simulated studies, "
+        f"{verdict} (as far as {studies} tell)."
+    )
+
+
+def say_own(power: Power) -> list[str]:
+    """Say what the study's own design gives, of every quantity."""
+    own, simulated = power.question.own, power.designs
+    rows = [row for row in simulated.to_dict("records") if size_of(row) == own]
+    return [
+        f"The study's own design ({own}), {say_quantity(row['quantity'])} of {points_of(row['true'])} points: power "
+        f"{within(row, 'power')}, mean half width {width(row, 'half_width')} points."
+        for row in rows
+    ]
+
+
+def say_failed(power: Power) -> str:
+    """Say how many simulated studies had no fit, and how many a singular one."""
+    rows = power.wished
+    total, failed, singular = (int(rows[name].sum()) for name in ("simulations", "failed", "singular"))
+    return (
+        f"Of {total:,} simulated studies {failed:,} gave no fit, which counts as not detected, and {singular:,} of the "
+        "fits are singular (a variance at zero or a correlation at ±1)."
+    )
+
+
+def describe_designs(power: Power) -> str:
+    """Return the table of designs as text, a block for each quantity."""
+    blocks = []
+    for name in power.question.quantities:
+        rows = power.designs[power.designs["quantity"] == name].to_dict("records")
+        table = pd.DataFrame(
+            [
+                {
+                    "participants": row["participants"],
+                    "trials": row["main"],
+                    "features": row["pairs"],
+                    "cost": number(row["cost"], 1),
+                    "power %": within(row, "power").replace("\u00a0%", ""),
+                    "half width": width(row, "half_width"),
+                    "type S %": within(row, "type_s").replace("\u00a0%", ""),
+                    "type M": times(row, "type_m"),
+                    "coverage %": within(row, "coverage").replace("\u00a0%", ""),
+                    "failed": row["failed"],
+                    "singular": row["singular"],
+                    "wish": row["verdict"] or "–",
+                }
+                for row in rows
+            ]
+        )
+        true = points_of(float(rows[0]["true"])) if rows else "–"
+        blocks.append(f"{say_quantity(name)}, true {true} points (simulated)\n{table.to_string(index=False)}")
+    return "\n\n".join(blocks)
+
+
+def name_size(size: Size) -> str:
+    """Return a size, short, for a table or a figure."""
+    return f"{size.participants:,} × {size.main} × {size.pairs}"
