@@ -15,6 +15,7 @@ import numpy as np
 
 from psychostats.design import Coding
 from psychostats.engines import resolve_engine, resolve_settings
+from psychostats.environment import LIBRARIES, versions
 from psychostats.errors import InputError, nearest
 from psychostats.exchangeable import exchange
 from psychostats.families import resolve_family
@@ -172,6 +173,7 @@ class Question:
             "sampler": None if self.sampler is None else vars(self.sampler.settings) | self.sampler.spec.to_table(),
             "quantities": vars(self.asked),
             "seed": self.settings.seed,
+            "versions": versions(LIBRARIES),
         }
 
     def cost(self, size: Size) -> float:

@@ -88,7 +88,7 @@ def power(
     from psychostats.planning import ask
     from psychostats.power import estimate_power
     from psychostats.power_report import SIMULATIONS, write_power
-    from psychostats.power_sentences import describe_designs, say_recommendation, say_unmet
+    from psychostats.power_sentences import describe_designs, say_unmet
     from psychostats.report import require_report_folder
     from psychostats.study import read_study
     from psychostats.threads import cores
@@ -123,16 +123,14 @@ def power(
         print_json(_as_json(found, out))
     else:
         print_data(describe_designs(found))
-        for line in say_recommendation(found):
-            say(line, quiet)
     if found.unmet:
         raise InputError(say_unmet(found))
 
 
 def _forecast(question: Question, workers: int, dry_run: bool, yes: bool, quiet: bool, as_json: bool) -> bool:
     """Say what will be done; refuse what is too much to be meant; return whether that was all that was asked for."""
-    from psychostats.engines import duration
     from psychostats.power import fits_of
+    from psychostats.timing import duration
 
     fits = fits_of(question)
     for size, why in question.left_out:
@@ -179,19 +177,18 @@ def _require_own(question: Question, folder: Path, overwrite: bool) -> None:
 
     campaign = campaign_of(question, folder)
     try:
-        campaign.require_own()
+        campaign.require_own(mark=False)
     except InputError as error:
         if not (folder / "campaign.json").is_file():
             raise
         if not overwrite:
             raise InputError(f"{str(error).rstrip('.')}, or --overwrite.") from error
         shutil.rmtree(folder)
-        campaign.require_own()
 
 
 def _progress(shown: bool) -> Callable[[str], Callable[[int, int, float], None]]:
     """Return what shows on one line of stderr how many are done, and the time left."""
-    from psychostats.engines import duration
+    from psychostats.timing import duration
 
     def of(what: str) -> Callable[[int, int, float], None]:
         def show(done: int, total: int, left: float) -> None:

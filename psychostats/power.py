@@ -185,7 +185,7 @@ def estimate_power(
     campaign, settings = campaign_of(question, folder), question.settings
     pilots = tasks_of(question, "power", question.sizes, min(PILOTS, settings.simulations))
     say(f"simulating {len(pilots)} studies to see whether the designs can be fitted")
-    campaign.run(pilots, executor, progress=progress("pilot simulations"))
+    campaign.run(pilots, executor, progress=progress("pilot simulations"), say=say)
     refused = [str(found["failed"]) for _, found in campaign.results(pilots) if found["failed"] is not None]
     if len(refused) == len(pilots):
         raise InputError(
@@ -194,18 +194,18 @@ def estimate_power(
         )
     tasks = tasks_of(question, "power", question.sizes, settings.simulations)
     say(f"simulating {settings.simulations:,} studies of each of {len(question.sizes)} designs")
-    campaign.run(tasks, executor, progress=progress("simulations"))
+    campaign.run(tasks, executor, progress=progress("simulations"), say=say)
     made = _assemble(question, campaign, {"power": tasks})
     few = list(dict.fromkeys(size_of(row) for row in (made.own, made.recommended or made.best) if row))
     every = {"power": tasks}
     if settings.null:
         every["null"] = tasks_of(question, "null", few, settings.simulations)
         say(f"simulating {settings.simulations:,} studies without differences of each of {len(few)} designs")
-        campaign.run(every["null"], executor, progress=progress("null simulations"))
+        campaign.run(every["null"], executor, progress=progress("null simulations"), say=say)
     if question.sampler is not None:
         every["nuts"] = tasks_of(question, "nuts", few, min(settings.nuts, settings.simulations))
         say(f"sampling {len(every['nuts'])} of the studies with nuts")
-        campaign.run(every["nuts"], executor, progress=progress("sampled"))
+        campaign.run(every["nuts"], executor, progress=progress("sampled"), say=say)
     return _assemble(question, campaign, every)
 
 

@@ -49,6 +49,9 @@ def describe_assumptions(question: Question) -> list[Block]:
     for key in ("quantity", "simulations", "seed", "cost_participant", "cost_trial", "cost_feature"):
         note = "given by the command" if key in question.given else ""
         rows.append((f"[power] {key}", str(getattr(settings, key)), "assumed", note))
+    # A note that holds for several settings in a row stands at the first of them.
+    notes = [row[3] if i == 0 or row[3] != rows[i - 1][3] else "as above" * bool(row[3]) for i, row in enumerate(rows)]
+    table = pd.DataFrame(rows, columns=["what", "value", "source", "note"]).assign(note=notes)
     return [
         Heading("What was assumed", 1, "assumed"),
         Paragraph(
@@ -62,7 +65,7 @@ def describe_assumptions(question: Question) -> list[Block]:
                 Column("source", "Source"),
                 Column("note", "Note"),
             ),
-            pd.DataFrame(rows, columns=["what", "value", "source", "note"]),
+            table,
             "Every setting of the simulations and where it comes from.",
             "Source: the study's paper, its predecessor, a fit, or assumed by us or by the file's author.",
             "table-assumed",

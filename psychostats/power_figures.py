@@ -21,6 +21,7 @@ from psychostats.figures import (
     caption,
     colours,
     facets,
+    label_of,
     levels_of,
     p9,
     panel_rows,
@@ -37,7 +38,7 @@ def plot_over_sizes(
     *,
     y_label: str,
     note: str,
-    wish: float | None = None,
+    wish: tuple[str, float] | None = None,
     reference: float | None = None,
     free: bool = False,
 ) -> ggplot:
@@ -50,8 +51,10 @@ def plot_over_sizes(
         panels are drawn in the order given.
     y_label, note
         Words for the vertical axis, and the caption.
-    wish, reference
-        Lines across: what is wished, and what would be without error.
+    wish
+        A panel and what is wished there: a dashed line across it.
+    reference
+        What would be without error: a line across each panel.
     free
         Whether each panel has a vertical axis of its own.
     """
@@ -63,7 +66,13 @@ def plot_over_sizes(
         panels = [p9.facet_wrap("experiment", ncol=2, scales="free_y")]
     wide = float(rows["participants"].max() - rows["participants"].min()) or 1.0
     dodge = p9.position_dodge(0.02 * wide) if len(levels) > 1 else p9.position_identity()
-    line = [p9.geom_hline(yintercept=wish, color=ALARM, linetype="dashed", size=0.6)] if wish is not None else []
+    line: list[Any] = []
+    if wish is not None:
+        panel = label_of(wish[0], 44)
+        there = [name for name in levels_of(rows, "experiment") if name == panel or name.startswith(f"{panel},")]
+        names = pd.Categorical(there, list(rows["experiment"].cat.categories), ordered=True)
+        data = pd.DataFrame({"experiment": names, "wish": wish[1]})
+        line.append(p9.geom_hline(p9.aes(yintercept="wish"), data, color=ALARM, linetype="dashed", size=0.6))
     if reference is not None:
         line.append(p9.geom_hline(yintercept=reference, color=FAINT, size=0.5))
     return (
@@ -74,7 +83,7 @@ def plot_over_sizes(
         + p9.geom_point(size=1.8, position=dodge)
         + colours(levels, "Trials a person")
         + p9.scale_y_continuous(labels=signed)
-        + p9.expand_limits(x=0, y=[] if free else [0])
+        + (p9.expand_limits(x=0) if free else p9.expand_limits(x=0, y=0))
         + p9.labs(x="Participants", y=y_label, caption=caption(note))
         + panels
         + style(35 + 45 * panel_rows(rows, 2), grid="y", legend="bottom" if len(levels) > 1 else "none")
@@ -154,6 +163,7 @@ def plot_engines(pairs: pd.DataFrame, *, label: str, note: str) -> ggplot:
     return (
         p9.ggplot(rows, p9.aes("first", "second"))
         + p9.geom_abline(intercept=0.0, slope=1.0, color=FAINT, size=0.5)
+        + p9.geom_blank(p9.aes("second", "first"))  # both axes alike, so that the line is the diagonal
         + p9.geom_point(size=1.6, color=PALETTE[1], alpha=0.7)
         + p9.scale_x_continuous(labels=signed)
         + p9.scale_y_continuous(labels=signed)

@@ -156,15 +156,16 @@ def _long(power: Power, figure: str, scale: float = 100.0) -> pd.DataFrame:
 def _designs(power: Power) -> Chapter:
     question = power.question
     plots: dict[str, Any] = {}
-    wish = 100 * question.power if question.power is not None else None
-    lines = " Dashed: the wish, which is about " + say_quantity(question.wished) + "."
+    name = say_quantity(question.wished)
+    wish = (name, 100 * question.power) if question.power is not None else None
+    lines = " Dashed: the wish."
     plots["power"] = plot_over_sizes(
         _long(power, "power"),
         y_label="Power (%)",
         note=BARS + (lines if wish is not None else "") + f" {NOTE}",
         wish=wish,
     )
-    goal = 100 * question.precision if question.precision is not None else None
+    goal = (name, 100 * question.precision) if question.precision is not None else None
     plots["precision"] = plot_over_sizes(
         _long(power, "half_width"),
         y_label="Mean half width of the interval\n(percentage points)",
@@ -281,6 +282,9 @@ _SIZE = (
 )
 
 
+_WHICH = (Column("quantity", "Quantity"), Column("size", "Design"))
+
+
 def _tabulate_failures(power: Power) -> list[Block]:
     if power.failures.empty:
         return []
@@ -344,20 +348,27 @@ def _errors(power: Power) -> Chapter:
             ),
             Table(
                 (
-                    Column("quantity", "Quantity"),
-                    Column("size", "Design"),
+                    *_WHICH,
                     Column("detected", "Detected", "integer"),
                     Column("type_s", "Type S", align="right"),
                     Column("type_m", "Type M", align="right"),
+                ),
+                pd.DataFrame(shown),
+                "Errors of sign and magnitude among the simulated studies that detect an effect.",
+                f"Design: participants × trials × features; {BRACKETS}.",
+                "table-errors",
+            ),
+            Table(
+                (
+                    *_WHICH,
                     Column("bias", "Bias", align="right"),
                     Column("rmse", "RMSE", align="right"),
                     Column("coverage", "Coverage", align="right"),
                 ),
                 pd.DataFrame(shown),
-                "Errors of sign and size, bias and coverage in the simulated studies.",
-                "Design: participants × trials × features. Bias and root mean squared error in percentage points, over "
-                f"all fits; {BRACKETS}.",
-                "table-errors",
+                "How far estimates lie from the truth, and how often intervals hold it, over all fits.",
+                f"Bias and root mean squared error in percentage points; {BRACKETS}.",
+                "table-accuracy",
             ),
             *(
                 Figure(figures[key], words, f"{alt} against the number of participants.", f"figure-{key}")

@@ -144,10 +144,10 @@ def say_null(power: Power) -> list[str]:
     nominal, said = 1.0 - power.question.asked.probability, []
     for row in power.null.to_dict("records"):
         low, high = row["power_low"], row["power_high"]
-        side = "as meant" if low <= nominal <= high else "more often than meant" if low > nominal else "less often"
+        side = "which lies within" if low <= nominal <= high else "it is more often" if low > nominal else "it is rarer"
         said.append(
             f"False positives for {say_quantity(row['quantity'])} with {size_of(row)}: {within(row, 'power')}, where "
-            f"{percent(nominal)} are meant ({side})."
+            f"{percent(nominal)} are meant: {side}."
         )
     return said
 
@@ -180,7 +180,7 @@ def judge_calibration(power: Power) -> str:
     else:
         verdict = f"so the power by maximum likelihood is too {'high' if more > 0 else 'low'} for an analysis by nuts"
     return (
-        f"nuts, the sampler, and maximum likelihood disagree on detection in {alone} of {studies} simulated studies, "
+        f"The sampler nuts and maximum likelihood disagree on detection in {alone} of {studies} simulated studies, "
         f"{verdict} (as far as {studies} tell)."
     )
 
@@ -207,7 +207,7 @@ def say_failed(power: Power) -> str:
 
 
 def describe_designs(power: Power) -> str:
-    """Return the table of designs as text, a block for each quantity."""
+    """Return the table of designs as text, a block for each quantity, and what is recommended."""
     blocks = []
     for name in power.question.quantities:
         rows = power.designs[power.designs["quantity"] == name].to_dict("records")
@@ -232,7 +232,7 @@ def describe_designs(power: Power) -> str:
         )
         true = points_of(float(rows[0]["true"])) if rows else "–"
         blocks.append(f"{say_quantity(name)}, true {true} points (simulated)\n{table.to_string(index=False)}")
-    return "\n\n".join(blocks)
+    return "\n\n".join([*blocks, "\n".join(say_recommendation(power))])
 
 
 def name_size(size: Size) -> str:
