@@ -170,7 +170,8 @@ class Question:
             "truth": digest([self.truth.spec.to_table(), *self.truth.sets]),
             "plan": plan | {"careless": self.base.careless / self.own.participants},
             "analysis": {"model": self.procedure.spec.to_table(), "exclusions": vars(self.procedure.rules)},
-            "sampler": None if self.sampler is None else vars(self.sampler.settings) | self.sampler.spec.to_table(),
+            # Also where nothing is sampled: a later run of the same question may.
+            "sampler": self.study.models[0].spec().to_table() | self.study.models[0].lengths(),
             "quantities": vars(self.asked),
             "seed": self.settings.seed,
             "versions": versions(LIBRARIES),
@@ -259,18 +260,18 @@ def ask(study: Study, given: Mapping[str, Any], fit: Path | None = None) -> Ques
     try:
         coding, main = learn(own_plan)
         true_parameters(coding, coding.random(main), own_plan.truth[experiment])
+        asked = _asked(study, coding, main)
+        names = list(true_values(own_plan, asked))
+        contrasts = set(true_values(own_plan, replace(asked, ends=None)))
     except InputError as error:
         if fit is None:
             raise
         raise InputError(f"the fit {fit} does not describe the design of {study.path}: {error}") from error
     sizes, left_out = _grid(settings, base, own)
-    asked = _asked(study, coding, main)
     model = study.models[0]
     maximum = model.as_maximum().spec()
     resolve_engine("laplace", maximum)
     sampler, unsampled = _sampler(study, settings)
-    names = list(true_values(own_plan, asked))
-    contrasts = set(true_values(own_plan, replace(asked, ends=None)))
     quantities = {name: "contrast" if name in contrasts else "change" for name in names}
     if settings.quantity not in quantities.values():
         raise InputError(

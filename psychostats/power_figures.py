@@ -64,6 +64,7 @@ def plot_over_sizes(
     panels: list[Any] = facets(rows, 2)
     if panels and free:
         panels = [p9.facet_wrap("experiment", ncol=2, scales="free_y")]
+    several = rows["participants"].nunique() > 1
     wide = float(rows["participants"].max() - rows["participants"].min()) or 1.0
     dodge = p9.position_dodge(0.02 * wide) if len(levels) > 1 else p9.position_identity()
     line: list[Any] = []
@@ -78,7 +79,7 @@ def plot_over_sizes(
     return (
         p9.ggplot(rows, p9.aes("participants", "estimate", color="main", shape="main"))
         + line
-        + p9.geom_line(p9.aes(group="main"), size=0.5, position=dodge)
+        + ([p9.geom_line(p9.aes(group="main"), size=0.5, position=dodge)] if several else [])
         + bars(rows, p9.geom_linerange, VERTICAL, size=0.6, position=dodge)
         + p9.geom_point(size=1.8, position=dodge)
         + colours(levels, "Trials a person")

@@ -57,7 +57,7 @@ def test_every_work_has_what_a_reference_needs(entry: Entry) -> None:
     assert entry.authors and all(one.strip() == one and one for one in entry.authors)
     assert OTHERS not in entry.authors[:-1]
     assert entry.title and not entry.title.endswith(".")
-    assert 1950 < entry.year < 2030
+    assert 1900 < entry.year < 2030
     assert re.fullmatch(r"[a-z]+(\d{4}[a-z]*)?", entry.key)
     assert re.fullmatch(r"(10\.\d{4,}/\S+)?", entry.doi)
     assert re.fullmatch(r"(\d{4}\.\d{5})?", entry.arxiv)
