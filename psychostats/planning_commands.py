@@ -6,9 +6,7 @@ In: what a user typed.  Out: data on stdout, talk on stderr, an exit code.
 from __future__ import annotations
 
 import shutil
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,16 +14,14 @@ import typer
 
 from psychostats.arguments import read_counts
 from psychostats.errors import InputError
-from psychostats.options import Json, Quiet, StudyFile
+from psychostats.options import DryRun, Json, Quiet, Scheduler, StudyFile, Workers, Yes, choose_executor
 from psychostats.studies import typed
 from psychostats.terminal import count, print_data, print_json, say
 
 if TYPE_CHECKING:
+    from psychostats.executors import Executor
     from psychostats.planning import Question
     from psychostats.power import Power
-
-#: Fits beyond which a run has to be asked for with --yes.
-MOST = 10_000
 
 
 def power(
@@ -67,11 +63,10 @@ def power(
         int | None, typer.Option("--nuts", help="Simulated studies to sample as well.", show_default="20")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of all simulations.", show_default="1")] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", help="Processes of this machine.", show_default="all cores")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and how long it takes.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help=f"Allow more than {MOST:,} fits.")] = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the simulations of another question in --out.")
     ] = False,
@@ -84,19 +79,17 @@ def power(
     sign and size, false positives, all with their Monte Carlo error; recommends the cheapest design that meets the
     wish. What was simulated is kept, so a run that was stopped goes on. Exit code 2 where no design meets the wish.
     """
-    from psychostats.executors import Local
     from psychostats.planning import ask
     from psychostats.power import estimate_power
     from psychostats.power_report import SIMULATIONS, write_power
     from psychostats.power_sentences import describe_designs, say_unmet
+    from psychostats.progress import shown_progress
     from psychostats.report import require_report_folder
     from psychostats.study import read_study
-    from psychostats.threads import cores
 
     if quantity not in (None, "contrast", "change"):
         raise InputError(f"the quantity '{quantity}' is unknown; allowed are contrast and change.")
-    if workers is not None and workers < 1:
-        raise InputError(f"--workers is {workers}; it must be at least 1.")
+    executor = choose_executor(workers, scheduler)
     require_report_folder(out)
     given = {
         "experiment": experiment,
@@ -112,12 +105,17 @@ def power(
         "seed": seed,
     }
     question = ask(read_study(study), {name: value for name, value in given.items() if value is not None}, fit)
-    executor = Local(workers or cores())
-    if _forecast(question, executor.workers, dry_run, yes, quiet, as_json):
+    if _forecast(question, executor, dry_run, yes, quiet, as_json):
         return
     folder = out / SIMULATIONS
     _require_own(question, folder, overwrite)
-    found = estimate_power(question, folder, executor, progress=_progress(not quiet), say=lambda line: say(line, quiet))
+    found = estimate_power(
+        question,
+        folder,
+        executor,
+        progress=lambda what: shown_progress(what, lambda line: say(line, quiet), bar=False if quiet else None),
+        say=lambda line: say(line, quiet),
+    )
     write_power(found, out, command=typed(), say=lambda line: say(line, quiet))
     if as_json:
         print_json(_as_json(found, out))
@@ -127,23 +125,24 @@ def power(
         raise InputError(say_unmet(found))
 
 
-def _forecast(question: Question, workers: int, dry_run: bool, yes: bool, quiet: bool, as_json: bool) -> bool:
+def _forecast(question: Question, executor: Executor, dry_run: bool, yes: bool, quiet: bool, as_json: bool) -> bool:
     """Say what will be done; refuse what is too much to be meant; return whether that was all that was asked for."""
+    from psychostats.outlook import MANY
     from psychostats.power import fits_of
     from psychostats.timing import duration
 
     fits = fits_of(question)
     for size, why in question.left_out:
         say(f"left out: {size}: {why}", quiet)
-    if not dry_run and (fits <= MOST or yes):
+    if not dry_run and (fits <= MANY or yes):
         return False
-    seconds = _seconds(question) / workers
-    said = f"{count(fits, 'fit')} of {count(len(question.sizes), 'design')}, about {duration(seconds)} on this machine"
+    seconds, where = _seconds(question) / executor.workers, executor.describe()
+    said = f"{count(fits, 'fit')} of {count(len(question.sizes), 'design')}, about {duration(seconds)} on {where}"
     if not dry_run:
         raise InputError(f"{said}; add --yes if that is meant, or ask for fewer.")
     if as_json:
         sizes = [vars(size) for size in question.sizes]
-        print_json({"simulated": True, "fits": fits, "seconds": seconds, "workers": workers, "designs": sizes})
+        print_json({"simulated": True, "fits": fits, "seconds": seconds, "where": where, "designs": sizes})
     else:
         print_data("\n".join(f"{size}: {question.settings.simulations:,} simulations" for size in question.sizes))
         say(f"{said}; nothing was simulated.", quiet)
@@ -184,24 +183,6 @@ def _require_own(question: Question, folder: Path, overwrite: bool) -> None:
         if not overwrite:
             raise InputError(f"{str(error).rstrip('.')}, or --overwrite.") from error
         shutil.rmtree(folder)
-
-
-def _progress(shown: bool) -> Callable[[str], Callable[[int, int, float], None]]:
-    """Return what shows on one line of stderr how many are done, and the time left."""
-    from psychostats.timing import duration
-
-    def of(what: str) -> Callable[[int, int, float], None]:
-        def show(done: int, total: int, left: float) -> None:
-            live = sys.stderr.isatty()
-            if not shown or not (live or done == total):
-                return
-            rest = f", {duration(left)} left" if left > 0 else ""
-            line, end = f"{what}: {done:,} of {total:,}{rest}", "\n" if done == total else ""
-            print(f"\r{line:<60}" if live else line, end=end, file=sys.stderr, flush=True)
-
-        return show
-
-    return of
 
 
 def _as_json(found: Power, out: Path) -> dict[str, Any]:

@@ -8,7 +8,9 @@ What was simulated before is kept, so a run that was stopped goes on.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,7 @@ from psychostats.power_simulations import (
 )
 from psychostats.replications import true_values
 
-Progress = Callable[[int, int, float], None]
+Progress = Callable[[str], AbstractContextManager[Callable[[int, int, float], None]]]
 
 #: Simulations of each design that are made first: where all of them are refused, the rest would be as well.
 PILOTS = 3
@@ -159,7 +161,7 @@ def estimate_power(
     folder: Path,
     executor: Executor,
     *,
-    progress: Callable[[str], Progress] = lambda what: lambda done, total, left: None,
+    progress: Progress = lambda what: contextlib.nullcontext(lambda done, total, left: None),
     say: Callable[[str], None] = lambda line: None,
 ) -> Power:
     """Simulate and analyse every design.
@@ -173,7 +175,7 @@ def estimate_power(
     executor
         Who does the work.
     progress
-        Called with what is under way; returns what `psychostats.campaign.Campaign.run` calls.
+        Called with what is under way; gives, for as long, what `psychostats.campaign.Campaign.run` calls.
     say
         Called with a line as each step begins.
 
@@ -185,7 +187,8 @@ def estimate_power(
     campaign, settings = campaign_of(question, folder), question.settings
     pilots = tasks_of(question, "power", question.sizes, min(PILOTS, settings.simulations))
     say(f"simulating {len(pilots)} studies to see whether the designs can be fitted")
-    campaign.run(pilots, executor, progress=progress("pilot simulations"), say=say)
+    with progress("pilot simulations") as show:
+        campaign.run(pilots, executor, progress=show, say=say)
     refused = [str(found["failed"]) for _, found in campaign.results(pilots) if found["failed"] is not None]
     if len(refused) == len(pilots):
         raise InputError(
@@ -194,18 +197,21 @@ def estimate_power(
         )
     tasks = tasks_of(question, "power", question.sizes, settings.simulations)
     say(f"simulating {settings.simulations:,} studies of each of {len(question.sizes)} designs")
-    campaign.run(tasks, executor, progress=progress("simulations"), say=say)
+    with progress("simulations") as show:
+        campaign.run(tasks, executor, progress=show, say=say)
     made = _assemble(question, campaign, {"power": tasks})
     few = list(dict.fromkeys(size_of(row) for row in (made.own, made.recommended or made.best) if row))
     every = {"power": tasks}
     if settings.null:
         every["null"] = tasks_of(question, "null", few, settings.simulations)
         say(f"simulating {settings.simulations:,} studies without differences of each of {len(few)} designs")
-        campaign.run(every["null"], executor, progress=progress("null simulations"), say=say)
+        with progress("null simulations") as show:
+            campaign.run(every["null"], executor, progress=show, say=say)
     if question.sampler is not None:
         every["nuts"] = tasks_of(question, "nuts", few, min(settings.nuts, settings.simulations))
         say(f"sampling {len(every['nuts'])} of the studies with nuts")
-        campaign.run(every["nuts"], executor, progress=progress("sampled"), say=say)
+        with progress("sampled") as show:
+            campaign.run(every["nuts"], executor, progress=show, say=say)
     return _assemble(question, campaign, every)
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import pandas as pd
 
 from psychostats.document import Block, Column, Heading, Paragraph, Table
+from psychostats.measure import number
 from psychostats.planning import Question
-from psychostats.sentences import number
 
 
 def describe_assumptions(question: Question) -> list[Block]:

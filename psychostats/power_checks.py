@@ -12,6 +12,7 @@ import pandas as pd
 
 from psychostats.chapters import Chapter
 from psychostats.document import Block, Code, Column, Figure, Heading, Paragraph, Table, prose
+from psychostats.measure import percent
 from psychostats.power import Power
 from psychostats.power_figures import plot_engines, plot_null, plot_studies
 from psychostats.power_sentences import (
@@ -28,7 +29,6 @@ from psychostats.power_sentences import (
     within,
 )
 from psychostats.power_simulations import size_of
-from psychostats.sentences import percent
 
 Figures = Mapping[str, Path]
 

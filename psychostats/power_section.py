@@ -30,6 +30,7 @@ from psychostats.document import (
     prose,
 )
 from psychostats.figures import add_note
+from psychostats.measure import number, percent
 from psychostats.planning import Question
 from psychostats.power import Power
 from psychostats.power_assumptions import describe_assumptions
@@ -51,7 +52,6 @@ from psychostats.power_sentences import (
     within,
 )
 from psychostats.power_simulations import size_of
-from psychostats.sentences import number, percent
 from psychostats.works import Entry
 
 Figures = Mapping[str, Path]

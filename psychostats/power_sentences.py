@@ -13,10 +13,10 @@ import pandas as pd
 
 from psychostats.characteristics import MONTE_CARLO
 from psychostats.document import format_value
+from psychostats.measure import number, percent
 from psychostats.planning import Question, Size
 from psychostats.power import Power
 from psychostats.power_simulations import size_of
-from psychostats.sentences import number, percent
 
 Row = Mapping[Any, Any]
 

@@ -311,7 +311,7 @@ def test_too_many_fits_are_asked_about_and_a_dry_run_writes_nothing(
     [
         (("--participants", "many"), "--participants 'many' cannot be read; write whole numbers"),
         (("--quantity", "slope"), "the quantity 'slope' is unknown; allowed are contrast and change"),
-        (("--workers", "0"), "--workers is 0; it must be at least 1"),
+        (("--workers", "0"), "--workers is 0; this machine has"),
         (("--power", "1.5"), "the wished power is 1.5"),
     ],
 )
