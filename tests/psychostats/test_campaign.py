@@ -291,7 +291,7 @@ def test_more_than_anyone_asks_for_lightly_needs_a_second_word() -> None:
     with pytest.raises(InputError) as refused:
         outlook(10_000).require_meant(False)
     assert str(refused.value) == (
-        "10,000 fits are to be done, about 83 min on 4 processes on this machine; more than 5,000 are not begun "
+        f"10,000 fits are to be done, about 83 min on 4 processes on this machine; more than {MANY:,} are not begun "
         "without being asked for: add --yes, or --dry-run to look first."
     )
 
