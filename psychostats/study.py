@@ -113,6 +113,7 @@ class Study(Table):
         models = [*self.models, *(self.joint.as_models(self.models[0]) if self.joint else ())]
         names = [name for model in models for name in model.spec().formula.variables]
         names += [one.response for one in self.opinions]
+        names += ["correct" for one in self.opinions if one.takes == "correct"]
         names += [*self.rules().needed, self.effects.factor, self.report.group]
         names += ["experiment"] if self.design.participants else []
         return tuple(dict.fromkeys(names))

@@ -154,3 +154,10 @@ def test_a_reanalysis_of_scores_is_refused(tmp_path):
     side = Side("old", pd.DataFrame())
     with pytest.raises(InputError, match="a reanalysis is about answers that are right or wrong; gaussian has none"):
         reanalyse(study, side, side, tmp_path)
+
+
+def test_an_opinion_on_correct_trials_needs_to_know_which_are(tmp_path):
+    text = SCORES + "[[opinions]]\nresponse = 'rt'\n"
+    text = text[text.index("[levels]") :]
+    assert "correct" in study_of(tmp_path, text).needed()
+    assert "correct" not in study_of(tmp_path, f"{text}trials = 'all'\n").needed()
