@@ -24,7 +24,9 @@ def test_what_no_trial_names_is_not_counted():
         excluded=Excluded(kept, pd.DataFrame()),
         study=study,
         experiments=["all"],
-        main=[SimpleNamespace(fit=SimpleNamespace(coding=SimpleNamespace(levels={})))],
+        main=[
+            SimpleNamespace(fit=SimpleNamespace(coding=SimpleNamespace(levels={}), design=SimpleNamespace(blocks=())))
+        ],
     )
     table = tabulate_design(one)
     headers = [column.header for column in table.columns]
