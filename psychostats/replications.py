@@ -6,13 +6,14 @@ plain values, and their true values.  Knows neither how many replications there 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from psychostats.catch_trials import lapse_from_catch
 from psychostats.design import Coding, code
 from psychostats.effects import contrasts, interactions
 from psychostats.errors import InputError, NoMaximumError
@@ -20,11 +21,14 @@ from psychostats.exclusions import apply_exclusions
 from psychostats.fit import fit
 from psychostats.grid import Estimated
 from psychostats.intervals import Interval
+from psychostats.profiled import fit_known, fit_rates
 from psychostats.results import Known
 from psychostats.rules import Exclusions
 from psychostats.sampling import Settings
 from psychostats.simulate import Plan, simulate_trials, true_parameters
 from psychostats.spec import ModelSpec
+
+LapseSource: TypeAlias = Literal["given", "estimated", "catch"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,11 @@ class Procedure:
         ``laplace`` or ``nuts``.
     settings
         Of the sampler; needed with ``nuts``.
+    lapse
+        Where the lapse rate comes from, under ``laplace``: the model (``given``), the likelihood (``estimated``), or
+        the catch trials of everybody (``catch``).
+    catch_accuracy
+        Of those who do not lapse, for ``catch``.
     """
 
     name: str
@@ -73,6 +82,8 @@ class Procedure:
     rules: Exclusions = field(default_factory=Exclusions)
     engine: Literal["laplace", "nuts"] = "laplace"
     settings: Settings | None = None
+    lapse: LapseSource = "given"
+    catch_accuracy: float = 1.0
 
 
 def replicate(plan: Plan, seed: int, procedures: Iterable[Procedure], asked: Asked) -> dict[str, Any]:
@@ -93,10 +104,12 @@ def replicate(plan: Plan, seed: int, procedures: Iterable[Procedure], asked: Ask
     -------
     dict
         By the procedure's name: ``participants, trials`` (analysed), ``failed`` (why there is no fit, or None),
-        ``singular`` (or, under nuts, not converged), and ``quantities``: by name ``estimate, sd, conf_low, conf_high``.
+        ``singular`` (or, under nuts, not converged), and ``quantities``: by name ``estimate, sd, conf_low, conf_high``;
+        with a rate that was estimated also ``lapse`` and ``lapse_sd`` (None at the end of its range).
     """
     trials = simulate_trials(plan, seed)
-    return {procedure.name: _analyse(trials, procedure, asked) for procedure in procedures}
+    known: _Known = {}
+    return {procedure.name: _analyse(trials, procedure, asked, known) for procedure in procedures}
 
 
 def true_values(plan: Plan, asked: Asked) -> dict[str, float]:
@@ -119,21 +132,59 @@ def learn(plan: Plan) -> tuple[Coding, pd.DataFrame]:
     return code(plan.spec.formula, main), main
 
 
-def _analyse(trials: pd.DataFrame, procedure: Procedure, asked: Asked) -> dict[str, Any]:
+_Known: TypeAlias = dict[Hashable, Any]
+"""What was found of the same trials before, since rules often leave out the same people: results, maxima, trials."""
+
+
+def _analyse(trials: pd.DataFrame, procedure: Procedure, asked: Asked, known: _Known | None = None) -> dict[str, Any]:
     """Exclude, fit and measure."""
+    known = {} if known is None else known
     found: dict[str, Any] = {"participants": 0, "trials": 0, "failed": None, "singular": False, "quantities": {}}
-    nuts = procedure.engine == "nuts"
     try:
-        kept = apply_exclusions(trials, procedure.rules).kept
-        kept = kept.dropna(subset=list(procedure.spec.formula.variables))
+        rules = repr(procedure.rules)
+        if rules not in known:
+            known[rules] = apply_exclusions(trials, procedure.rules).kept
+        kept = known[rules].dropna(subset=list(procedure.spec.formula.variables))
         found |= {"participants": kept["participant"].nunique(), "trials": len(kept)}
-        how = vars(procedure.settings) if procedure.settings else {}
-        made = fit(procedure.spec, kept, engine=procedure.engine, progress=False, **how)
-        interval = Interval("eti" if nuts else "wald", asked.probability)
-        found["quantities"] = _measure(made, asked, interval)
+        same = (kept.index.to_numpy().tobytes(), repr(replace(procedure, name="", rules=Exclusions())))
+        if same not in known:
+            known[same] = _fit(trials, kept, procedure, asked, known)
+        result: dict[str, Any] = known[same]
+        return found | result
     except (NoMaximumError, InputError) as error:  # or what the rules leave cannot be fitted
         return found | {"failed": str(error).splitlines()[0]}
-    return found | {"singular": not made.converged if nuts else bool(made.likelihood["singular"])}
+
+
+def _fit(trials: pd.DataFrame, kept: pd.DataFrame, procedure: Procedure, asked: Asked, known: _Known) -> dict[str, Any]:
+    """Fit and measure what was kept of the trials."""
+    spec, nuts = procedure.spec, procedure.engine == "nuts"
+    if procedure.lapse == "given":
+        how = vars(procedure.settings) if procedure.settings else {}
+        made = fit(spec, kept, engine=procedure.engine, progress=False, **how)
+        quantities = _measure(made, asked, Interval("eti" if nuts else "wald", asked.probability))
+        singular = not made.converged if nuts else bool(made.likelihood["singular"])
+        if not nuts:
+            known[_where(kept, spec)] = made.estimates.maximum
+        return {"quantities": quantities, "singular": singular}
+    start = known.get(_where(kept, replace(spec, family=replace(spec.family, lapse=0.0))))
+    if procedure.lapse == "estimated":
+        profiled = fit_rates(spec, kept, start=start)
+    else:
+        catch = trials[trials["catch"].astype(bool) & trials["correct"].notna()]
+        shares = catch.groupby("participant", observed=True)["correct"].mean()
+        rate, sd = lapse_from_catch(shares, accuracy=procedure.catch_accuracy, guess=spec.family.guess)
+        profiled = fit_known(spec, kept, rate, sd, start=start)
+    return {
+        "quantities": _measure(profiled, asked, Interval("wald", asked.probability)),
+        "singular": bool(profiled.estimates.singular_terms),
+        "lapse": profiled.rates["lapse"],
+        "lapse_sd": None if profiled.at_end else profiled.rate_sds()["lapse"],
+    }
+
+
+def _where(kept: pd.DataFrame, spec: ModelSpec) -> Hashable:
+    """Return what a maximum is known by: trials and model."""
+    return kept.index.to_numpy().tobytes(), repr(spec.to_table())
 
 
 def _measure(made: Estimated, asked: Asked, interval: Interval) -> dict[str, dict[str, float]]:

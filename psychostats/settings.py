@@ -142,6 +142,31 @@ class SimulateTable(Table):
         return People(spec, self.shown.truth, **{name: getattr(self, name) for name in habits})
 
 
+Treatment: TypeAlias = Literal["ignored", "known", "estimated", "catch"]
+"""The lapse rate in an analysis: taken as 0; the true one; estimated from the main trials, or from the catch trials."""
+
+
+class LapsesTable(Table):
+    """``[lapses]``: what lapses and careless people do to the study's power, and whether a catch-trial rule helps."""
+
+    experiment: str | None = None
+    """By default the first."""
+    rates: Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(min_length=1)] = (0.0, 0.02, 0.05)
+    """True lapse rates."""
+    spread: Annotated[float, Field(ge=0)] = 0.0
+    """SD of the rate between people, over the rate."""
+    careless: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.0, 0.05, 0.1)
+    """Shares of people who answer at chance."""
+    rules: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = None
+    """Least shares of catch trials that must be right; each is held against no such rule."""
+    treatments: Annotated[tuple[Treatment, ...], Field(min_length=1)] = ("ignored", "known", "estimated", "catch")
+    other_rules: bool = False
+    """Whether the study's other rules about people are applied too, which may find the careless anyway."""
+    simulations: Annotated[int, Field(ge=2), Strict()] = 200
+    """Of each pair of a rate and a share."""
+    seed: Annotated[int, Field(ge=0), Strict()] = 1
+
+
 class ModelTable(Table):
     """``[[models]]``: a model that is fitted to each experiment. The first is the one that the report is about."""
 

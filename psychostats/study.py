@@ -32,6 +32,7 @@ from psychostats.settings import (
     DesignTable,
     EffectsTable,
     JointTable,
+    LapsesTable,
     ModelTable,
     MultiverseTable,
     OpinionTable,
@@ -80,6 +81,7 @@ class Study(Table):
     exclusions: dict[str, Any] = Field(default_factory=dict)
     design: DesignTable = DesignTable()
     simulate: SimulateTable | None = None
+    lapses: LapsesTable = LapsesTable()
     models: tuple[ModelTable, ...] = ()
     opinions: tuple[OpinionTable, ...] = ()
     joint: JointTable | None = None
