@@ -97,7 +97,7 @@ def plot_lapses(
     frame["at"] = frame["lapse"] + step * (frame["level"].cat.codes - (len(levels) - 1) / 2)
     columns = len(careless) if len(careless) > 1 else len(measures)
     rows_of_panels = -(-len(parts) // columns)
-    note = "Bars: 95 % Monte Carlo intervals. Participants are simulated. Points of one rate are set apart."
+    note = "Bars: 95 % Monte Carlo intervals. Simulated participants. Points of one rate are set apart."
     return (
         p9.ggplot(frame, p9.aes("at", "estimate", color="level"))
         + p9.geom_line(size=0.5)
@@ -147,7 +147,7 @@ def plot_rules(
     note = (
         f"Bands: 95 % Monte Carlo intervals of paired differences; {better}. "
         + ("Rings: break-even, with 95 % intervals. " if len(found) else "")
-        + "Participants are simulated."
+        + "Simulated participants."
     )
     what = {
         "rmse": "Change in root mean square error\n(percentage points)",

@@ -14,31 +14,45 @@ import numpy as np
 import pandas as pd
 
 from psychostats.catch_trials import attenuation
+from psychostats.chapters import Chapter
 from psychostats.document import Block, BulletList, Column, Figure, Heading, Paragraph, Table, Words, prose
-from psychostats.figures import save_figure
 from psychostats.lapse_figures import TREATMENTS, name_rule, plot_lapses, plot_rules
 from psychostats.lapse_tables import Summary
 from psychostats.lapses import NO_RULE, Question
 
-FIGURES = ("lapses", "catch-rules-rmse", "catch-rules-power")
+
+def chapter_lapses(question: Question, summary: Summary) -> Chapter:
+    """Return the chapter of a report on power."""
+    first = _say_lapses(question, summary, _quantity(summary))
+    return Chapter(
+        lambda figures: compose_lapses(question, summary, figures),
+        (first, *(_say_rule(question, summary, _quantity(summary), rule) for rule in question.least[1:])),
+        {
+            "lapses": summary.performance,
+            "catch_rules": summary.differences,
+            "catch_break_even": summary.break_even,
+            "catch_dismissals": summary.dismissals,
+        },
+        plot_summary(question, summary),
+    )
 
 
-def draw_lapses(question: Question, summary: Summary, folder: Path) -> dict[str, Path]:
-    """Draw the section's figures as SVG and PNG in a folder that is there; return them by name."""
+def plot_summary(question: Question, summary: Summary) -> dict[str, Any]:
+    """Return the chapter's figures by name."""
     name, treatment = _quantity(summary), question.treatments[0]
     catch = question.plan.catch
     table = summary.performance[(summary.performance["quantity"] == name)]
     shown = table[table["rule"] == NO_RULE]
     ends = {share: _careless(share) for share in dict.fromkeys((question.careless[0], question.careless[-1]))}
-    figures = {"lapses": plot_lapses(shown, careless=ends)}
+    plots = {"lapses": plot_lapses(shown, careless=ends)}
     if len(summary.differences):
         part = summary.differences[_which(summary.differences, name, treatment)]
         turns = summary.break_even[_which(summary.break_even, name, treatment)]
-        figures |= {
-            "catch-rules-rmse": plot_rules(part, turns, measure="rmse", catch=catch),
-            "catch-rules-power": plot_rules(part, turns, measure="power", catch=catch),
+        plots |= {
+            "catch_rules_rmse": plot_rules(part, turns, measure="rmse", catch=catch),
+            "catch_rules_power": plot_rules(part, turns, measure="power", catch=catch),
         }
-    return {key: save_figure(plot, folder / key, png=True) for key, plot in figures.items()}
+    return plots
 
 
 def compose_lapses(
@@ -76,10 +90,10 @@ def compose_lapses(
         ),
     ]
     for measure, words in (("rmse", "the root mean square error"), ("power", "power")):
-        if f"catch-rules-{measure}" in figures:
+        if f"catch_rules_{measure}" in figures:
             blocks.append(
                 Figure(
-                    figures[f"catch-rules-{measure}"],
+                    figures[f"catch_rules_{measure}"],
                     f"What a rule about catch trials changes in {words}, against no such rule on the same trials.",
                     f"Change in {words} against the share of careless people, one line for each rule.",
                     f"{anchor}-figure-rules-{measure}",

@@ -10,7 +10,7 @@ about catch trials and with every treatment of the lapse rate; and the scenarios
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -20,12 +20,13 @@ import numpy as np
 import pandas as pd
 
 from psychostats.campaign import Campaign, Task
+from psychostats.environment import LIBRARIES, versions
 from psychostats.errors import StudyError, nearest
 from psychostats.executors import Executor, Local
-from psychostats.replications import Asked, LapseSource, Procedure, replicate, true_values
+from psychostats.replications import Asked, LapseSource, Procedure, ask_effects, learn, replicate, true_values
 from psychostats.rules import Exclusions
 from psychostats.settings import Treatment
-from psychostats.simulate import Plan, simulate_trials
+from psychostats.simulate import Plan
 from psychostats.spec import ModelSpec
 from psychostats.study import Study
 
@@ -87,6 +88,11 @@ class Question:
         """Every lapse rate with every share of careless people."""
         return list(product(self.rates, self.careless))
 
+    @property
+    def fits(self) -> int:
+        """How many fits there are at most."""
+        return self.simulations * len(self.scenarios) * len(self.least) * len(self.treatments)
+
     def scenario(self, rate: float, share: float) -> Plan:
         """Return the plan of a scenario."""
         return replace(
@@ -120,6 +126,7 @@ class Question:
             "asked": repr(self.asked),
             "spread": self.spread,
             "seed": self.seed,
+            "versions": versions(LIBRARIES),
         }
 
 
@@ -148,6 +155,10 @@ def ask_lapses(study: Study, simulations: int | None = None) -> Question:
             f"{', '.join(known)}."
         )
     model = study.models[0].as_maximum().spec()
+    if not model.family.binary or not plan.catch or plan.response != "correct":
+        raise StudyError(
+            f"{study.path}: [lapses] needs answers that are right or wrong, and catch trials ([design] catch)."
+        )
     room = 1.0 - float(plan.spec.family.guess)
     if max(table.rates) >= min(room, 1.0 - float(model.family.guess)):
         raise StudyError(f"{study.path}: [lapses] rates holds {max(table.rates):g}; allowed are rates below {room:g}.")
@@ -163,25 +174,13 @@ def ask_lapses(study: Study, simulations: int | None = None) -> Question:
         rules=replace(rules, catch_accuracy_min=None),
         least=(NO_RULE, *sorted(_apart(kept, plan.catch))),
         treatments=tuple(sorted(dict.fromkeys(table.treatments), key=lambda one: one != "ignored")),
-        asked=ask_effects(study, base),
+        asked=ask_effects(study, learn(base)[1]),
         rates=tuple(sorted(set(table.rates))),
         careless=tuple(sorted(set(table.careless))),
         spread=table.spread,
         simulations=table.simulations if simulations is None else simulations,
         seed=table.seed,
     )
-
-
-def ask_effects(study: Study, plan: Plan) -> Asked:
-    """Return the quantities of ``[effects]``: the contrast at the moderator's mean over main trials, and its change."""
-    effects = study.effects
-    moderator = effects.moderator
-    if moderator is None or moderator not in study.models[0].spec().formula.variables:
-        return Asked(effects.factor, effects.probability)
-    trials = simulate_trials(replace(plan, missing_rate=0.0), 0)
-    values = trials.loc[(trials["phase"] == "main") & ~trials["catch"].astype(bool), moderator].astype(float)
-    ends = (values.min(), values.max()) if effects.at == "range" else (effects.places[0], effects.places[-1])
-    return Asked(effects.factor, effects.probability, moderator, float(values.mean()), (float(ends[0]), float(ends[1])))
 
 
 def lapse_tasks(question: Question) -> list[Task]:
@@ -230,11 +229,21 @@ def collect(question: Question, results: Iterable[tuple[Task, Mapping[str, Any]]
     return table.merge(truths, on=["lapse", "quantity"], how="left", validate="many_to_one") if rows else table
 
 
-def run_lapses(question: Question, folder: Path, executor: Executor | None = None) -> pd.DataFrame:
+def campaign_of(question: Question, folder: Path) -> Campaign:
+    """Return the campaign that keeps the results in a folder."""
+    return Campaign(folder, work, question, question.identity)
+
+
+def run_lapses(
+    question: Question,
+    folder: Path,
+    executor: Executor | None = None,
+    *,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> pd.DataFrame:
     """Do all tasks in a folder, as far as they are not done there, and return their table; see `collect`."""
-    tasks = lapse_tasks(question)
-    campaign = Campaign(folder, work, question, question.identity)
-    campaign.run(tasks, executor or Local())
+    tasks, campaign = lapse_tasks(question), campaign_of(question, folder)
+    campaign.run(tasks, executor or Local(), progress=progress)
     return collect(question, campaign.results(tasks))
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from psychostats.design import Coding
 from psychostats.engines import resolve_engine, resolve_settings
 from psychostats.environment import LIBRARIES, versions
 from psychostats.errors import InputError, nearest
@@ -21,7 +20,7 @@ from psychostats.exchangeable import exchange
 from psychostats.families import resolve_family
 from psychostats.fit import load_fit
 from psychostats.intervals import Interval
-from psychostats.replications import Asked, Procedure, learn, true_values
+from psychostats.replications import Asked, Procedure, ask_effects, learn, true_values
 from psychostats.settings import PowerTable
 from psychostats.simulate import Plan, true_parameters
 from psychostats.spec import ModelSpec
@@ -260,7 +259,7 @@ def ask(study: Study, given: Mapping[str, Any], fit: Path | None = None) -> Ques
     try:
         coding, main = learn(own_plan)
         true_parameters(coding, coding.random(main), own_plan.truth[experiment])
-        asked = _asked(study, coding, main)
+        asked = ask_effects(study, main)
         names = list(true_values(own_plan, asked))
         contrasts = set(true_values(own_plan, replace(asked, ends=None)))
     except InputError as error:
@@ -342,21 +341,6 @@ def _impossible(size: Size, base: Plan) -> Iterator[str]:
         if getattr(base, sort) > size.main:
             yield f"{getattr(base, sort)} {sort} trials are taken from as many main ones, and there are {size.main}"
             return
-
-
-def _asked(study: Study, coding: Coding, main: Any) -> Asked:
-    """Return the quantities: the contrast at the moderator's mean, and its change from end to end."""
-    effects = study.effects
-    moderator = effects.moderator if effects.moderator in study.models[0].spec().formula.variables else None
-    if moderator is None or moderator not in main:
-        return Asked(effects.factor, effects.probability)
-    values = main[moderator].astype(float)
-    low, high = (float(values.min()), float(values.max())) if effects.at == "range" else _ends(effects.at)
-    return Asked(effects.factor, effects.probability, moderator, float(values.mean()), (low, high))
-
-
-def _ends(at: Any) -> tuple[float, float]:
-    return float(at[0]), float(at[-1])
 
 
 def _sampler(study: Study, settings: PowerTable) -> tuple[Procedure | None, str]:

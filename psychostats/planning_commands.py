@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,9 +20,12 @@ from psychostats.studies import typed
 from psychostats.terminal import count, print_data, print_json, say
 
 if TYPE_CHECKING:
+    from psychostats.campaign import Campaign
     from psychostats.executors import Executor
+    from psychostats.lapses import Question as Lapses
     from psychostats.planning import Question
     from psychostats.power import Power
+    from psychostats.progress import Show
 
 
 def power(
@@ -62,6 +66,9 @@ def power(
     nuts: Annotated[
         int | None, typer.Option("--nuts", help="Simulated studies to sample as well.", show_default="20")
     ] = None,
+    lapses: Annotated[
+        bool, typer.Option("--lapses", help="Also ask what lapses and rules about catch trials do ([lapses]).")
+    ] = False,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of all simulations.", show_default="1")] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -79,10 +86,15 @@ def power(
     sign and size, false positives, all with their Monte Carlo error; recommends the cheapest design that meets the
     wish. What was simulated is kept, so a run that was stopped goes on. Exit code 2 where no design meets the wish.
     """
+    from psychostats.lapse_section import chapter_lapses
+    from psychostats.lapse_tables import summarise
+    from psychostats.lapses import ask_lapses, run_lapses
+    from psychostats.lapses import campaign_of as lapses_of
     from psychostats.planning import ask
     from psychostats.power import estimate_power
-    from psychostats.power_report import SIMULATIONS, write_power
+    from psychostats.power_report import LAPSES, SIMULATIONS, write_power
     from psychostats.power_sentences import describe_designs, say_unmet
+    from psychostats.power_simulations import campaign_of
     from psychostats.progress import shown_progress
     from psychostats.report import require_report_folder
     from psychostats.study import read_study
@@ -104,19 +116,27 @@ def power(
         "nuts": nuts,
         "seed": seed,
     }
-    question = ask(read_study(study), {name: value for name, value in given.items() if value is not None}, fit)
-    if _forecast(question, executor, dry_run, yes, quiet, as_json):
+    read = read_study(study)
+    question = ask(read, {name: value for name, value in given.items() if value is not None}, fit)
+    beside = ask_lapses(read) if lapses else None
+    if _forecast(question, beside, executor, dry_run, yes, quiet, as_json):
         return
     folder = out / SIMULATIONS
-    _require_own(question, folder, overwrite)
-    found = estimate_power(
-        question,
-        folder,
-        executor,
-        progress=lambda what: shown_progress(what, lambda line: say(line, quiet), bar=False if quiet else None),
-        say=lambda line: say(line, quiet),
-    )
-    write_power(found, out, command=typed(), say=lambda line: say(line, quiet))
+    _require_own(campaign_of(question, folder), overwrite)
+    if beside is not None:
+        _require_own(lapses_of(beside, out / LAPSES), overwrite)
+
+    def progress(what: str) -> AbstractContextManager[Show]:
+        return shown_progress(what, lambda line: say(line, quiet), bar=False if quiet else None)
+
+    found = estimate_power(question, folder, executor, progress=progress, say=lambda line: say(line, quiet))
+    more = []
+    if beside is not None:
+        say(f"simulating {beside.simulations:,} studies of each of {len(beside.scenarios)} scenarios of lapses", quiet)
+        with progress("scenarios of lapses") as show:
+            runs = run_lapses(beside, out / LAPSES, executor, progress=show)
+        more.append(chapter_lapses(beside, summarise(beside, runs)))
+    write_power(found, out, more=more, command=typed(), say=lambda line: say(line, quiet))
     if as_json:
         print_json(_as_json(found, out))
     else:
@@ -125,18 +145,33 @@ def power(
         raise InputError(say_unmet(found))
 
 
-def _forecast(question: Question, executor: Executor, dry_run: bool, yes: bool, quiet: bool, as_json: bool) -> bool:
+def _forecast(
+    question: Question,
+    beside: Lapses | None,
+    executor: Executor,
+    dry_run: bool,
+    yes: bool,
+    quiet: bool,
+    as_json: bool,
+) -> bool:
     """Say what will be done; refuse what is too much to be meant; return whether that was all that was asked for."""
-    from psychostats.outlook import MANY
+    from psychostats.lapses import campaign_of as lapses_of
+    from psychostats.lapses import lapse_tasks
+    from psychostats.outlook import MANY, time_task
     from psychostats.power import fits_of
     from psychostats.timing import duration
 
-    fits = fits_of(question)
+    fits = fits_of(question) + (beside.fits if beside else 0)
     for size, why in question.left_out:
         say(f"left out: {size}: {why}", quiet)
     if not dry_run and (fits <= MANY or yes):
         return False
-    seconds, where = _seconds(question) / executor.workers, executor.describe()
+    seconds, where = _seconds(question), executor.describe()
+    if beside is not None:
+        seconds += (
+            beside.simulations * len(beside.scenarios) * time_task(lapses_of(beside, Path()), lapse_tasks(beside)[0])
+        )
+    seconds /= executor.workers
     said = f"{count(fits, 'fit')} of {count(len(question.sizes), 'design')}, about {duration(seconds)} on {where}"
     if not dry_run:
         raise InputError(f"{said}; add --yes if that is meant, or ask for fewer.")
@@ -170,11 +205,9 @@ def _seconds(question: Question) -> float:
     return s.simulations * (sum(took.values()) + 2 * s.null * took[largest]) + sampled
 
 
-def _require_own(question: Question, folder: Path, overwrite: bool) -> None:
+def _require_own(campaign: Campaign, overwrite: bool) -> None:
     """Refuse a folder with the simulations of another question, or empty it where that was asked for."""
-    from psychostats.power_simulations import campaign_of
-
-    campaign = campaign_of(question, folder)
+    folder = campaign.folder
     try:
         campaign.require_own(mark=False)
     except InputError as error:

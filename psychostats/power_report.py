@@ -20,6 +20,8 @@ from psychostats.report import part_of, put_report, write_documents
 
 #: Where the simulations lie within the folder of a report.
 SIMULATIONS = "simulations"
+#: And those of lapses and careless people.
+LAPSES = "lapses"
 
 
 def write_power(

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from psychostats.catch_trials import lapse_from_catch
+from psychostats.columns import analysed
 from psychostats.design import Coding, code
 from psychostats.effects import contrasts, interactions
 from psychostats.errors import InputError, NoMaximumError
@@ -27,6 +28,7 @@ from psychostats.rules import Exclusions
 from psychostats.sampling import Settings
 from psychostats.simulate import Plan, simulate_trials, true_parameters
 from psychostats.spec import ModelSpec
+from psychostats.study import Study
 
 LapseSource: TypeAlias = Literal["given", "estimated", "catch"]
 
@@ -86,6 +88,17 @@ class Procedure:
     catch_accuracy: float = 1.0
 
 
+def ask_effects(study: Study, main: pd.DataFrame) -> Asked:
+    """Return the quantities of ``[effects]``: the contrast at the moderator's mean over main trials, and its change."""
+    effects = study.effects
+    moderator = effects.moderator if effects.moderator in study.models[0].spec().formula.variables else None
+    if moderator is None or moderator not in main:
+        return Asked(effects.factor, effects.probability)
+    values = main[moderator].astype(float)
+    ends = (values.min(), values.max()) if effects.at == "range" else (effects.places[0], effects.places[-1])
+    return Asked(effects.factor, effects.probability, moderator, float(values.mean()), (float(ends[0]), float(ends[1])))
+
+
 def replicate(plan: Plan, seed: int, procedures: Iterable[Procedure], asked: Asked) -> dict[str, Any]:
     """Simulate a study once and analyse it in each way.
 
@@ -128,7 +141,7 @@ def learn(plan: Plan) -> tuple[Coding, pd.DataFrame]:
     """Return the coding of a plan's true model, and the main trials it is learned from, whose answers do not matter."""
     # Every level and value of the design occurs among the main trials of enough people.
     trials = simulate_trials(replace(plan, careless=0, missing_rate=0.0), 0)
-    main = trials[(trials["phase"] == "main") & ~trials["catch"].astype(bool)]
+    main = trials[analysed(trials)]
     return code(plan.spec.formula, main), main
 
 

@@ -58,6 +58,8 @@ FIGURES = (
     "accuracy",
     "balance",
     "calibration",
+    "catch_rules_power",
+    "catch_rules_rmse",
     "cells",
     "contrasts",
     *CONTRIBUTIONS,
@@ -75,6 +77,7 @@ FIGURES = (
     "items",
     "joint",
     "magnitude",
+    "lapses",
     "null",
     "participants",
     "power",
@@ -94,12 +97,13 @@ WHOLE += ("joint", "joint_terms", "joint_models", "truth")
 WHOLE += ("between", "conclusions", "accumulation")  # of a reanalysis
 WHOLE += ("specifications", "choices", "dimensions", "summary")  # of a multiverse
 WHOLE += ("designs", "simulations", "null", "calibration", "failures")  # of a power analysis
+WHOLE += ("lapses", "catch_rules", "catch_break_even", "catch_dismissals")
 """Tables that are of no single experiment."""
 _FILES = re.compile(
     rf"({'|'.join(map(re.escape, DOCUMENTS))})|figures/({'|'.join(FIGURES)})(_[0-9]+)?\.(svg|png)"
     rf"|tables/(.+_({'|'.join(TABLES)}|raw)|({'|'.join(WHOLE)}))\.csv|(.*/)?\.[^/]*"
 )
-_FOLDERS = ("fits", "figures", "tables", "results", "simulations")
+_FOLDERS = ("fits", "figures", "tables", "results", "simulations", "lapses")
 
 
 def write_report(

@@ -10,10 +10,12 @@ from psychostats.catch_trials import attenuation
 from psychostats.document import Figure, Table
 from psychostats.errors import InputError, StudyError
 from psychostats.executors import Local
+from psychostats.figures import save_figure
 from psychostats.lapse_figures import name_rule
-from psychostats.lapse_section import compose_lapses, draw_lapses
+from psychostats.lapse_section import chapter_lapses, compose_lapses, plot_summary
 from psychostats.lapse_tables import break_even, differences, performance, summarise
 from psychostats.lapses import NO_RULE, ask_lapses, collect, lapse_tasks, run_lapses, true_contrasts, work
+from psychostats.report import FIGURES, WHOLE
 from psychostats.study import read_study
 
 STUDY = """
@@ -269,8 +271,8 @@ def words_of(block):
 def test_the_section_says_what_was_found(asked, tmp_path):
     question, runs, _ = asked
     made = summarise(question, runs)
-    figures = draw_lapses(question, made, tmp_path)
-    assert set(figures) == {"lapses", "catch-rules-rmse", "catch-rules-power"}
+    figures = draw(question, made, tmp_path)
+    assert set(figures) == {"lapses", "catch_rules_rmse", "catch_rules_power"}
     assert all(path.exists() for path in figures.values())
     blocks = compose_lapses(question, made, figures)
     assert sum(isinstance(block, Figure) for block in blocks) == 3
@@ -284,10 +286,22 @@ def test_the_section_says_what_was_found(asked, tmp_path):
     alone = replace(question, least=(NO_RULE,), treatments=("ignored",))
     some = summarise(alone, runs[(runs["rule"] == NO_RULE) & (runs["treatment"] == "ignored")])
     assert some.differences.empty and some.break_even.empty and some.dismissals.empty
-    assert len(compose_lapses(alone, some, draw_lapses(alone, some, tmp_path))) == 5
+    assert len(compose_lapses(alone, some, draw(alone, some, tmp_path))) == 5
 
 
 def test_nothing_done_is_nothing_said(study):
     question = ask_lapses(study())
     with pytest.raises(InputError, match="no simulation"):
         summarise(question, collect(question, []))
+
+
+def draw(question, summary, folder):
+    return {name: save_figure(plot, folder / name, png=True) for name, plot in plot_summary(question, summary).items()}
+
+
+def test_the_chapter_has_what_the_folder_of_a_report_knows(asked):
+    question, runs, _ = asked
+    chapter = chapter_lapses(question, summarise(question, runs))
+    assert set(chapter.plots) <= set(FIGURES) and set(chapter.tables) <= set(WHOLE)
+    assert words_of(chapter.summary[0]).startswith("A lapse rate of 10 % leaves 80 % of the difference")
+    assert len(chapter.summary) == len(question.least)
