@@ -7,7 +7,7 @@ is left open.  Knows neither simulations nor what comes of them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +161,8 @@ class Question:
     @property
     def identity(self) -> dict[str, Any]:
         """What, beside a design, a simulation depends on; neither the grid nor the number of simulations."""
-        plan = {name: value for name, value in vars(self.base).items() if name not in ("spec", "truth", "participants")}
-        del plan["main"], plan["pairs"]
+        apart = ("spec", "truth", "participants", "main", "pairs")
+        plan = {name: _plain(value) for name, value in vars(self.base).items() if name not in apart}
         return {
             "what": "power",
             "experiment": self.experiment,
@@ -189,6 +189,11 @@ class Question:
     def null(self, truth: Mapping[str, float]) -> dict[str, float]:
         """Return the same truth with the factor's levels made alike."""
         return null_of(self.base, self.experiment, truth, self.truth.spec, self.asked.factor)
+
+
+def _plain(value: Any) -> Any:
+    """Return a part of a plan as JSON can hold it."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def plan_of(base: Plan, experiment: str, size: Size, truth: Mapping[str, float], spec: ModelSpec) -> Plan:

@@ -239,7 +239,7 @@ def _assemble(question: Question, campaign: Campaign, every: Mapping[str, Sequen
                     if len(sd):
                         spreads.setdefault(name, []).append((size, float(np.sqrt(np.mean(sd**2)))))
                         truths[name] = read.numbers[name]["true"]
-                if shown.empty or size == question.own:
+                if size == (question.own if question.own in question.sizes else question.sizes[-1]):
                     shown = _singles(question, size, read)
         sampled = [task for task in every.get("nuts", ()) if size_of(task.values) == size]
         if sampled:

@@ -121,8 +121,8 @@ def chapter_calibration(power: Power) -> Chapter:
             Paragraph(
                 prose(
                     "Power is that of an analysis by maximum likelihood, which takes a fraction of a second a study. "
-                    "Some of the same simulated studies were analysed by {0} as well, with the priors of the study "
-                    "file. {1}",
+                    "{0} analyses some of the same simulated studies as well, with the priors of the study file, where "
+                    "that is asked for. {1}",
                     Code("nuts"),
                     judge_calibration(power),
                 )

@@ -66,7 +66,7 @@ def plot_over_sizes(
         panels = [p9.facet_wrap("experiment", ncol=2, scales="free_y")]
     several = rows["participants"].nunique() > 1
     wide = float(rows["participants"].max() - rows["participants"].min()) or 1.0
-    dodge = p9.position_dodge(0.02 * wide) if len(levels) > 1 else p9.position_identity()
+    dodge = p9.position_dodge(0.05 * wide) if len(levels) > 1 else p9.position_identity()
     line: list[Any] = []
     if wish is not None:
         panel = label_of(wish[0], 44)

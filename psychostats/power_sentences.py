@@ -120,7 +120,9 @@ def say_beyond(power: Power) -> list[str]:
     curve = power.curves.get(question.wished)
     if curve is None:
         return []
-    label = "Extrapolated, not simulated (a normal estimate whose variance is a / features + b / participants)"
+    label = (
+        "Extrapolated, not simulated (a normal estimate whose variance is a / features + b / participants + c / trials)"
+    )
     people = power.needed(near)
     if people is not None and people <= 100 * near.participants:
         return [f"{label}: about {_rounded(people)} participants of {near.main} trials and {near.pairs} features."]
