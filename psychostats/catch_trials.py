@@ -58,6 +58,12 @@ def dismissed_careful(
     return float(weights @ dismissed(catch, least, (1.0 - shares) * accuracy + shares * guess))
 
 
+def careless_left(careless: float, careful_dismissed: float, careless_dismissed: float) -> float:
+    """Return the share of careless people among those whom a rule keeps; NaN if it keeps nobody."""
+    wrong, right = careless * (1.0 - careless_dismissed), (1.0 - careless) * (1.0 - careful_dismissed)
+    return wrong / (wrong + right) if wrong + right > 0 else np.nan
+
+
 def attenuation(careless: float = 0.0, lapse: float = 0.0, guess: float = 0.5) -> float:
     """Return what is left of a difference in accuracy, as a share, where so many people answer at chance.
 

@@ -7,7 +7,7 @@ simulations, fits or reports.
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -38,8 +38,9 @@ TREATMENTS: Mapping[str, str] = {
 }
 _WORDS = {
     "power": ("Power", 1.0),
-    "rmse": ("Root mean square error (percentage points)", 100.0),
-    "half_width": ("Half width of the interval (percentage points)", 100.0),
+    "rmse": ("RMSE (percentage points)", 100.0),
+    "expected": ("Expected error (percentage points)", 100.0),
+    "half_width": ("Half width (percentage points)", 100.0),
     "bias": ("Bias (percentage points)", 100.0),
 }
 _Z = 1.959963984540054
@@ -78,7 +79,8 @@ def plot_lapses(
                     {
                         "lapse": 100.0 * rows["lapse"],
                         "treatment": pd.Categorical(rows["treatment"].map(TREATMENTS), list(TREATMENTS.values())),
-                        "experiment": f"{word}\n{name}" if len(careless) > 1 else word,
+                        "kind": word,
+                        "experiment": name,
                         "estimate": value,
                         "conf_low": value - error,
                         "conf_high": value + error,
@@ -88,32 +90,36 @@ def plot_lapses(
     frame = tidy(
         pd.concat(parts),
         "performance",
-        {"experiment": "experiment", "level": "treatment"},
+        {"experiment": "experiment", "kind": "kind", "level": "treatment"},
         ["lapse", "estimate", "conf_low", "conf_high"],
         wrap=44,
     ).dropna(subset="estimate")
     levels = levels_of(frame, "level")
     step = 0.018 * max(float(np.ptp(frame["lapse"])), 1.0)
     frame["at"] = frame["lapse"] + step * (frame["level"].cat.codes - (len(levels) - 1) / 2)
-    columns = len(careless) if len(careless) > 1 else len(measures)
-    rows_of_panels = -(-len(parts) // columns)
-    note = "Bars: 95 % Monte Carlo intervals. Simulated participants. Points of one rate are set apart."
+    single = len(careless) == 1
+    panels = (
+        [p9.facet_wrap("kind", scales="free_y")] if single else [p9.facet_grid("kind ~ experiment", scales="free_y")]
+    )
+    note = "Bars: 95 % Monte Carlo intervals. Simulated participants."
+    note += " Points of one rate are set apart." if len(levels) > 1 else ""
     return (
         p9.ggplot(frame, p9.aes("at", "estimate", color="level"))
         + p9.geom_line(size=0.5)
         + bars(frame, p9.geom_linerange, VERTICAL, size=0.5)
         + p9.geom_point(p9.aes(fill="level", shape="level"), color=INK, size=1.9, stroke=0.4)
         + colours(levels, "in the analysis")
-        + p9.scale_x_continuous(breaks=sorted(frame["lapse"].unique()), labels=lambda at: [f"{one:g}" for one in at])
+        + p9.scale_x_continuous(breaks=sorted(frame["lapse"].unique()), labels=_plain)
         + p9.scale_y_continuous(labels=signed)
-        + p9.facet_wrap("experiment", ncol=columns, scales="free_y")
+        + panels
         + p9.labs(x="True lapse rate (%)", y="", caption=caption(note))
-        + style(38 + 46 * rows_of_panels, grid="y")
+        + style(38 + 46 * (1 if single else len(measures)), grid="y")
+        + p9.theme(strip_text_y=p9.element_text(rotation=270, size=8, weight="bold", color=INK, ha="center"))
     )
 
 
 def plot_rules(
-    differences: pd.DataFrame, break_even: pd.DataFrame, *, measure: Literal["rmse", "power"], catch: int
+    differences: pd.DataFrame, break_even: pd.DataFrame, *, measure: Literal["expected", "rmse", "power"], catch: int
 ) -> ggplot:
     """Draw what each rule changes against the share of careless people, a panel a lapse rate.
 
@@ -122,7 +128,7 @@ def plot_rules(
     differences, break_even
         Of `psychostats.lapse_tables`, of one treatment and one quantity.
     measure
-        ``rmse`` or ``power``, the rule minus none.
+        ``expected`` error, ``rmse`` or ``power``, the rule minus none.
     catch
         Catch trials a person.
     """
@@ -143,14 +149,15 @@ def plot_rules(
     frame = tidy(frame, "differences", texts, numbers, wrap=30)
     found = break_even[(break_even["measure"] == measure) & (break_even["verdict"] == "from")]
     levels = levels_of(frame, "level")
-    better = "below 0 the rule gives more than it costs" if measure == "rmse" else "above 0 the rule gives more"
+    better = f"{'above' if measure == 'power' else 'below'} 0 the rule gives more than it costs"
     note = (
         f"Bands: 95 % Monte Carlo intervals of paired differences; {better}. "
         + ("Rings: break-even, with 95 % intervals. " if len(found) else "")
         + "Simulated participants."
     )
     what = {
-        "rmse": "Change in root mean square error\n(percentage points)",
+        "expected": "Change in error (percentage points)",
+        "rmse": "Change in RMSE (percentage points)",
         "power": "Change in power",
     }[measure]
     plot = (
@@ -187,8 +194,13 @@ def plot_rules(
     return (
         plot
         + colours(levels, "catch trials asked for")
+        + p9.scale_x_continuous(breaks=sorted(frame["careless"].unique()), labels=_plain)
         + p9.scale_y_continuous(labels=signed)
         + p9.facet_wrap("experiment", ncol=3)
         + p9.labs(x="Careless people (%)", y=what, caption=caption(note))
         + style(90, grid="y")
     )
+
+
+def _plain(breaks: Iterable[float]) -> list[str]:
+    return [f"{one:g}" for one in breaks]

@@ -17,7 +17,7 @@ from psychostats.catch_trials import attenuation
 from psychostats.chapters import Chapter
 from psychostats.document import Block, BulletList, Column, Figure, Heading, Paragraph, Table, Words, prose
 from psychostats.lapse_figures import TREATMENTS, name_rule, plot_lapses, plot_rules
-from psychostats.lapse_tables import Summary
+from psychostats.lapse_tables import Measure, Summary
 from psychostats.lapses import NO_RULE, Question
 
 
@@ -39,19 +39,18 @@ def chapter_lapses(question: Question, summary: Summary) -> Chapter:
 
 def plot_summary(question: Question, summary: Summary) -> dict[str, Any]:
     """Return the chapter's figures by name."""
-    name, treatment = _quantity(summary), question.treatments[0]
+    telling, treatment = _telling(summary), question.treatments[0]
     catch = question.plan.catch
-    table = summary.performance[(summary.performance["quantity"] == name)]
+    table = summary.performance[(summary.performance["quantity"] == telling)]
     shown = table[table["rule"] == NO_RULE]
-    ends = {share: _careless(share) for share in dict.fromkeys((question.careless[0], question.careless[-1]))}
+    ends = {share: _careless(share).capitalize() for share in (question.careless[0], question.careless[-1])}
     plots = {"lapses": plot_lapses(shown, careless=ends)}
     if len(summary.differences):
-        part = summary.differences[_which(summary.differences, name, treatment)]
-        turns = summary.break_even[_which(summary.break_even, name, treatment)]
-        plots |= {
-            "catch_rules_rmse": plot_rules(part, turns, measure="rmse", catch=catch),
-            "catch_rules_power": plot_rules(part, turns, measure="power", catch=catch),
-        }
+        shown_of: dict[Measure, str] = {"expected": _quantity(summary), "power": telling}
+        for measure, name in shown_of.items():
+            part = summary.differences[_which(summary.differences, name, treatment)]
+            turns = summary.break_even[_which(summary.break_even, name, treatment)]
+            plots[f"catch_rules_{measure}"] = plot_rules(part, turns, measure=measure, catch=catch)
     return plots
 
 
@@ -65,7 +64,7 @@ def compose_lapses(
     question, summary
         Of `psychostats.lapses` and `psychostats.lapse_tables`.
     figures
-        Of `draw_lapses`.
+        Files of `plot_summary`.
     anchor
         Of its heading; those of tables and figures begin with it.
     """
@@ -78,23 +77,29 @@ def compose_lapses(
             f"{done:,} simulations or more of each of {len(question.scenarios)} scenarios, with {people} simulated "
             "participants each: a true lapse rate, and a share of people who answer at chance throughout. The same "
             f"simulated trials are analysed in {ways} ways. What is asked for is the "
-            f" difference {name.replace(' - ', ' − ')} in accuracy, lapses included, among careful people. Numbers "
+            f" difference {_named(name)} in accuracy, lapses included, among careful people. Numbers "
             "after ± are standard errors of the simulation."
         ),
         BulletList(tuple(_points(question, summary, name))),
         Figure(
             figures["lapses"],
-            "What lapses do to power and error without a rule about catch trials, by how the analysis takes the rate.",
+            f"What lapses do to power and error of {_named(_telling(summary))}, without a rule about catch trials, by "
+            "how the analysis takes the rate.",
             "Power and root mean square error against the true lapse rate, one line for each treatment of the rate.",
             f"{anchor}-figure-lapses",
         ),
     ]
-    for measure, words in (("rmse", "the root mean square error"), ("power", "power")):
+    parts = (
+        ("expected", "the expected error", _quantity(summary), ": bias that careless people leave, and standard error"),
+        ("power", "power", _telling(summary), ""),
+    )
+    for measure, words, of, what in parts:
         if f"catch_rules_{measure}" in figures:
             blocks.append(
                 Figure(
                     figures[f"catch_rules_{measure}"],
-                    f"What a rule about catch trials changes in {words}, against no such rule on the same trials.",
+                    f"What a rule about catch trials changes in {words} of {_named(of)}, against no such rule on the "
+                    f"same trials{what}.",
                     f"Change in {words} against the share of careless people, one line for each rule.",
                     f"{anchor}-figure-rules-{measure}",
                 )
@@ -119,15 +124,20 @@ def _points(question: Question, summary: Summary, name: str) -> list[Words]:
 def _say_lapses(question: Question, summary: Summary, name: str) -> Words:
     first, last = question.rates[0], question.rates[-1]
     share = question.careless[0]
-    a, b = (_cell(summary, question, name, rate, share) for rate in (first, last))
+    a = _cell(summary, question, name, first, share)
     left = attenuation(lapse=last, guess=float(question.plan.spec.family.guess))
     careless = "" if share == 0 else f" with {_careless(share)}"
     before = f" after {_points_of(a['truth'])} at {100 * first:g} %" if last > first else ""
+    powers = []
+    for one in summary.quantities:
+        a, b = (_cell(summary, question, one, rate, share) for rate in (first, last))
+        powers.append(f"of {_named(one)} {_share(a, 'power')} and {_share(b, 'power')}")
+    a, b = (_cell(summary, question, name, rate, share) for rate in (first, last))
     return prose(
         "{0}",
         f"A lapse rate of {100 * last:g} % leaves {100 * left:.0f} % of the difference that there is without lapses: "
-        f"{_points_of(b['truth'])} percentage points{before}. Without a rule about catch trials{careless}, power is "
-        f"{_share(a, 'power')} at {100 * first:g} % and {_share(b, 'power')} at {100 * last:g} %.",
+        f"{_points_of(b['truth'])} percentage points{before}. Without a rule about catch trials{careless}, power at "
+        f"{100 * first:g} % and at {100 * last:g} % is {', '.join(powers)}.",
     )
 
 
@@ -176,7 +186,7 @@ def _say_rule(question: Question, summary: Summary, name: str, rule: float) -> W
     """Say from which share of careless people on a rule pays, by error and by power."""
     turns = summary.break_even
     turns = turns[_which(turns, name, question.treatments[0]) & (turns["rule"] == rule)]
-    words = {"rmse": "less error", "power": "more power"}
+    words = {"expected": "less expected error", "power": "more power"}
     said = []
     for rate in question.rates:
         parts = []
@@ -243,6 +253,7 @@ def _tabulate_rules(question: Question, summary: Summary, anchor: str) -> Table:
             "power": [f"{row['power']:+.3f} ± {row['power_se']:.3f}".replace("-", "−") for row in rows],
             "half_width": [_with_error(row, "half_width", 3, signed=True) for row in rows],
             "rmse": [_with_error(row, "rmse", 3, signed=True) for row in rows],
+            "expected": [_with_error(row, "expected", 3, signed=True) for row in rows],
         }
     )
     columns = (
@@ -252,12 +263,15 @@ def _tabulate_rules(question: Question, summary: Summary, anchor: str) -> Table:
         Column("power", "Power", align="right"),
         Column("half_width", "Half width", align="right"),
         Column("rmse", "RMSE", align="right"),
+        Column("expected", "Expected error", align="right"),
     )
     return Table(
         columns,
         frame,
-        "What a rule changes: with it minus without, on the same trials.",
-        "Half width and RMSE in percentage points. Errors are of paired differences; that of power is McNemar's.",
+        f"What a rule changes for {_named(_quantity(summary))}: with it minus without, on the same trials.",
+        "Half width and errors in percentage points. Standard errors are of paired differences; that of power is "
+        "McNemar's. Expected error: the root of the squared bias that careless people leave, in closed form, and the "
+        "mean squared standard error; it is known better than the RMSE, and holds as far as standard errors do.",
         f"{anchor}-table-rules",
     )
 
@@ -296,6 +310,16 @@ def _tabulate_dismissals(question: Question, summary: Summary, anchor: str) -> T
 def _quantity(summary: Summary) -> str:
     """Return the headline contrast: the quantity that came first."""
     return str(summary.quantities[0])
+
+
+def _telling(summary: Summary) -> str:
+    """Return the quantity whose power is nearest to a half, and so can rise and fall; the headline where all are."""
+    power = summary.performance.groupby("quantity")["power"].mean()
+    return min(summary.quantities, key=lambda name: abs(float(power[name]) - 0.5))
+
+
+def _named(quantity: str) -> str:
+    return quantity.replace(" - ", " − ")
 
 
 def _which(table: pd.DataFrame, quantity: str, treatment: str) -> pd.Series[bool]:

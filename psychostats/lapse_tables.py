@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from psychostats.catch_trials import attenuation, dismissed, dismissed_careful
+from psychostats.catch_trials import attenuation, careless_left, dismissed, dismissed_careful
 from psychostats.errors import InputError
 from psychostats.lapses import NO_RULE, Question
 
 Array: TypeAlias = npt.NDArray[np.float64]
-Measure: TypeAlias = Literal["rmse", "power"]
+Measure: TypeAlias = Literal["expected", "rmse", "power"]
+MEASURES: tuple[Measure, ...] = ("expected", "rmse", "power")
 
 SCENARIO = ["lapse", "careless"]
 _WAY = [*SCENARIO, "rule", "treatment", "quantity"]
@@ -64,8 +65,8 @@ def summarise(question: Question, runs: pd.DataFrame) -> Summary:
         raise InputError("there is no simulation of lapses to summarise yet.")
     return Summary(
         performance(runs),
-        differences(runs),
-        break_even(runs),
+        differences(question, runs),
+        break_even(question, runs),
         dismissals(question, runs),
         attenuations(question, runs),
         tuple(dict.fromkeys(runs["quantity"])),
@@ -118,43 +119,49 @@ def detected(runs: pd.DataFrame) -> Array:
     return np.asarray((runs["conf_low"] > 0) | (runs["conf_high"] < 0), dtype=float)
 
 
-def differences(runs: pd.DataFrame) -> pd.DataFrame:
+def differences(question: Question, runs: pd.DataFrame) -> pd.DataFrame:
     """Return what each rule changes, against no rule on the same trials.
 
     Returns
     -------
     DataFrame
-        A row a scenario, rule, treatment and quantity: ``pairs`` (simulations with both fits), and ``power,
-        half_width, rmse``, each with the rule minus without and with ``_se`` of the paired difference. That of power is
-        McNemar's: from the simulations in which one detects and the other does not.
+        A row a scenario, rule, treatment and quantity: ``pairs`` (simulations with both fits), and ``power, half_width,
+        rmse, expected``, each with the rule minus without and with ``_se`` of the paired difference. That of power is
+        McNemar's: from the simulations in which one detects and the other does not, with half a simulation more in each
+        cell (Agresti and Min 2005), so that it is above 0 where there are none. Expected is the change in the root
+        of bias^2 + SE^2: the bias that careless people leave by `attenuation`, of those whom the rule keeps by the
+        binomial law, and the mean squared standard error of the simulations. It is known far better than the change in
+        RMSE, and holds as far as standard errors do.
     """
     rows = []
-    for key, gains in _paired(runs):
+    for key, gains in _paired(question, runs):
         rows.append(
             key
-            | {"pairs": gains.pairs, "power": gains.power.mean(), "power_se": _error(gains.power)}
+            | {"pairs": gains.pairs, "power": gains.power.mean(), "power_se": _mcnemar(gains.power)}
             | _mean("half_width", gains.half_width)
             | {"rmse": gains.rmse, "rmse_se": _error(gains.rmse_influence)}
+            | {"expected": gains.expected, "expected_se": _error(gains.expected_influence)}
         )
     return pd.DataFrame(rows)
 
 
-def break_even(runs: pd.DataFrame) -> pd.DataFrame:
+def break_even(question: Question, runs: pd.DataFrame) -> pd.DataFrame:
     """Return the share of careless people from which on a rule gives more than it costs.
 
     Returns
     -------
     DataFrame
-        A row a lapse rate, rule, treatment, quantity and ``measure`` (``rmse`` or ``power``): ``careless,
-        careless_se``, where the gain (less RMSE, more power) crosses 0 from below, by a straight line between the two
-        shares around it (NaN where it does not), and ``verdict``: ``from`` (a clear cost before and a clear gain
-        after), ``always`` or ``never`` (it pays, or costs, at every share, and clearly at one), ``open`` otherwise. The
-        error is by the delta method from both ends, which share their simulations.
+        A row a lapse rate, rule, treatment, quantity and ``measure`` (of `MEASURES`): ``careless, careless_se``, where
+        the gain (less error, more power) crosses 0 from below, by a straight line between the two shares around it (NaN
+        where it does not), and ``verdict``: ``from`` (a clear cost before and a clear gain after), ``always`` or
+        ``never`` (it pays, or costs, at every share, and clearly at one), ``open`` otherwise. The error is by the delta
+        method from both ends, which share their simulations.
     """
     found: dict[tuple[Any, ...], list[tuple[float, dict[str, tuple[float, pd.Series[float]]]]]] = {}
-    for key, gains in _paired(runs):
+    for key, gains in _paired(question, runs):
         name = tuple(key[part] for part in ("lapse", "rule", "treatment", "quantity"))
         measures = {
+            "expected": (-gains.expected, pd.Series(-gains.expected_influence, gains.fitted)),
             "rmse": (-gains.rmse, pd.Series(-gains.rmse_influence, gains.fitted)),
             "power": (float(gains.power.mean()), pd.Series(gains.power - gains.power.mean(), gains.all)),
         }
@@ -162,7 +169,7 @@ def break_even(runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name, places in found.items():
         places = sorted(places, key=lambda one: one[0])
-        for measure in ("rmse", "power"):
+        for measure in MEASURES:
             shares = [share for share, _ in places]
             gain = [values[measure][0] for _, values in places]
             influence = [values[measure][1] for _, values in places]
@@ -184,31 +191,31 @@ def dismissals(question: Question, runs: pd.DataFrame) -> pd.DataFrame:
         careless dismissed), ``expected`` people dismissed, and ``simulated, simulated_se``, their mean. Expected is
         of this rule alone, so that it holds where no other rule about people is applied.
     """
-    plan, rows = question.plan, []
-    guess = float(plan.spec.family.guess)
+    rows = []
     one = runs.drop_duplicates([*SCENARIO, "rule", "simulation"])
     none = one[one["rule"] == NO_RULE]
     for key, part in one[one["rule"] > NO_RULE].groupby([*SCENARIO, "rule"], sort=True):
         rate, share, least = _numbers(key)
-        scenario = question.scenario(rate, share)
-        careful = dismissed_careful(
-            plan.catch,
-            least,
-            accuracy=plan.catch_accuracy,
-            lapse=rate,
-            lapse_sd=scenario.lapse_sd,
-            guess=guess,
-        )
-        caught = float(dismissed(plan.catch, least, guess or 0.5))
+        careless = question.scenario(rate, share).careless
+        careful, caught = _dismissed(question, rate, least)
         everybody = none[(none["lapse"] == rate) & (none["careless"] == share)].set_index("simulation")["participants"]
         gone = everybody.sub(part.set_index("simulation")["participants"]).dropna()
-        expected = (question.people - scenario.careless) * careful + scenario.careless * caught
         rows.append(
             {"lapse": rate, "careless": share, "rule": least, "careful": careful, "caught": caught}
-            | {"expected": expected}
+            | {"expected": (question.people - careless) * careful + careless * caught}
             | _mean("simulated", gone.to_numpy(dtype=float))
         )
     return pd.DataFrame(rows)
+
+
+def _dismissed(question: Question, rate: float, least: float) -> tuple[float, float]:
+    """Return the shares of careful and of careless people that a rule dismisses."""
+    plan = question.scenario(rate, 0.0)
+    guess = float(plan.spec.family.guess)
+    careful = dismissed_careful(
+        plan.catch, least, accuracy=plan.catch_accuracy, lapse=rate, lapse_sd=plan.lapse_sd, guess=guess
+    )
+    return careful, float(dismissed(plan.catch, least, guess or 0.5))
 
 
 def attenuations(question: Question, runs: pd.DataFrame) -> pd.DataFrame:
@@ -244,13 +251,15 @@ class _Gains:
     half_width: Array
     rmse: float
     rmse_influence: Array
+    expected: float
+    expected_influence: Array
 
     @property
     def pairs(self) -> int:
         return len(self.fitted)
 
 
-def _paired(runs: pd.DataFrame) -> list[tuple[dict[str, Any], _Gains]]:
+def _paired(question: Question, runs: pd.DataFrame) -> list[tuple[dict[str, Any], _Gains]]:
     """Pair every rule with no rule, by simulation."""
     found = []
     for key, part in runs.groupby([*SCENARIO, "treatment", "quantity"], sort=True):
@@ -276,9 +285,28 @@ def _paired(runs: pd.DataFrame) -> list[tuple[dict[str, Any], _Gains]]:
                 halves[0] - halves[1],
                 rmse[0] - rmse[1],
                 _rmse_influence(errors[0]) - _rmse_influence(errors[1]),
+                *_expected(question, key[:2], _numbers((rule,))[0], a.loc[fitted], b.loc[fitted]),
             )
             found.append((dict(zip([*SCENARIO, "treatment", "quantity"], key, strict=True)) | {"rule": rule}, gains))
     return found
+
+
+def _expected(
+    question: Question, scenario: tuple[Any, ...], rule: float, ruled: pd.DataFrame, free: pd.DataFrame
+) -> tuple[float, Array]:
+    """Return the change in the root of bias^2 + SE^2, and how each simulation moves it."""
+    rate, share = _numbers(scenario)
+    careless = question.scenario(rate, share).careless / question.people
+    left = careless_left(careless, *_dismissed(question, rate, rule))
+    parts = []
+    for rows, wrong in ((ruled, left), (free, careless)):
+        if rows.empty:
+            return np.nan, np.zeros(0)
+        bias = float(rows["truth"].to_numpy(dtype=np.float64)[0]) * (1.0 - attenuation(wrong))
+        variance = np.asarray(rows["sd"], dtype=float) ** 2
+        error = float(np.sqrt(bias**2 + variance.mean()))
+        parts.append((error, (variance - variance.mean()) / (2.0 * error)))
+    return parts[0][0] - parts[1][0], parts[0][1] - parts[1][1]
 
 
 def _crossing(shares: list[float], gain: list[float], influence: list[pd.Series[float]]) -> tuple[float, float]:
@@ -320,6 +348,13 @@ def _rmse_influence(error: Array) -> Array:
 
 def _numbers(key: tuple[Any, ...]) -> list[float]:
     return [float(one) for one in key]
+
+
+def _mcnemar(changes: Array) -> float:
+    """Return the standard error of a difference of paired shares; `changes` are 1, 0 and -1."""
+    n = len(changes) + 2.0
+    gained, lost = (changes > 0).sum() + 0.5, (changes < 0).sum() + 0.5
+    return float(np.sqrt(gained + lost - (gained - lost) ** 2 / n) / n)
 
 
 def _error(values: npt.NDArray[Any]) -> float:

@@ -187,13 +187,19 @@ def fake(careless, simulations, seed, *, effect=0.05, noise=0.02, loss=1.3, fail
     return table.assign(conf_low=low, conf_high=high, **fixed)
 
 
+@pytest.fixture
+def faked(study):
+    """A question of which only the closed forms are used: a rule that dismisses half of the careless."""
+    return replace(ask_lapses(study()), rates=(0.0,))
+
+
 GRID = np.round(np.arange(0.0, 0.41, 0.04), 2).tolist()
 
 
-def test_the_break_even_is_where_bias_outweighs_precision():
+def test_the_break_even_is_where_bias_outweighs_precision(faked):
     # MSE without a rule: (c 0.05)^2 + 0.02^2; with it: 1.3 * 0.02^2. They are equal at c = 0.02 sqrt(0.3) / 0.05.
     expected = 0.02 * np.sqrt(0.3) / 0.05
-    made = pd.concat(break_even(fake(GRID, 1500, seed)) for seed in range(12))
+    made = pd.concat(break_even(faked, fake(GRID, 1500, seed)) for seed in range(12))
     rmse = made[made["measure"] == "rmse"]
     assert (rmse["verdict"] == "from").all()
     spread = rmse["careless"].std()
@@ -201,6 +207,20 @@ def test_the_break_even_is_where_bias_outweighs_precision():
     assert rmse["careless_se"].mean() == pytest.approx(spread, rel=0.6)
     power = made[made["measure"] == "power"]
     assert power["careless"].notna().all()
+
+
+def test_the_expected_error_is_that_of_the_closed_forms(faked):
+    made = differences(faked, fake([0.0, 0.1, 0.2], 300, 5)).set_index("careless")
+    careful, noise, ruled = 1 - 0.98**3 - 3 * 0.98**2 * 0.02, 0.02, 0.02 * np.sqrt(1.3)
+    for share in (0.0, 0.1, 0.2):
+        left = 0.5 * share / (0.5 * share + (1 - careful) * (1 - share))
+        expected = np.hypot(0.05 * left, ruled) - np.hypot(0.05 * share, noise)
+        assert made.loc[share, "expected"] == pytest.approx(expected, abs=1e-12)
+        assert made.loc[share, "expected_se"] == pytest.approx(0, abs=1e-12)  # all standard errors are alike
+    # Equal where 0.05^2 (c^2 - left^2) = 0.3 * 0.02^2, with left nearly c / (2 - c).
+    at = break_even(faked, fake(GRID, 300, 5)).set_index("measure").loc["expected", "careless"]
+    left = 0.5 * at / (0.5 * at + (1 - careful) * (1 - at))
+    assert at**2 - left**2 == pytest.approx(0.3 * 0.02**2 / 0.05**2, rel=0.02)
 
 
 def test_power_and_error_are_those_of_a_normal_estimator():
@@ -219,7 +239,7 @@ def test_power_and_error_are_those_of_a_normal_estimator():
     assert made.loc[(0.4, NO_RULE), "coverage"] == pytest.approx(stats.norm.cdf(2.96) - stats.norm.cdf(-0.96), abs=0.03)
 
 
-def test_differences_are_paired():
+def test_differences_are_paired(faked):
     runs = fake([0.1], 800, 2)
     made = differences(runs).iloc[0]
     by = runs.set_index(["simulation", "rule"])
@@ -227,30 +247,30 @@ def test_differences_are_paired():
     with_rule, without = (hit.xs(rule, level="rule").to_numpy() for rule in (0.6, NO_RULE))
     b, c, n = (with_rule & ~without).sum(), (~with_rule & without).sum(), 800
     assert made["power"] == pytest.approx((b - c) / n)
-    assert made["power_se"] == pytest.approx(np.sqrt(b + c - (b - c) ** 2 / n) / n, rel=2e-3)  # McNemar
+    assert made["power_se"] == pytest.approx(np.sqrt(b + c - (b - c) ** 2 / n) / n, rel=0.02)  # McNemar
     means = performance(runs).set_index("rule")
     assert made["rmse"] == pytest.approx(means.loc[0.6, "rmse"] - means.loc[NO_RULE, "rmse"])
     unpaired = np.hypot(means.loc[0.6, "rmse_se"], means.loc[NO_RULE, "rmse_se"])
     assert made["rmse_se"] < 0.8 * unpaired
-    many = pd.concat(differences(fake([0.1], 200, seed)) for seed in range(40))
+    many = pd.concat(differences(faked, fake([0.1], 200, seed)) for seed in range(40))
     assert many["rmse_se"].mean() == pytest.approx(many["rmse"].std(), rel=0.3)
 
 
-def test_a_fit_that_failed_is_not_detected_and_counts_nowhere_else():
+def test_a_fit_that_failed_is_not_detected_and_counts_nowhere_else(faked):
     whole, some = (performance(fake([0.0], 400, 3, failed=failed)) for failed in (0, 100))
     row = some[some["rule"] == NO_RULE].iloc[0]
     assert row["failed"] == 100 and row["simulations"] == 400
     assert row["power"] < 0.8 * whole[whole["rule"] == NO_RULE].iloc[0]["power"]
     assert row["rmse"] == pytest.approx(0.02, abs=0.003)
-    assert differences(fake([0.0], 400, 3, failed=100)).iloc[0]["pairs"] == 300
+    assert differences(faked, fake([0.0], 400, 3, failed=100)).iloc[0]["pairs"] == 300
 
 
 @pytest.mark.parametrize(
     ("settings", "verdict"),
     [({"loss": 1.0001}, "always"), ({"effect": 0.0}, "never"), ({"noise": 0.02, "loss": 1.0, "effect": 0.0}, "open")],
 )
-def test_what_the_simulations_do_not_tell_is_open(settings, verdict):
-    made = break_even(fake([0.1, 0.2], 400, 4, **settings))
+def test_what_the_simulations_do_not_tell_is_open(faked, settings, verdict):
+    made = break_even(faked, fake([0.1, 0.2], 400, 4, **settings))
     assert made[made["measure"] == "rmse"].iloc[0]["verdict"] == verdict
     assert np.isnan(made[made["measure"] == "rmse"].iloc[0]["careless"]) or verdict == "open"
 
@@ -272,7 +292,7 @@ def test_the_section_says_what_was_found(asked, tmp_path):
     question, runs, _ = asked
     made = summarise(question, runs)
     figures = draw(question, made, tmp_path)
-    assert set(figures) == {"lapses", "catch_rules_rmse", "catch_rules_power"}
+    assert set(figures) == {"lapses", "catch_rules_expected", "catch_rules_power"}
     assert all(path.exists() for path in figures.values())
     blocks = compose_lapses(question, made, figures)
     assert sum(isinstance(block, Figure) for block in blocks) == 3
