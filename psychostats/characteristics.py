@@ -239,7 +239,8 @@ def cheapest(table: pd.DataFrame, verdict: Verdict) -> int | None:
 class Curve:
     """How the variance of an estimate falls with a design: ``a / pairs + b / participants + c / trials``.
 
-    The first part is what features differ by, which more people do not lower (Westfall, Kenny and Judd 2014).
+    The first part is what features differ by, which more people do not lower (Westfall, Kenny and Judd 2014); a study
+    without items has none.
 
     Parameters
     ----------
@@ -258,7 +259,7 @@ class Curve:
     def sd(self, participants: float, main: float, pairs: float) -> float:
         """Return the standard deviation of the estimate."""
         a, b, c = self.parts
-        return math.sqrt(a / pairs + b / participants + c / (participants * main))
+        return math.sqrt(a * _per_item(pairs) + b / participants + c / (participants * main))
 
     def half_width(self, participants: float, main: float, pairs: float) -> float:
         """Return half the width of the interval."""
@@ -288,6 +289,11 @@ class Curve:
         return high
 
 
+def _per_item(pairs: float) -> float:
+    """Return what one of so many items weighs: nothing where trials are of nothing in particular."""
+    return 1.0 / pairs if pairs else 0.0
+
+
 def fit_curve(designs: Iterable[tuple[int, int, int]], sds: Sequence[float], true: Array, probability: float) -> Curve:
     """Return the curve through the standard errors of several designs.
 
@@ -307,7 +313,7 @@ def fit_curve(designs: Iterable[tuple[int, int, int]], sds: Sequence[float], tru
     Curve
         By non-negative least squares on variances, each weighed by its size.
     """
-    sizes = np.array([(1.0 / pairs, 1.0 / people, 1.0 / (people * main)) for people, main, pairs in designs])
+    sizes = np.array([(_per_item(pairs), 1.0 / people, 1.0 / (people * main)) for people, main, pairs in designs])
     variance = np.asarray(sds, dtype=float) ** 2
     used = [0, 1] if np.ptp(1.0 / (sizes[:, 2] / sizes[:, 1])) == 0 else [0, 1, 2]
     weights = 1.0 / variance

@@ -79,6 +79,11 @@ class Measure:
         return self.unit or "percentage points"
 
     @property
+    def short(self) -> str:
+        """The unit of a difference where there is little room."""
+        return self.unit or "points"
+
+    @property
     def factor(self) -> float:
         """What a difference is multiplied by to be in `units`."""
         return 100.0 if self.is_share else 1.0
@@ -95,6 +100,11 @@ class Measure:
     def difference(self, value: float) -> str:
         """Print a difference of means in `units`, with its sign."""
         return points(value) if self.is_share else _signed(value, self.digits)
+
+    def width(self, value: float, digits: int | None = None) -> str:
+        """Print a width or the size of a difference in `units`, without its sign."""
+        own = 1 if self.is_share else self.digits
+        return format_value(self.factor * value, "number", own if digits is None else digits)
 
     def interval(self, row: Mapping[Any, Any]) -> str:
         """Print a difference with its interval in `units`, ``+3.4 [+1.0, +5.7]``."""

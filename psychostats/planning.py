@@ -20,8 +20,11 @@ from psychostats.exchangeable import exchange
 from psychostats.families import resolve_family
 from psychostats.fit import load_fit
 from psychostats.intervals import Interval
+from psychostats.maximum import Method
+from psychostats.measure import Measure
+from psychostats.predictor import plural
 from psychostats.replications import Asked, Procedure, ask_effects, learn, true_values
-from psychostats.settings import PowerTable
+from psychostats.settings import ModelTable, PowerTable
 from psychostats.simulate import Plan, true_parameters
 from psychostats.spec import ModelSpec
 from psychostats.store import digest
@@ -40,7 +43,8 @@ class Size:
     Parameters
     ----------
     participants, main, pairs
-        People, main trials of each, and pairs of features that these are taken from.
+        People, main trials of each, and pairs of features, or other items, that these are taken from; 0 pairs where
+        trials are of nothing in particular.
     """
 
     participants: int
@@ -50,10 +54,15 @@ class Size:
     @property
     def name(self) -> str:
         """Short enough for a folder."""
-        return f"p{self.participants}-m{self.main}-f{self.pairs}"
+        return f"p{self.participants}-m{self.main}" + (f"-f{self.pairs}" if self.pairs else "")
+
+    def describe(self, items: str) -> str:
+        """Return the size in words, in which items are called as a study calls them."""
+        said = f"{self.participants:,} participants, {self.main} trials each"
+        return f"{said}, {self.pairs} {items}" if self.pairs else said
 
     def __str__(self) -> str:
-        return f"{self.participants:,} participants, {self.main} trials each, {self.pairs} features"
+        return self.describe("features")
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,20 @@ class Question:
         return Size(self.base.participants[self.experiment], self.base.main, self.base.pairs)
 
     @property
+    def measure(self) -> Measure:
+        """What is answered, and how its numbers print."""
+        return self.study.measure
+
+    @property
+    def items(self) -> str:
+        """What trials are taken from, in the plural; empty where they are of nothing in particular."""
+        return items_of(self.base)
+
+    def say(self, size: Size) -> str:
+        """Return a size in the study's words."""
+        return size.describe(self.items)
+
+    @property
     def power(self) -> float | None:
         """The wished probability to detect; 0.8 where nothing is wished."""
         return 0.8 if self.settings.power is None and self.settings.precision is None else self.settings.power
@@ -191,6 +214,13 @@ class Question:
         return null_of(self.base, self.experiment, truth, self.truth.spec, self.asked.factor)
 
 
+def items_of(plan: Plan) -> str:
+    """Return what the trials of a plan are taken from, in the plural: features, unless the study says otherwise."""
+    if not plan.pairs:
+        return ""
+    return "features" if plan.item == "pair" else plural(plan.item)
+
+
 def _plain(value: Any) -> Any:
     """Return a part of a plan as JSON can hold it."""
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
@@ -220,8 +250,10 @@ def null_of(base: Plan, experiment: str, truth: Mapping[str, float], spec: Model
     size = Size(base.participants[experiment], base.main, base.pairs)
     plan = plan_of(base, experiment, size, truth, spec)
     coding, main = learn(plan)
-    kept = {name: value for name, value in truth.items() if name == "lapse"}
-    return exchange(plan.truth[experiment], coding, main, factor) | kept
+    own = spec.family.estimated  # such as sigma, which no level of the factor has for itself
+    kept = {name: value for name, value in truth.items() if name == "lapse" or name in own}
+    terms = {name: value for name, value in plan.truth[experiment].items() if name not in own}
+    return exchange(terms, coding, main, factor) | kept
 
 
 def ask(study: Study, given: Mapping[str, Any], fit: Path | None = None) -> Question:
@@ -242,7 +274,9 @@ def ask(study: Study, given: Mapping[str, Any], fit: Path | None = None) -> Ques
         If something is not there, out of range, or no design can be simulated.
     """
     settings = study.power.model_copy(update=dict(given))
-    _require(settings)
+    _require(settings, study.measure)
+    model = study.models[0]
+    maximum = _maximum(model)
     plan = study.plan()
     experiment = settings.experiment or next(iter(plan.participants))
     if experiment not in plan.participants:
@@ -263,7 +297,7 @@ def ask(study: Study, given: Mapping[str, Any], fit: Path | None = None) -> Ques
     base = replace(base, spec=own_plan.spec, truth=own_plan.truth)
     try:
         coding, main = learn(own_plan)
-        true_parameters(coding, coding.random(main), own_plan.truth[experiment])
+        true_parameters(coding, coding.random(main), own_plan.truth[experiment], own_plan.spec.family)
         asked = ask_effects(study, main)
         names = list(true_values(own_plan, asked))
         contrasts = set(true_values(own_plan, replace(asked, ends=None)))
@@ -272,9 +306,6 @@ def ask(study: Study, given: Mapping[str, Any], fit: Path | None = None) -> Ques
             raise
         raise InputError(f"the fit {fit} does not describe the design of {study.path}: {error}") from error
     sizes, left_out = _grid(settings, base, own)
-    model = study.models[0]
-    maximum = model.as_maximum().spec()
-    resolve_engine("laplace", maximum)
     sampler, unsampled = _sampler(study, settings)
     quantities = {name: "contrast" if name in contrasts else "change" for name in names}
     if settings.quantity not in quantities.values():
@@ -302,7 +333,19 @@ def ask(study: Study, given: Mapping[str, Any], fit: Path | None = None) -> Ques
     return question
 
 
-def _require(settings: PowerTable) -> None:
+def _maximum(model: ModelTable) -> ModelSpec:
+    """Return the model as each simulated study is analysed."""
+    spec = model.as_maximum().spec()
+    if not spec.family.maximisable:
+        raise InputError(
+            f"simulated studies are analysed by maximum likelihood, which cannot fit the family {spec.family.name} of "
+            f"model '{model.name}'; the first model must be of answers of 0 and 1, gaussian or lognormal."
+        )
+    resolve_engine("laplace", spec, Method())
+    return spec
+
+
+def _require(settings: PowerTable, measure: Measure) -> None:
     """Check what was given by the command, which no study file has checked."""
     for name in ("participants", "main", "pairs"):
         least = 2 if name == "participants" else 1
@@ -314,7 +357,12 @@ def _require(settings: PowerTable) -> None:
             raise InputError(f"{name} is {getattr(settings, name)}; it must be at least {least}.")
     if settings.power is not None and not 0.0 < settings.power < 1.0:
         raise InputError(f"the wished power is {settings.power:g}; it must be above 0 and below 1.")
-    if settings.precision is not None and not 0.0 < settings.precision < 1.0:
+    if settings.precision is not None and not measure.is_share and not settings.precision > 0.0:
+        raise InputError(
+            f"the wished precision is {settings.precision:g}; it is half the width of an interval of a difference in "
+            f"{measure.units}, above 0."
+        )
+    if settings.precision is not None and measure.is_share and not 0.0 < settings.precision < 1.0:
         raise InputError(
             f"the wished precision is {settings.precision:g}; it is half the width of an interval of a difference of "
             "probabilities, above 0 and below 1, such as 0.03."
@@ -323,6 +371,8 @@ def _require(settings: PowerTable) -> None:
 
 def _grid(settings: PowerTable, base: Plan, own: Size) -> tuple[tuple[Size, ...], tuple[tuple[Size, str], ...]]:
     """Return the sizes that a study can have, and the others with the reason."""
+    if settings.pairs and not own.pairs:
+        raise InputError("the study has no items ([design] pairs is 0), so that pairs cannot be asked for.")
     people = settings.participants or tuple(max(2, round(share * own.participants)) for share in SHARES)
     sizes = dict.fromkeys(
         Size(n, main, pairs)
@@ -333,14 +383,14 @@ def _grid(settings: PowerTable, base: Plan, own: Size) -> tuple[tuple[Size, ...]
     faults = [(size, fault) for size in sizes for fault in _impossible(size, base)]
     none = {size for size, _ in faults}
     if len(none) == len(sizes):
-        raise InputError(f"no design can be simulated: {faults[0][0]}: {faults[0][1]}.")
+        raise InputError(f"no design can be simulated: {faults[0][0].describe(items_of(base))}: {faults[0][1]}.")
     return tuple(sorted(set(sizes) - none)), tuple(faults)
 
 
 def _impossible(size: Size, base: Plan) -> Iterator[str]:
     """Yield why no study can have a size."""
-    if size.main > size.pairs:
-        yield f"{size.main} main trials a person need as many features, and there are {size.pairs}"
+    if size.pairs and size.main > size.pairs:
+        yield f"{size.main} main trials a person need as many {items_of(base)}, and there are {size.pairs}"
         return
     for sort in ("catch", "practice"):
         if getattr(base, sort) > size.main:

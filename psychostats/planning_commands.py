@@ -45,7 +45,8 @@ def power(
         str | None, typer.Option("--main", metavar="N,N", help="Numbers of main trials a person.", show_default=False)
     ] = None,
     pairs: Annotated[
-        str | None, typer.Option("--pairs", metavar="N,N", help="Numbers of features (pairs).", show_default=False)
+        str | None,
+        typer.Option("--pairs", metavar="N,N", help="Numbers of features (pairs) or other items.", show_default=False),
     ] = None,
     simulations: Annotated[
         int | None, typer.Option("--simulations", help="Simulated studies of each design.", show_default="500")
@@ -163,7 +164,7 @@ def _forecast(
 
     fits = fits_of(question) + (beside.fits if beside else 0)
     for size, why in question.left_out:
-        say(f"left out: {size}: {why}", quiet)
+        say(f"left out: {question.say(size)}: {why}", quiet)
     if not dry_run and (fits <= MANY or yes):
         return False
     seconds, where = _seconds(question), executor.describe()
@@ -179,7 +180,9 @@ def _forecast(
         sizes = [vars(size) for size in question.sizes]
         print_json({"simulated": True, "fits": fits, "seconds": seconds, "where": where, "designs": sizes})
     else:
-        print_data("\n".join(f"{size}: {question.settings.simulations:,} simulations" for size in question.sizes))
+        print_data(
+            "\n".join(f"{question.say(size)}: {question.settings.simulations:,} simulations" for size in question.sizes)
+        )
         say(f"{said}; nothing was simulated.", quiet)
     return True
 

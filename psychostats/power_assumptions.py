@@ -34,7 +34,9 @@ def describe_assumptions(question: Question) -> list[Block]:
     if question.truth.drawn:
         rows.append(("truth", "varies", "fit", question.truth.words))
     design = {"participants": question.own.participants, "main": question.own.main, "pairs": question.own.pairs}
-    for key in ("participants", "main", "pairs", "catch", "practice", "layers", "assignment"):
+    parts = ["participants", "main", "pairs", "catch", "practice", "layers", "at", "assignment"]
+    absent = {"pairs": not question.base.pairs, "layers": not question.base.layers, "at": not question.base.at}
+    for key in (part for part in parts if not absent.get(part)):
         value = design.get(key, getattr(study.design, key))
         add(f"design.{key}", len(value) if isinstance(value, tuple) else value)
     for key in ("careless", "catch_accuracy", "practice_accuracy", "missing_rate", "rt_median", "rt_sigma"):
@@ -47,6 +49,8 @@ def describe_assumptions(question: Question) -> list[Block]:
     if model.lapse == "estimate":
         rows.append(("model: lapse", "0", "assumed", "the file estimates it, which maximum likelihood does not"))
     for key in ("quantity", "simulations", "seed", "cost_participant", "cost_trial", "cost_feature"):
+        if key == "cost_feature" and not question.items:
+            continue
         note = "given by the command" if key in question.given else ""
         rows.append((f"[power] {key}", str(getattr(settings, key)), "assumed", note))
     # A note that holds for several settings in a row stands at the first of them.

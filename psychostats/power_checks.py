@@ -20,6 +20,7 @@ from psychostats.power_sentences import (
     BRACKETS,
     NOTE,
     judge_calibration,
+    name_shape,
     name_size,
     say_calibration,
     say_null,
@@ -57,18 +58,20 @@ def chapter_null(power: Power) -> Chapter:
                 "detected": row["detected"],
                 "rate": within(row, "power"),
                 "nominal": "yes" if row["power_low"] <= nominal <= row["power_high"] else "no",
-                "bias": width(row, "bias"),
+                "bias": width(power.question, row, "bias"),
                 "failed": row["failed"],
             }
             for row in rows
         ]
-        factor = power.question.asked.factor
+        question = power.question
+        factor, items = question.asked.factor, question.items
+        vary = f"people and {items}" if items else "people"
         return [
             Heading("Without differences", 1, "null"),
             Paragraph(
                 f"The same designs in a truth in which no level of {factor} is better than another: its effects, and "
-                "how much people and features vary, are averaged over all ways to relabel its levels. Levels still "
-                "differ between single people and features; in the population every contrast is exactly zero."
+                f"how much {vary} vary, are averaged over all ways to relabel its levels. Levels still "
+                f"differ between single {vary}; in the population every contrast is exactly zero."
             ),
             Table(
                 (
@@ -82,7 +85,7 @@ def chapter_null(power: Power) -> Chapter:
                 ),
                 pd.DataFrame(shown),
                 "False positives in simulated studies without differences.",
-                f"Design: participants × trials × features. Mean estimate in percentage points; {BRACKETS}.",
+                f"Design: {name_shape(question)}. Mean estimate in {question.measure.units}; {BRACKETS}.",
                 "table-null",
             ),
             Figure(
@@ -104,7 +107,8 @@ def chapter_calibration(power: Power) -> Chapter:
     tables = {"calibration": power.calibration} if len(power.calibration) else {}
     plots = {}
     if len(power.pairs):
-        rows = power.pairs.assign(half=100 * (power.pairs["conf_high"] - power.pairs["conf_low"]) / 2)
+        measure = power.question.measure
+        rows = power.pairs.assign(half=measure.factor * (power.pairs["conf_high"] - power.pairs["conf_low"]) / 2)
         keys = ["quantity", "participants", "main", "pairs", "simulation"]
         wide = rows.pivot_table("half", keys, "engine", observed=True).reset_index()
         order = list(power.question.quantities)
@@ -113,7 +117,7 @@ def chapter_calibration(power: Power) -> Chapter:
         panel = wide["quantity"].map(say_quantity) + ", " + pd.Series(sizes, index=wide.index)
         data = pd.DataFrame({"first": wide["laplace"], "second": wide["nuts"], "experiment": panel})
         note = f"A point is a simulated study that both engines have fitted; on the line they agree. {NOTE}"
-        plots["engines"] = plot_engines(data, label="Half width (percentage points)", note=note)
+        plots["engines"] = plot_engines(data, label=f"Half width ({measure.units})", note=note)
 
     def compose(figures: Figures) -> list[Block]:
         blocks: list[Block] = [
@@ -180,19 +184,20 @@ def chapter_studies(power: Power) -> Chapter:
     rows = power.shown
     if rows.empty:
         return Chapter(lambda figures: [])
-    parts = {name: 100 * rows[name] for name in ("estimate", "conf_low", "conf_high", "true")}
+    measure = power.question.measure
+    parts = {name: measure.factor * rows[name] for name in ("estimate", "conf_low", "conf_high", "true")}
     data = pd.DataFrame(parts).assign(experiment=rows["quantity"].map(say_quantity))
     size = size_of(rows.iloc[0].to_dict())
     note = f"Dashed: the truth. {NOTE}"
-    plot = plot_studies(data, y_label="Estimate and interval\n(percentage points)", note=note)
+    plot = plot_studies(data, y_label=f"Estimate and interval\n({measure.units})", note=note)
     count = int(rows["simulation"].nunique())
 
     def compose(figures: Figures) -> list[Block]:
         return [
             Heading("Single simulated studies", 1, "studies"),
             Paragraph(
-                f"The first {count} simulated studies of {size} that have a fit: a lab that runs this design once "
-                "gets one of them."
+                f"The first {count} simulated studies of {power.question.say(size)} that have a fit: a lab that runs "
+                "this design once gets one of them."
             ),
             Figure(
                 figures["singles"],

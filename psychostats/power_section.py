@@ -40,8 +40,8 @@ from psychostats.power_sentences import (
     BARS,
     BRACKETS,
     NOTE,
+    name_shape,
     name_size,
-    points_of,
     say_failed,
     say_own,
     say_quantity,
@@ -143,11 +143,11 @@ def _summary(power: Power, chapters: Sequence[Chapter]) -> list[Block]:
 
 
 def _long(power: Power, figure: str, scale: float = 100.0) -> pd.DataFrame:
-    """Return one figure of all designs, a panel a quantity and number of features."""
+    """Return one figure of all designs, a panel a quantity and number of items."""
     rows = power.designs
     several = rows["pairs"].nunique() > 1
     names = rows["quantity"].map(say_quantity)
-    panel = names + ", " + rows["pairs"].astype(str) + " features" if several else names
+    panel = names + ", " + rows["pairs"].astype(str) + f" {power.question.items}" if several else names
     ends = {"estimate": figure, "conf_low": f"{figure}_low", "conf_high": f"{figure}_high"}
     values = {name: scale * rows[source] for name, source in ends.items()}
     return rows[["participants", "main"]].assign(experiment=panel, **values)
@@ -165,10 +165,11 @@ def _designs(power: Power) -> Chapter:
         note=BARS + (lines if wish is not None else "") + f" {NOTE}",
         wish=wish,
     )
-    goal = (name, 100 * question.precision) if question.precision is not None else None
+    measure = question.measure
+    goal = (name, measure.factor * question.precision) if question.precision is not None else None
     plots["precision"] = plot_over_sizes(
-        _long(power, "half_width"),
-        y_label="Mean half width of the interval\n(percentage points)",
+        _long(power, "half_width", measure.factor),
+        y_label=f"Mean half width of the interval\n({measure.units})",
         note=BARS + (lines if goal is not None else "") + f" {NOTE}",
         wish=goal,
     )
@@ -180,7 +181,8 @@ def _designs(power: Power) -> Chapter:
             Paragraph(
                 f"Each of {len(question.sizes)} designs was simulated {question.settings.simulations:,} times and "
                 f"analysed as the study file says, by maximum likelihood, with {level} intervals. Quantities are "
-                "differences of accuracy in the population, averaged over new participants and new features"
+                f"differences of {measure.noun} in the population, averaged over new participants"
+                + (f" and new {question.items}" if question.items else "")
                 + (
                     f", the contrast with {question.asked.moderator} at {number(question.asked.centre or 0.0)}"
                     if question.asked.moderator
@@ -210,15 +212,21 @@ def _designs(power: Power) -> Chapter:
 
 
 def _spoken(power: Power, figure: str) -> list[str]:
-    shown = within if figure == "power" else width
+    def shown(row: Mapping[Any, Any]) -> str:
+        return within(row, figure) if figure == "power" else width(power.question, row, figure)
+
     rows = power.designs.to_dict("records")
-    return [f"{say_quantity(row['quantity'])}, {name_size(size_of(row))}: {shown(row, figure)}" for row in rows]
+    return [f"{say_quantity(row['quantity'])}, {name_size(size_of(row))}: {shown(row)}" for row in rows]
 
 
 def _left_out(question: Question) -> list[Block]:
     if not question.left_out:
         return []
-    return [Paragraph("Not simulated: " + "; ".join(f"{size} ({why})" for size, why in question.left_out) + ".")]
+    return [
+        Paragraph(
+            "Not simulated: " + "; ".join(f"{question.say(size)} ({why})" for size, why in question.left_out) + "."
+        )
+    ]
 
 
 def _few_analysed(power: Power) -> list[Block]:
@@ -226,7 +234,9 @@ def _few_analysed(power: Power) -> list[Block]:
     rows = power.wished[power.wished["analysed"] < 0.9].to_dict("records")
     if not rows:
         return []
-    lines = tuple(f"{size_of(row)}: {percent(row['analysed'])} of the participants are left" for row in rows)
+    lines = tuple(
+        f"{power.question.say(size_of(row))}: {percent(row['analysed'])} of the participants are left" for row in rows
+    )
     title = "The exclusions of the study file leave out many people of some designs"
     why = "Its rules were applied as they are written; a least total time, for one, is too long where trials are few."
     return [Callout("warning", title, (BulletList(lines), Paragraph(why)))]
@@ -242,8 +252,8 @@ def _tabulate(power: Power, name: str, place: int) -> Table:
             "pairs": row["pairs"],
             "cost": row["cost"],
             "power": within(row, "power"),
-            "half": width(row, "half_width"),
-            "most": width(row, "half_width_90"),
+            "half": width(question, row, "half_width"),
+            "most": width(question, row, "half_width_90"),
             "precise": within(row, "precise"),
             "failed": row["failed"],
             "singular": row["singular"],
@@ -253,10 +263,11 @@ def _tabulate(power: Power, name: str, place: int) -> Table:
     ]
     precise = (Column("precise", "As narrow as wished", align="right"),) if question.precision is not None else ()
     wished = (Column("verdict", "Wish"),) if name == question.wished else ()
-    true = points_of(float(rows["true"].iloc[0]))
+    measure = question.measure
+    true = measure.width(float(rows["true"].iloc[0]))
     return Table(
         (
-            *_SIZE,
+            *_size_columns(question),
             Column("cost", "Cost", "number", 1),
             Column("power", "Power", align="right"),
             Column("half", "Half width", align="right"),
@@ -267,19 +278,22 @@ def _tabulate(power: Power, name: str, place: int) -> Table:
             *wished,
         ),
         pd.DataFrame(shown),
-        f"Simulated studies: {say_quantity(name)}, whose true size is {true} percentage points.",
-        f"Half width: mean, and the value that 90 % of the studies stay below, in percentage points; {BRACKETS}. "
+        f"Simulated studies: {say_quantity(name)}, whose true size is {true} {measure.units}.",
+        f"Half width: mean, and the value that 90 % of the studies stay below, in {measure.units}; {BRACKETS}. "
         f"Failed, singular: of {question.settings.simulations:,} simulated studies of each design."
         + (" Wish: met or missed beyond Monte Carlo doubt; open otherwise." if wished else ""),
         f"table-designs-{place + 1}",
     )
 
 
-_SIZE = (
-    Column("participants", "People", "integer"),
-    Column("main", "Trials", "integer"),
-    Column("pairs", "Features", "integer"),
-)
+def _size_columns(question: Question) -> tuple[Column, ...]:
+    """Return the columns of a design's size."""
+    items = question.items
+    return (
+        Column("participants", "People", "integer"),
+        Column("main", "Trials", "integer"),
+        *((Column("pairs", items[:1].upper() + items[1:], "integer"),) if items else ()),
+    )
 
 
 _WHICH = (Column("quantity", "Quantity"), Column("size", "Design"))
@@ -294,7 +308,7 @@ def _tabulate_failures(power: Power) -> list[Block]:
         Table(
             (
                 Column("run", "Run"),
-                *_SIZE,
+                *_size_columns(power.question),
                 Column("reason", "Why there is no estimate"),
                 Column("simulations", "Simulated studies", "integer"),
             ),
@@ -326,8 +340,8 @@ def _errors(power: Power) -> Chapter:
                 "detected": row["detected"],
                 "type_s": within(row, "type_s"),
                 "type_m": times(row, "type_m"),
-                "bias": width(row, "bias"),
-                "rmse": width(row, "rmse"),
+                "bias": width(power.question, row, "bias"),
+                "rmse": width(power.question, row, "rmse"),
                 "coverage": within(row, "coverage"),
             }
             for row in power.designs.to_dict("records")
@@ -355,7 +369,7 @@ def _errors(power: Power) -> Chapter:
                 ),
                 pd.DataFrame(shown),
                 "Errors of sign and magnitude among the simulated studies that detect an effect.",
-                f"Design: participants × trials × features; {BRACKETS}.",
+                f"Design: {name_shape(power.question)}; {BRACKETS}.",
                 "table-errors",
             ),
             Table(
@@ -367,7 +381,7 @@ def _errors(power: Power) -> Chapter:
                 ),
                 pd.DataFrame(shown),
                 "How far estimates lie from the truth, and how often intervals hold it, over all fits.",
-                f"Bias and root mean squared error in percentage points; {BRACKETS}.",
+                f"Bias and root mean squared error in {power.question.measure.units}; {BRACKETS}.",
                 "table-accuracy",
             ),
             *(
@@ -384,14 +398,15 @@ def _errors(power: Power) -> Chapter:
 
 
 def _limits(power: Power) -> list[Block]:
+    taken = power.question.items
     items: list[Words] = [
-        "A power is as good as the truth that it assumes: an effect half as large, or features that vary twice as "
-        "much, need another design. --from a fit takes its uncertainty along.",
+        f"A power is as good as the truth that it assumes: an effect half as large, or {taken or 'people'} that vary "
+        "twice as much, need another design. --from a fit takes its uncertainty along.",
         "The analysis is by maximum likelihood; what a prior adds is in the comparison with the sampler, of few "
         "studies.",
         "The best of several designs is chosen by simulations that also estimate its power, which flatters it a little "
         "where several are near the wish.",
-        "Costs are linear in people, trials and features, and the same for everybody.",
+        f"Costs are linear in people{f', trials and {taken}' if taken else ' and trials'}, and the same for everybody.",
         "One experiment at a time; a study of several needs people for each.",
     ]
     if power.question.truth.drawn:

@@ -37,14 +37,10 @@ def say_wish(question: Question) -> str:
     if question.power is not None:
         parts.append(f"a power of at least {percent(question.power)}")
     if question.precision is not None:
-        parts.append(f"a mean half width of at most {points_of(question.precision)} percentage points")
+        measure = question.measure
+        parts.append(f"a mean half width of at most {measure.width(question.precision)} {measure.units}")
     level = f"{100 * question.asked.probability:g} %"
     return f"{' and '.join(parts)} for {say_quantity(question.wished)} ({level} intervals)"
-
-
-def points_of(value: float, digits: int = 1) -> str:
-    """Print a width in percentage points, without a sign."""
-    return format_value(100 * value, "number", digits)
 
 
 def within(row: Row, name: str) -> str:
@@ -52,9 +48,9 @@ def within(row: Row, name: str) -> str:
     return _bracketed(row, name, lambda value: format_value(100 * value, "number", 1), " %")
 
 
-def width(row: Row, name: str) -> str:
-    """Print a width with its interval in percentage points."""
-    return _bracketed(row, name, points_of, "")
+def width(question: Question, row: Row, name: str) -> str:
+    """Print a width with its interval in the units of the response."""
+    return _bracketed(row, name, question.measure.width, "")
 
 
 def times(row: Row, name: str) -> str:
@@ -74,16 +70,16 @@ def say_figures(power: Power, row: Row) -> str:
     """Return the figures of a design that the wish is about."""
     parts = [f"power {within(row, 'power')}"] if power.question.power is not None else []
     if power.question.precision is not None or not parts:
-        parts.append(f"half width {width(row, 'half_width')} points")
+        parts.append(f"half width {width(power.question, row, 'half_width')} {power.question.measure.short}")
     return ", ".join(parts)
 
 
 def say_recommendation(power: Power) -> list[str]:
     """Say which design is recommended, which are open, and where none meets the wish, what would."""
-    best, said = power.recommended, []
+    best, said, say = power.recommended, [], power.question.say
     if best is not None:
         said.append(
-            f"The cheapest design that meets the wish is {size_of(best)} (cost {number(best['cost'], 1)}): "
+            f"The cheapest design that meets the wish is {say(size_of(best))} (cost {number(best['cost'], 1)}): "
             f"{say_figures(power, best)}."
         )
     elif power.unmet:
@@ -94,7 +90,8 @@ def say_recommendation(power: Power) -> list[str]:
         more = power.more(row)
         tell = "no number of simulations in sight would" if more is None else f"about {_rounded(more)} more would"
         said.append(
-            f"{'Cheaper, and open' if best is not None else 'Open'}: {size_of(row)} (cost {number(row['cost'], 1)}), "
+            f"{'Cheaper, and open' if best is not None else 'Open'}: {say(size_of(row))} (cost "
+            f"{number(row['cost'], 1)}), "
             f"{say_figures(power, row)}; {tell} tell whether it meets the wish."
         )
     if best is None:
@@ -110,7 +107,8 @@ def say_unmet(power: Power) -> str:
     lead = "The wish is not met" if count > 1 else "The wish is missed"
     return (
         f"{lead}: {say_wish(power.question)} was asked for, and {which}"
-        f"{' not' if count == 1 else ''}; nearest comes {size_of(near)}, with {say_figures(power, near)}."
+        f"{' not' if count == 1 else ''}; nearest comes {power.question.say(size_of(near))}, "
+        f"with {say_figures(power, near)}."
     )
 
 
@@ -120,19 +118,23 @@ def say_beyond(power: Power) -> list[str]:
     curve = power.curves.get(question.wished)
     if curve is None:
         return []
-    label = (
-        "Extrapolated, not simulated (a normal estimate whose variance is a / features + b / participants + c / trials)"
-    )
+    items = question.items
+    law = f"a / {items} + b / participants + c / trials" if items else "b / participants + c / trials"
+    label = f"Extrapolated, not simulated (a normal estimate whose variance is {law})"
+    taken = f" and {near.pairs} {items}" if items else ""
     people = power.needed(near)
     if people is not None and people <= 100 * near.participants:
-        return [f"{label}: about {_rounded(people)} participants of {near.main} trials and {near.pairs} features."]
-    said = f"{label}: no number of participants would, with {near.pairs} features and {near.main} trials"
+        return [f"{label}: about {_rounded(people)} participants of {near.main} trials{taken}."]
+    given = f"{near.pairs} {items} and {near.main} trials" if items else f"{near.main} trials"
+    said = f"{label}: no number of participants would, with {given}"
     endless = 10**9
     if question.power is not None:
         said += f"; power levels off at about {percent(curve.power(endless, near.main, near.pairs))}"
     if question.precision is not None:
-        said += f"; the half width at about {points_of(curve.half_width(endless, near.main, near.pairs))} points"
-    return [f"{said}. More features are needed, or an effect that is larger."]
+        least = question.measure.width(curve.half_width(endless, near.main, near.pairs))
+        said += f"; the half width at about {least} {question.measure.short}"
+    more = f"More {items} are needed, or an effect that is larger" if items else "An effect that is larger is needed"
+    return [f"{said}. {more}."]
 
 
 def _rounded(value: int) -> str:
@@ -148,7 +150,8 @@ def say_null(power: Power) -> list[str]:
         low, high = row["power_low"], row["power_high"]
         side = "which lies within" if low <= nominal <= high else "it is more often" if low > nominal else "it is rarer"
         said.append(
-            f"False positives for {say_quantity(row['quantity'])} with {size_of(row)}: {within(row, 'power')}, where "
+            f"False positives for {say_quantity(row['quantity'])} with {power.question.say(size_of(row))}: "
+            f"{within(row, 'power')}, where "
             f"{percent(nominal)} are meant: {side}."
         )
     return said
@@ -160,7 +163,7 @@ def say_calibration(power: Power) -> list[str]:
     for row in power.calibration.to_dict("records"):
         alone = row["first_only"] + row["second_only"]
         said.append(
-            f"{say_quantity(row['quantity'])}, {size_of(row)}: both engines agree on detection in "
+            f"{say_quantity(row['quantity'])}, {power.question.say(size_of(row))}: both engines agree on detection in "
             f"{row['studies'] - alone} of {row['studies']} studies (maximum likelihood alone detects in "
             f"{row['first_only']}, nuts alone in {row['second_only']}); nuts' intervals are "
             f"{times(row, 'width_ratio')} times as wide, and its estimates lie {times(row, 'shift')} SDs away."
@@ -189,11 +192,13 @@ def judge_calibration(power: Power) -> str:
 
 def say_own(power: Power) -> list[str]:
     """Say what the study's own design gives, of every quantity."""
-    own, simulated = power.question.own, power.designs
+    question, simulated = power.question, power.designs
+    own, measure = question.own, question.measure
     rows = [row for row in simulated.to_dict("records") if size_of(row) == own]
     return [
-        f"The study's own design ({own}), {say_quantity(row['quantity'])} of {points_of(row['true'])} points: power "
-        f"{within(row, 'power')}, mean half width {width(row, 'half_width')} points."
+        f"The study's own design ({question.say(own)}), {say_quantity(row['quantity'])} of "
+        f"{measure.width(row['true'])} {measure.short}: power {within(row, 'power')}, mean half width "
+        f"{width(question, row, 'half_width')} {measure.short}."
         for row in rows
     ]
 
@@ -210,7 +215,7 @@ def say_failed(power: Power) -> str:
 
 def describe_designs(power: Power) -> str:
     """Return the table of designs as text, a block for each quantity, and what is recommended."""
-    blocks = []
+    blocks, question = [], power.question
     for name in power.question.quantities:
         rows = power.designs[power.designs["quantity"] == name].to_dict("records")
         table = pd.DataFrame(
@@ -218,10 +223,10 @@ def describe_designs(power: Power) -> str:
                 {
                     "participants": row["participants"],
                     "trials": row["main"],
-                    "features": row["pairs"],
+                    **({question.items: row["pairs"]} if question.items else {}),
                     "cost": number(row["cost"], 1),
                     "power %": within(row, "power").replace("\u00a0%", ""),
-                    "half width": width(row, "half_width"),
+                    "half width": width(question, row, "half_width"),
                     "type S %": within(row, "type_s").replace("\u00a0%", ""),
                     "type M": times(row, "type_m"),
                     "coverage %": within(row, "coverage").replace("\u00a0%", ""),
@@ -232,11 +237,18 @@ def describe_designs(power: Power) -> str:
                 for row in rows
             ]
         )
-        true = points_of(float(rows[0]["true"])) if rows else "–"
-        blocks.append(f"{say_quantity(name)}, true {true} points (simulated)\n{table.to_string(index=False)}")
+        true = question.measure.width(float(rows[0]["true"])) if rows else "–"
+        blocks.append(
+            f"{say_quantity(name)}, true {true} {question.measure.short} (simulated)\n{table.to_string(index=False)}"
+        )
     return "\n\n".join([*blocks, "\n".join(say_recommendation(power))])
 
 
 def name_size(size: Size) -> str:
     """Return a size, short, for a table or a figure."""
-    return f"{size.participants:,} × {size.main} × {size.pairs}"
+    return f"{size.participants:,} × {size.main}" + (f" × {size.pairs}" if size.pairs else "")
+
+
+def name_shape(question: Question) -> str:
+    """Return what the numbers of `name_size` are."""
+    return "participants × trials" + (f" × {question.items}" if question.items else "")

@@ -330,13 +330,13 @@ class PowerTable(Table):
     main: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Main trials a person; by default the study's own."""
     pairs: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Features; by default the study's own."""
+    """Features, or other items; by default the study's own. Not for a study without items."""
     simulations: Annotated[int, Field(ge=2)] = 500
     """Of each design; 500 leave a power of 80 % uncertain by 3.5 percentage points."""
     power: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Wished probability to detect; 0.8 where no wish is given."""
-    precision: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Wished mean half width of the interval, a difference of probabilities."""
+    precision: Annotated[float, Field(gt=0)] | None = None
+    """Wished mean half width of the interval: a difference of probabilities, below 1, or in the response's unit."""
     quantity: Literal["contrast", "change"] = "contrast"
     """What the wish is about: the contrast of the factor, or its change with the moderator."""
     null: bool = True
