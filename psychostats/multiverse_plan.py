@@ -155,13 +155,14 @@ def plan_multiverse(
     require_analysable(study, excluded)
     study = with_feature_effects(study, excluded.kept).placed(excluded.kept)
     models = [model.as_maximum() for model in study.models] if engine == "laplace" else list(study.models)
+    response = models[0].formula.partition("~")[0].strip()
+    models = [model for model in models if model.formula.partition("~")[0].strip() == response]
     flow = excluded.flow
     removed = [rule for rule in excluded.rules.active if flow.loc[flow["rule"] == rule, "trials_removed"].any()]
     removed = [rule for rule in removed if rule != "missing_response"]
     dimensions = find_dimensions(models, study.exclusions, study.effects, study.multiverse, removed)
     if (number := count_grid(dimensions)) > MOST:
         raise InputError(f"the grid has {number:,} specifications; {MOST:,} are the most. Leave out choices.")
-    response = models[0].formula.partition("~")[0].strip()
     without = study.multiverse.without
     specifications = tuple(make_grid(dimensions, response, without, invariant=engine == "laplace"))
     _require_fittable(dimensions, specifications, frame, engine, models[0].priors)
@@ -320,7 +321,7 @@ def _make_tasks(
 
 def _select(study: Study, frame: pd.DataFrame, dimensions: tuple[Dimension, ...]) -> dict[str, npt.NDArray[np.bool_]]:
     """Return which rows each choice of exclusions keeps; rows without an answer never are."""
-    answered = frame["correct"].notna().to_numpy()
+    answered = frame[study.measure.column].notna().to_numpy()
     kept = {}
     for choice in dimensions[0].choices:
         if choice.value is None:

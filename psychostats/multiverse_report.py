@@ -27,11 +27,7 @@ from psychostats.terminal import count
 
 #: Where the fits' results lie within the folder of a report.
 RESULTS = "results"
-_POINTS = {
-    "share": "Share of variance (%)",
-    "spread": "Moves by (points)",
-    "changed_share": "Conclusion changes (%)",
-}
+_PERCENT = ("share", "changed_share")
 
 
 def describe_plan(plan: Plan) -> str:
@@ -134,34 +130,40 @@ def draw_multiverse(found: Multiverse, folder: Path) -> dict[str, Path]:
     """Draw every figure of a multiverse; return SVG files by name."""
     folder.mkdir(parents=True)
     plots: dict[str, Any] = {}
+    measure = found.plan.study.measure
+    titles = {
+        "share": "Share of variance (%)",
+        "spread": f"Moves by ({measure.short})",
+        "changed_share": "Conclusion changes (%)",
+    }
     (choices, dimensions), summary = tabulate_measures(found), tabulate_summary(found)
     for number, (question, contrast, experiment, rows) in enumerate(found.parts(), start=1):
         once = rows[rows["same_as"] == rows["specification"]]
         if once["estimate"].notna().any():
             plots[f"specifications_{number}"] = plot_specifications(
-                _in_points(once, "estimate", "conf_low", "conf_high"),
+                _scaled(once, measure.factor, "estimate", "conf_low", "conf_high"),
                 found.plan.choices,
                 WORDS,
-                y_label=f"{name_part(found, question, contrast, experiment)} (points)",
+                y_label=f"{name_part(found, question, contrast, experiment)} ({measure.short})",
                 interval_label=interval_label(found),
             )
     pairs = list(dict.fromkeys((question, contrast) for question, contrast, _, _ in found.parts()))
     for number, (question, contrast) in enumerate(pairs, start=1):
         mine = [one[(one["question"] == question) & (one["contrast"] == contrast)] for one in (choices, dimensions)]
         if mine[0]["mean"].notna().any():
-            label = f"{label_of(name_part(found, question, contrast), 80)} (percentage points)"
+            label = f"{label_of(name_part(found, question, contrast), 80)} ({measure.units})"
             own = summary[(summary["question"] == question) & (summary["contrast"] == contrast)]
             plots[f"choices_{number}"] = plot_choices(
-                _in_points(mine[0], "mean", "lowest", "highest"),
+                _scaled(mine[0], measure.factor, "mean", "lowest", "highest"),
                 WORDS,
-                own={str(one["experiment"]): 100 * float(one["estimate"]) for one in own.to_dict("records")},
+                own={str(one["experiment"]): measure.factor * float(one["estimate"]) for one in own.to_dict("records")},
                 x_label=label,
             )
-            measured = _in_points(mine[1], "share", "spread", "changed_share")
-            plots[f"dimensions_{number}"] = plot_dimensions(measured, WORDS, _POINTS)
+            measured = _scaled(_scaled(mine[1], 100.0, *_PERCENT), measure.factor, "spread")
+            plots[f"dimensions_{number}"] = plot_dimensions(measured, WORDS, titles)
     note = "Simulated participants." if found.plan.study.study.simulated else ""
     return {name: save_figure(add_note(plot, note), folder / name, png=True) for name, plot in plots.items()}
 
 
-def _in_points(rows: pd.DataFrame, *names: str) -> pd.DataFrame:
-    return rows.assign(**{name: 100 * rows[name].astype(float) for name in names})
+def _scaled(rows: pd.DataFrame, factor: float, *names: str) -> pd.DataFrame:
+    return rows.assign(**{name: factor * rows[name].astype(float) for name in names})

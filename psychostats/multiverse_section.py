@@ -30,9 +30,9 @@ from psychostats.document import (
     prose,
 )
 from psychostats.intervals import Interval
-from psychostats.measure import points, points_interval
 from psychostats.multiverse import Multiverse
 from psychostats.multiverse_sentences import WORDS, name_part, say_multiverse, tabulate_measures, tabulate_summary
+from psychostats.predictor import plural
 from psychostats.results import ALL
 from psychostats.works import Entry
 
@@ -101,16 +101,15 @@ def _simulated(found: Multiverse) -> Callout | None:
 
 
 def _summary(found: Multiverse) -> list[Block]:
-    plan, effects = found.plan, found.plan.study.effects
+    plan, effects, measure = found.plan, found.plan.study.effects, found.plan.study.measure
     simulated = " (simulated participants)" if plan.study.study.simulated else ""
     return [
         Heading(f"Summary{simulated}", 1, "summary"),
         BulletList(tuple(say_multiverse(found))),
         Paragraph(
             prose(
-                "Differences are in percentage points of accuracy in the population{0}, later level minus earlier, by "
-                "{1}, with {2}s. Each model of the same rows counts once here. {3} says what was varied, and {4} what "
-                "a multiverse is not.",
+                "Differences are in {5} in the population{0}, later level minus earlier, by {1}, with {2}s. Each "
+                "model of the same rows counts once here. {3} says what was varied, and {4} what a multiverse is not.",
                 f", with {effects.moderator} at its mean over the trials that the study's own exclusions leave"
                 if effects.moderator
                 else "",
@@ -118,6 +117,7 @@ def _summary(found: Multiverse) -> list[Block]:
                 interval_label(found),
                 Link("varied"),
                 Link("limits"),
+                f"{measure.units} of {measure.noun}" if measure.is_share else f"{measure.noun} ({measure.units})",
             )
         ),
         _tabulate_summary(found),
@@ -125,12 +125,16 @@ def _summary(found: Multiverse) -> list[Block]:
 
 
 def _tabulate_summary(found: Multiverse) -> Table:
-    frame = tabulate_summary(found)
+    frame, measure = tabulate_summary(found), found.plan.study.measure
+
+    def shown(value: float) -> str:
+        return "–" if pd.isna(value) else measure.difference(value)
+
     said = frame.assign(
         part=[name_part(found, *key) for key in frame[["question", "contrast", "experiment"]].itertuples(index=False)],
-        median=frame["median"].map(_points),
-        range=[f"{_points(a)} to {_points(b)}" for a, b in zip(frame["lowest"], frame["highest"], strict=True)],
-        own=[points_interval(row) if pd.notna(row["estimate"]) else "–" for row in frame.to_dict("records")],
+        median=frame["median"].map(shown),
+        range=[f"{shown(a)} to {shown(b)}" for a, b in zip(frame["lowest"], frame["highest"], strict=True)],
+        own=[measure.interval(row) if pd.notna(row["estimate"]) else "–" for row in frame.to_dict("records")],
     )
     return Table(
         (
@@ -145,7 +149,7 @@ def _tabulate_summary(found: Multiverse) -> Table:
             Column("own", "The study's own", align="right"),
         ),
         said,
-        "What the specifications say, each model of the same rows once, in percentage points.",
+        f"What the specifications say, each model of the same rows once, in {measure.units}.",
         "Above 0, open, below 0: where the interval lies; open holds 0. The change is asked only of specifications "
         "whose predictors let the contrast change.",
         "table-summary",
@@ -218,13 +222,14 @@ def _curves(found: Multiverse, figures: Figures) -> list[Block]:
 
 
 def _matter(found: Multiverse, figures: Figures) -> list[Block]:
-    _, dimensions = tabulate_measures(found)
+    (_, dimensions), measure = tabulate_measures(found), found.plan.study.measure
+    digits = 2 if measure.is_share else measure.digits
     frame = dimensions.assign(
         part=[
             name_part(found, *key) for key in dimensions[["question", "contrast", "experiment"]].itertuples(index=False)
         ],
         what=dimensions["dimension"].map(WORDS),
-        spread=[_number(value) for value in 100 * dimensions["spread"]],
+        spread=[_number(value, digits) for value in measure.factor * dimensions["spread"]],
         pairs=[
             "–" if pd.isna(b) else f"{a:,} of {b:,}"
             for a, b in zip(dimensions["changed"], dimensions["pairs"], strict=True)
@@ -259,7 +264,7 @@ def _matter(found: Multiverse, figures: Figures) -> list[Block]:
                 Column("part", "Question"),
                 Column("what", "Choice of"),
                 Column("choices", "Tried", "integer"),
-                Column("spread", "Moves by (points)", align="right"),
+                Column("spread", f"Moves by ({measure.short})", align="right"),
                 Column("share", "Share of variance", "percent", 1),
                 Column("pairs", "Pairs changed", align="right"),
                 Column("changed_share", "", "percent", 1),
@@ -332,6 +337,9 @@ def _troubles(found: Multiverse) -> list[Block]:
 
 
 def _limits(found: Multiverse) -> list[Block]:
+    study = found.plan.study
+    items = study.design.item in study.models[0].spec().formula.variables
+    who = f"people or {plural(study.design.item)}" if items else "people"
     items: list[Words] = [
         "Specifications are not independent: all of them read the same answers. The share of intervals above 0 is no "
         "p-value and no probability that there is an effect, and nothing is tested here.",
@@ -340,7 +348,7 @@ def _limits(found: Multiverse) -> list[Block]:
         "belong in it.",
         "The range of the estimates is what choices do; what chance does is in the intervals. Neither holds the other.",
         "Leaving out a predictor or a group effect also changes what is estimated or how certain it is said to be: "
-        "intervals without the slopes of people or pairs are too narrow for new ones.",
+        f"intervals without the slopes of {who} are too narrow for new ones.",
     ]
     if found.plan.engine == "laplace":
         items.append(
@@ -370,9 +378,5 @@ def interval_label(found: Multiverse) -> str:
     return Interval(kind, float(found.table["conf_level"].iloc[0])).label
 
 
-def _points(value: float) -> str:
-    return "–" if pd.isna(value) else points(value)
-
-
-def _number(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.2f}"
+def _number(value: float, digits: int) -> str:
+    return "–" if pd.isna(value) else f"{value:.{digits}f}"

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from psychostats.document import Strong, Words, prose
-from psychostats.measure import percent, points, points_interval
+from psychostats.measure import Measure, percent
 from psychostats.multiverse import Multiverse
 from psychostats.multiverse_measures import TOGETHER, measure_choices, measure_dimensions, summarise_estimates
 from psychostats.results import ALL
@@ -60,6 +60,7 @@ def name_part(found: Multiverse, question: str, contrast: str, experiment: str =
 def say_multiverse(found: Multiverse) -> list[Words]:
     """Return a sentence or three a question and experiment: what the specifications say, and what moves them."""
     summary, (_, dimensions) = tabulate_summary(found), tabulate_measures(found)
+    measure = found.plan.study.measure
     sentences: list[Words] = []
     for row in summary.to_dict("records"):
         keys = ("question", "contrast", "experiment")
@@ -72,10 +73,10 @@ def say_multiverse(found: Multiverse) -> list[Words]:
             "{0}: {1}. Estimates run from {2} to {3}, median {4}. {5}",
             name,
             _say_count(row),
-            points(row["lowest"]),
-            points(row["highest"]),
-            points(row["median"]),
-            _say_own(row),
+            measure.difference(row["lowest"]),
+            measure.difference(row["highest"]),
+            measure.difference(row["median"]),
+            _say_own(row, measure),
         )
         sentences.append((*words, *prose(" {0}{1}", _say_matter(mine), _say_failed(row))))
     return sentences
@@ -92,12 +93,11 @@ def _say_count(row: Mapping[Any, Any]) -> str:
     )
 
 
-def _say_own(row: Mapping[Any, Any]) -> str:
+def _say_own(row: Mapping[Any, Any], measure: Measure) -> str:
     if pd.isna(row["estimate"]):
         return "The study's own specification has no estimate."
-    return (
-        f"The study's own, {points_interval(row)} ({row['conclusion']}), is number {row['rank']:g} from the smallest."
-    )
+    own = f"{measure.interval(row)} ({row['conclusion']})"
+    return f"The study's own, {own}, is number {row['rank']:g} from the smallest."
 
 
 def _say_matter(dimensions: pd.DataFrame) -> str:

@@ -34,7 +34,8 @@ DIMENSIONS = ("exclusions", "fixed", "codings", "families", "groups")
 OWN = "as the study"
 """What the study's own choice is called where nothing else names it."""
 NO_RULES = "none"
-_FAMILIES = (*ANSWERS, "gaussian")  # what a difference in accuracy can be had from
+# What a difference in the mean of answers of 0 and 1, or of measurements, can be had from.
+_OF_ANSWERS, _OF_MEASUREMENTS = (*ANSWERS, "gaussian"), ("gaussian", "lognormal")
 _LONGEST = 40  # letters of a choice that are its label as they stand
 MOST = 100_000
 """Specifications beyond which a grid is refused, ``assumed``: its tables would be of no use to anybody."""
@@ -275,8 +276,15 @@ def _codings(parts: Parts, factor: str, given: Mapping[str, Mapping[str, str]] |
 def _families(models: Sequence[ModelTable], given: Mapping[str, FamilyTable] | None) -> Dimension:
     main = models[0]
     own = FamilyTable().of(main)
+    families = _OF_ANSWERS if own["family"] in ANSWERS else _OF_MEASUREMENTS
+    if own["family"] not in families:
+        raise InputError(
+            f"a multiverse cannot be made of model '{main.name}', whose family is {own['family']}; the first model "
+            f"must be of answers of 0 and 1, {' or '.join(_OF_MEASUREMENTS)}."
+        )
     if given is None:
         tables = [FamilyTable().of(model) for model in models]
+        tables = [table for table in tables if table["family"] in families]
         if _resolve(own).link == "logit":
             tables.append(own | {"link": "probit"})
         values = {_describe(table): table for table in tables}
@@ -285,9 +293,9 @@ def _families(models: Sequence[ModelTable], given: Mapping[str, FamilyTable] | N
     choices = []
     for label, table in values.items():
         where = _where("families", label)
-        if table["family"] not in _FAMILIES:
-            near = nearest(table["family"], _FAMILIES)
-            allowed = ", ".join(_FAMILIES)
+        if table["family"] not in families:
+            near = nearest(table["family"], families)
+            allowed = ", ".join(families)
             raise InputError(f"{where}: the family '{table['family']}' is not allowed{near}; allowed are {allowed}.")
         try:
             family = _resolve(table)
