@@ -339,7 +339,7 @@ def _maximum(model: ModelTable) -> ModelSpec:
     if not spec.family.maximisable:
         raise InputError(
             f"simulated studies are analysed by maximum likelihood, which cannot fit the family {spec.family.name} of "
-            f"model '{model.name}'; the first model must be of answers of 0 and 1, gaussian or lognormal."
+            f"model '{model.name}'; the first model must be of answers of 0 and 1, or gaussian."
         )
     resolve_engine("laplace", spec, Method())
     return spec

@@ -35,11 +35,21 @@ def describe_assumptions(question: Question) -> list[Block]:
         rows.append(("truth", "varies", "fit", question.truth.words))
     design = {"participants": question.own.participants, "main": question.own.main, "pairs": question.own.pairs}
     parts = ["participants", "main", "pairs", "catch", "practice", "layers", "at", "assignment"]
-    absent = {"pairs": not question.base.pairs, "layers": not question.base.layers, "at": not question.base.at}
+    right = question.base.response == "correct"  # else there are neither catch nor practice trials
+    absent = {
+        "catch": not right,
+        "practice": not right,
+        "pairs": not question.base.pairs,
+        "layers": not question.base.layers,
+        "at": not question.base.at,
+    }
     for key in (part for part in parts if not absent.get(part)):
         value = design.get(key, getattr(study.design, key))
         add(f"design.{key}", len(value) if isinstance(value, tuple) else value)
-    for key in ("careless", "catch_accuracy", "practice_accuracy", "missing_rate", "rt_median", "rt_sigma"):
+    unused = set() if right else {"catch_accuracy", "practice_accuracy"}
+    unused |= {"rt_median", "rt_sigma"} if question.base.response == "rt" else set()
+    parts = ["careless", "catch_accuracy", "practice_accuracy", "missing_rate", "rt_median", "rt_sigma"]
+    for key in (part for part in parts if part not in unused):
         add(f"simulate.{key}", getattr(question.base, key))
     for key, rule in study.exclusions.items():
         add(f"exclusions.{key}", rule)

@@ -132,7 +132,7 @@ def true_values(plan: Plan, asked: Asked) -> dict[str, float]:
     """
     coding, main = learn(plan)
     (experiment,) = plan.participants
-    parameters = true_parameters(coding, coding.random(main), plan.truth[experiment])
+    parameters = true_parameters(coding, coding.random(main), plan.truth[experiment], plan.spec.family)
     known = Known(plan.spec, coding, Interval("eti", asked.probability), parameters)
     return {name: row["estimate"] for name, row in _measure(known, asked, known.interval).items()}
 

@@ -35,7 +35,7 @@ OWN = "as the study"
 """What the study's own choice is called where nothing else names it."""
 NO_RULES = "none"
 # What a difference in the mean of answers of 0 and 1, or of measurements, can be had from.
-_OF_ANSWERS, _OF_MEASUREMENTS = (*ANSWERS, "gaussian"), ("gaussian", "lognormal")
+_OF_ANSWERS, _OF_MEASUREMENTS = (*ANSWERS, "gaussian"), ("gaussian",)
 _LONGEST = 40  # letters of a choice that are its label as they stand
 MOST = 100_000
 """Specifications beyond which a grid is refused, ``assumed``: its tables would be of no use to anybody."""
@@ -280,7 +280,7 @@ def _families(models: Sequence[ModelTable], given: Mapping[str, FamilyTable] | N
     if own["family"] not in families:
         raise InputError(
             f"a multiverse cannot be made of model '{main.name}', whose family is {own['family']}; the first model "
-            f"must be of answers of 0 and 1, {' or '.join(_OF_MEASUREMENTS)}."
+            "must be of answers of 0 and 1, or gaussian."
         )
     if given is None:
         tables = [FamilyTable().of(model) for model in models]
