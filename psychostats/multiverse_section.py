@@ -338,8 +338,8 @@ def _troubles(found: Multiverse) -> list[Block]:
 
 def _limits(found: Multiverse) -> list[Block]:
     study = found.plan.study
-    items = study.design.item in study.models[0].spec().formula.variables
-    who = f"people or {plural(study.design.item)}" if items else "people"
+    named = study.design.item in study.models[0].spec().formula.variables
+    who = f"people or {plural(study.design.item)}" if named else "people"
     items: list[Words] = [
         "Specifications are not independent: all of them read the same answers. The share of intervals above 0 is no "
         "p-value and no probability that there is an effect, and nothing is tested here.",
