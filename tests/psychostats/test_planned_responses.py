@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,7 @@ def test_without_items_precision_is_of_people_and_trials_alone() -> None:
     sds = [(2.0 / people + 6.0 / (people * main)) ** 0.5 for people, main, _ in designs]
     curve = fit_curve(designs, sds, 1.0, 0.95)  # type: ignore[arg-type]
     assert curve.parts == pytest.approx((0.0, 2.0, 6.0)) and curve.sd(40, 20, 0) == pytest.approx(sds[1])
+    assert replace(curve, parts=(9.0, 2.0, 6.0)).sd(40, 20, 0) == pytest.approx(sds[1])  # of items there are none
     assert Size(8, 80, 0).describe("features") == "8 participants, 80 trials each"
     assert Size(8, 8, 9).describe("texts") == "8 participants, 8 trials each, 9 texts"
 
