@@ -197,6 +197,7 @@ def _say_rule(question: Question, summary: Summary, name: str, rule: float) -> W
                 {
                     "from": f"{better} from {100 * row['careless']:.1f} % careless people on (standard error "
                     f"{100 * row['careless_se']:.1f})",
+                    "end": f"{better} at {100 * question.careless[-1]:g} % careless people, which is open with fewer",
                     "always": f"{better} at every share from {span}",
                     "never": f"no share with {better} from {span}",
                     "open": f"whether it gives {better} is open",

@@ -153,9 +153,10 @@ def break_even(question: Question, runs: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         A row a lapse rate, rule, treatment, quantity and ``measure`` (of `MEASURES`): ``careless, careless_se``, where
         the gain (less error, more power) crosses 0 from below, by a straight line between the two shares around it (NaN
-        where it does not), and ``verdict``: ``from`` (a clear cost before and a clear gain after), ``always`` or
-        ``never`` (it pays, or costs, at every share, and clearly at one), ``open`` otherwise. The error is by the delta
-        method from both ends, which share their simulations.
+        where it does not), and ``verdict``: ``from`` (a clear cost before and a clear gain after), ``end`` (a clear
+        gain at the largest share, and nowhere a clear cost), ``always`` or ``never`` (it pays, or costs, at every
+        share, and clearly at one), ``open`` otherwise. The error is by the delta method from both ends, which share
+        their simulations.
     """
     found: dict[tuple[Any, ...], list[tuple[float, dict[str, tuple[float, pd.Series[float]]]]]] = {}
     for key, gains in _paired(question, runs):
@@ -333,7 +334,9 @@ def _verdict(gain: list[float], influence: list[pd.Series[float]], at: float) ->
         return "always"
     if not any(pays) and all(one <= 0 for one in gain):
         return "never"
-    return "from" if np.isfinite(at) and costs[0] and pays[-1] else "open"
+    if not pays[-1]:
+        return "open"
+    return "end" if not any(costs) else "from" if np.isfinite(at) and costs[0] else "open"
 
 
 def _rmse(error: Array) -> float:

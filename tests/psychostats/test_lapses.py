@@ -241,7 +241,7 @@ def test_power_and_error_are_those_of_a_normal_estimator():
 
 def test_differences_are_paired(faked):
     runs = fake([0.1], 800, 2)
-    made = differences(runs).iloc[0]
+    made = differences(faked, runs).iloc[0]
     by = runs.set_index(["simulation", "rule"])
     hit = (by["conf_low"] > 0) | (by["conf_high"] < 0)
     with_rule, without = (hit.xs(rule, level="rule").to_numpy() for rule in (0.6, NO_RULE))
@@ -273,6 +273,13 @@ def test_what_the_simulations_do_not_tell_is_open(faked, settings, verdict):
     made = break_even(faked, fake([0.1, 0.2], 400, 4, **settings))
     assert made[made["measure"] == "rmse"].iloc[0]["verdict"] == verdict
     assert np.isnan(made[made["measure"] == "rmse"].iloc[0]["careless"]) or verdict == "open"
+
+
+def test_a_gain_at_the_largest_share_alone_is_said_to_be_there(faked):
+    made = break_even(faked, fake([0.0, 0.4], 20, 6, loss=1.02)).set_index("measure").loc["rmse"]
+    assert made["verdict"] in ("end", "always")
+    sure = break_even(faked, fake([0.0, 0.4], 300, 6, loss=1.02)).set_index("measure").loc["rmse"]
+    assert sure["verdict"] == "from" and 0 < sure["careless"] < 0.2
 
 
 def test_rules_are_called_by_what_they_ask_for():
