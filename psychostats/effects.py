@@ -320,9 +320,7 @@ class _Cell:
         if not fit.uncertainty.on_link:
             return None
         family = fit.spec.family
-        if (
-            family.binary and family.estimated
-        ):  # which link carries a limit back is not known, as its asymptotes are not
+        if family.binary and family.estimated:  # its asymptotes are not known, nor so which link carries a limit back
             return Through(log_odds(self.draws[target], 1.0 - self.draws[target]), expit)
         eta = self.eta[target] if target in self.eta else link_of(family, self.draws[target])
         return Through(eta, family.mean)

@@ -12,12 +12,12 @@ from studies import SMALL
 
 from psychostats.document import Figure, Table
 from psychostats.executors import Local
+from psychostats.measure import points
 from psychostats.multiverse import run_multiverse
 from psychostats.multiverse_plan import plan_multiverse
 from psychostats.multiverse_report import describe_plan
 from psychostats.multiverse_section import compose_multiverse
 from psychostats.multiverse_sentences import describe_multiverse, tabulate_summary
-from psychostats.sentences import points
 from psychostats.simulation import write_simulation
 from psychostats.study import read_study
 
