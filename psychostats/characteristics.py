@@ -134,7 +134,10 @@ def _mean(name: str, values: Array) -> dict[str, float]:
     """A mean and its interval by the standard error; without limits where there is one value."""
     if not len(values):
         return _named(name, math.nan, math.nan, math.nan)
-    half = _Z * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    half = math.nan
+    if len(values) > 1:  # Student's law, since few studies may detect
+        z = float(special.stdtrit(len(values) - 1, 0.5 + MONTE_CARLO / 2.0))
+        half = z * float(values.std(ddof=1)) / math.sqrt(len(values))
     return _named(name, values.mean(), values.mean() - half, values.mean() + half)
 
 

@@ -435,7 +435,11 @@ def read_truth(path: Path) -> Truth:
     if made.is_maximum:
         table = made.terms()
         values = dict(zip(table["term"].astype(str), table["estimate"].astype(float), strict=True))
-        return Truth(f"the estimates of the fit {path.name}, without their uncertainty", spec, (values,), _key(made))
+        words = f"the estimates of the fit {path.name}, without their uncertainty"
+        singular = made.likelihood["singular_terms"]
+        if singular:
+            words += f"; it is singular, so {', '.join(singular)} at the boundary may be far from the truth"
+        return Truth(words, spec, (values,), _key(made))
     flat = made.draws_table.flat()
     rows = flat[[name for name in flat.columns if not name.startswith(".")]].to_dict("records")
     sets = tuple({str(name): float(value) for name, value in row.items()} for row in rows)

@@ -162,6 +162,8 @@ def _forecast(
     from psychostats.power import fits_of
     from psychostats.timing import duration
 
+    if dry_run:
+        say("timing a simulated study of each design", quiet)
     fits = fits_of(question) + (beside.fits if beside else 0)
     for size, why in question.left_out:
         say(f"left out: {question.say(size)}: {why}", quiet)

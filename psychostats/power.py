@@ -44,6 +44,8 @@ from psychostats.power_simulations import (
 )
 from psychostats.replications import true_values
 
+#: Runs as tables name them; "null" is what many readers of CSV take for a missing cell.
+RUNS = {"power": "power", "null": "no_difference", "nuts": "nuts"}
 Progress = Callable[[str], AbstractContextManager[Callable[[int, int, float], None]]]
 
 #: Simulations of each design that are made first: where all of them are refused, the rest would be as well.
@@ -193,7 +195,7 @@ def estimate_power(
     if len(refused) == len(pilots):
         raise InputError(
             f"no design can be fitted: of {len(pilots)} simulated studies of {len(question.sizes)} designs all were "
-            f"refused, the first since {refused[0]}"
+            f"refused; plan more people or trials, or a simpler model. The first was refused since {refused[0]}"
         )
     tasks = tasks_of(question, "power", question.sizes, settings.simulations)
     say(f"simulating {settings.simulations:,} studies of each of {len(question.sizes)} designs")
@@ -325,7 +327,7 @@ def _characterised(question: Question, size: Size, read: _Read, kind: str) -> li
 
 def _failures(kind: str, size: Size, reasons: Mapping[str, int]) -> list[dict[str, Any]]:
     most = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    return [{"run": kind, **vars(size), "reason": reason, "simulations": count} for reason, count in most]
+    return [{"run": RUNS[kind], **vars(size), "reason": reason, "simulations": count} for reason, count in most]
 
 
 def _singles(question: Question, size: Size, read: _Read) -> pd.DataFrame:
@@ -382,7 +384,7 @@ def single_rows(power: Power) -> Iterator[dict[str, Any]]:
         for name in question.quantities:
             numbers = {} if failed else result["quantities"][name]
             yield {
-                "run": kind,
+                "run": RUNS[kind],
                 **vars(size),
                 "simulation": number_of(task.values),
                 "engine": "nuts" if kind == "nuts" else "laplace",

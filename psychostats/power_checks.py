@@ -69,7 +69,8 @@ def chapter_null(power: Power) -> Chapter:
         return [
             Heading("Without differences", 1, "null"),
             Paragraph(
-                f"The same designs in a truth in which no level of {factor} is better than another: its effects, and "
+                f"The study's own design, where the grid has it, and the one recommended or nearest to the wish, in a "
+                f"truth in which no level of {factor} is better than another: its effects, and "
                 f"how much {vary} vary, are averaged over all ways to relabel its levels. Levels still "
                 f"differ between single {vary}; in the population every contrast is exactly zero."
             ),

@@ -401,7 +401,8 @@ def _limits(power: Power) -> list[Block]:
     taken = power.question.items
     items: list[Words] = [
         f"A power is as good as the truth that it assumes: an effect half as large, or {taken or 'people'} that vary "
-        "twice as much, need another design. --from a fit takes its uncertainty along.",
+        "twice as much, need another design."
+        + ("" if power.question.truth.drawn else " --from a fit of draws takes the uncertainty of an estimate along."),
         "The analysis is by maximum likelihood; what a prior adds is in the comparison with the sampler, of few "
         "studies.",
         "The best of several designs is chosen by simulations that also estimate its power, which flatters it a little "

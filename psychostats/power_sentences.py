@@ -26,6 +26,10 @@ NOTE = "Simulated participants."
 BRACKETS = f"in brackets {100 * MONTE_CARLO:g} % Monte Carlo intervals"
 
 
+#: Studies that both engines have fitted from which on one is said to stand for the other (assumed).
+ENOUGH = 10
+
+
 def say_quantity(name: str) -> str:
     """Return a quantity's name as a reader sees it."""
     return name.replace(" - ", " − ")
@@ -85,10 +89,12 @@ def say_recommendation(power: Power) -> list[str]:
     elif power.unmet:
         said.append(say_unmet(power))
     else:
-        said.append("Of no design do the simulations say surely that it meets the wish.")
+        said.append("No design meets the wish beyond Monte Carlo doubt; of some the simulations do not tell.")
     for row in power.open[:3]:
         more = power.more(row)
-        tell = "no number of simulations in sight would" if more is None else f"about {_rounded(more)} more would"
+        tell = (
+            "it is too near the wish for more simulations to" if more is None else f"about {_rounded(more)} more would"
+        )
         said.append(
             f"{'Cheaper, and open' if best is not None else 'Open'}: {say(size_of(row))} (cost "
             f"{number(row['cost'], 1)}), "
@@ -148,11 +154,11 @@ def say_null(power: Power) -> list[str]:
     nominal, said = 1.0 - power.question.asked.probability, []
     for row in power.null.to_dict("records"):
         low, high = row["power_low"], row["power_high"]
-        side = "which lies within" if low <= nominal <= high else "it is more often" if low > nominal else "it is rarer"
+        side = "as often as meant" if low <= nominal <= high else "more often" if low > nominal else "more rarely"
         said.append(
             f"False positives for {say_quantity(row['quantity'])} with {power.question.say(size_of(row))}: "
             f"{within(row, 'power')}, where "
-            f"{percent(nominal)} are meant: {side}."
+            f"{percent(nominal)} are meant: {side}, as far as these simulations tell."
         )
     return said
 
@@ -178,15 +184,17 @@ def judge_calibration(power: Power) -> str:
     rows = power.calibration[power.calibration["quantity"] == power.question.wished]
     alone = int((rows["first_only"] + rows["second_only"]).sum())
     studies, more = int(rows["studies"].sum()), int(rows["first_only"].sum() - rows["second_only"].sum())
-    if alone == 0:
+    if studies < ENOUGH:
+        verdict = f"which are too few to say whether the power by maximum likelihood may be taken (at least {ENOUGH})"
+    elif alone == 0:
         verdict = "so the power by maximum likelihood may be taken"
     elif abs(more) <= 2.0 * math.sqrt(alone):
         verdict = "without a lean to one side, so the power by maximum likelihood may be taken"
     else:
         verdict = f"so the power by maximum likelihood is too {'high' if more > 0 else 'low'} for an analysis by nuts"
     return (
-        f"The sampler nuts and maximum likelihood disagree on detection in {alone} of {studies} simulated studies, "
-        f"{verdict} (as far as {studies} tell)."
+        f"The sampler nuts and maximum likelihood disagree on detection of {say_quantity(power.question.wished)} in "
+        f"{alone} of {studies} simulated studies, {verdict}."
     )
 
 
@@ -209,7 +217,8 @@ def say_failed(power: Power) -> str:
     total, failed, singular = (int(rows[name].sum()) for name in ("simulations", "failed", "singular"))
     return (
         f"Of {total:,} simulated studies {failed:,} gave no fit, which counts as not detected, and {singular:,} of the "
-        "fits are singular (a variance at zero or a correlation at ±1)."
+        "fits are singular (a variance at zero or a correlation at ±1): with so few trials of each person, variances "
+        "that are there are often estimated as none. How often intervals hold the truth is in the column Coverage."
     )
 
 

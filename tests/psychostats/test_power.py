@@ -225,7 +225,7 @@ def test_draws_of_a_fit_are_true_one_after_the_other(fits: dict[str, Path], tmp_
     for row in rows:
         plan = question.plan(Size(10, 10, 10), question.truth.sets[order[row["simulation"]]])
         assert row["true"] == pytest.approx(true_values(plan, question.asked)[CONTRAST], rel=1e-12)
-    assert {row["true"] for row in single_rows(found) if row["run"] == "null"} == {0.0}
+    assert {row["true"] for row in single_rows(found) if row["run"] == "no_difference"} == {0.0}
     assert found.designs["true"].iloc[0] == pytest.approx(np.mean([row["true"] for row in rows]))
 
 
