@@ -77,7 +77,7 @@ def compose_lapses(
             f"{done:,} simulations or more of each of {len(question.scenarios)} scenarios, with {people} simulated "
             "participants each: a true lapse rate, and a share of people who answer at chance throughout. The same "
             f"simulated trials are analysed in {ways} ways. What is asked for is the "
-            f" difference {_named(name)} in accuracy, lapses included, among careful people. Numbers "
+            f"difference {_named(name)} in accuracy, lapses included, among careful people. Numbers "
             "after ± are standard errors of the simulation."
         ),
         BulletList(tuple(_points(question, summary, name))),
@@ -131,13 +131,13 @@ def _say_lapses(question: Question, summary: Summary, name: str) -> Words:
     powers = []
     for one in summary.quantities:
         a, b = (_cell(summary, question, one, rate, share) for rate in (first, last))
-        powers.append(f"of {_named(one)} {_share(a, 'power')} and {_share(b, 'power')}")
+        powers.append(f"{_share(a, 'power')} and {_share(b, 'power')} for {_named(one)}")
     a, b = (_cell(summary, question, name, rate, share) for rate in (first, last))
     return prose(
         "{0}",
         f"A lapse rate of {100 * last:g} % leaves {100 * left:.0f} % of the difference that there is without lapses: "
         f"{_points_of(b['truth'])} percentage points{before}. Without a rule about catch trials{careless}, power at "
-        f"{100 * first:g} % and at {100 * last:g} % is {', '.join(powers)}.",
+        f"{100 * first:g} % and at {100 * last:g} % is {'; '.join(powers)}.",
     )
 
 
@@ -186,25 +186,22 @@ def _say_rule(question: Question, summary: Summary, name: str, rule: float) -> W
     """Say from which share of careless people on a rule pays, by error and by power."""
     turns = summary.break_even
     turns = turns[_which(turns, name, question.treatments[0]) & (turns["rule"] == rule)]
-    words = {"expected": "less expected error", "power": "more power"}
     said = []
-    for rate in question.rates:
-        parts = []
-        for measure, better in words.items():
+    for measure, (what, better) in {"expected": ("expected error", "less"), "power": ("power", "more")}.items():
+        phrases: dict[str, list[str]] = {}
+        for rate in question.rates:
             row = turns[(turns["lapse"] == rate) & (turns["measure"] == measure)].iloc[0]
-            span = f"{100 * question.careless[0]:g} to {100 * question.careless[-1]:g} % careless people"
-            parts.append(
-                {
-                    "from": f"{better} from {100 * row['careless']:.1f} % careless people on (standard error "
-                    f"{100 * row['careless_se']:.1f})",
-                    "end": f"{better} at {100 * question.careless[-1]:g} % careless people, which is open with fewer",
-                    "always": f"{better} at every share from {span}",
-                    "never": f"no share with {better} from {span}",
-                    "open": f"whether it gives {better} is open",
-                }[str(row["verdict"])]
-            )
-        said.append(f"at a lapse rate of {100 * rate:g} %, {' and '.join(parts)}")
-    return prose("{0}", f"Against no rule, {name_rule(rule, question.plan.catch)} gives: {'; '.join(said)}.")
+            phrase = {
+                "from": f"{better} from {100 * row['careless']:.1f} ± {100 * row['careless_se']:.1f} % careless people on",
+                "end": f"{better} with {100 * question.careless[-1]:g} % careless people, open with fewer",
+                "always": f"{better} with any share of careless people asked about",
+                "never": f"not {better} with any share of careless people asked about",
+                "open": "open",
+            }[str(row["verdict"])]
+            phrases.setdefault(phrase, []).append(f"{100 * rate:g} %")
+        parts = [f"{phrase} (lapse rate {' or '.join(rates)})" for phrase, rates in phrases.items()]
+        said.append(f"{what} is {'; '.join(parts)}")
+    return prose("{0}", f"Against no rule, {name_rule(rule, question.plan.catch)}: {', and '.join(said)}.")
 
 
 def _tabulate(question: Question, summary: Summary, anchor: str) -> Table:

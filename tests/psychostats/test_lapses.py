@@ -308,7 +308,7 @@ def test_the_section_says_what_was_found(asked, tmp_path):
     points = [words_of(item) for block in blocks if hasattr(block, "items") for item in block.items]
     assert points[0].startswith("A lapse rate of 10 % leaves 80 % of the difference")
     assert any("The rule 2 of 3 right dismisses 50 % of people who guess" in point for point in points)
-    assert any(point.startswith("Against no rule, 3 of 3 right gives:") for point in points)
+    assert any(point.startswith("Against no rule, 3 of 3 right: expected error is ") for point in points)
     assert "simulated participants" in words_of(blocks[1].words)
     alone = replace(question, least=(NO_RULE,), treatments=("ignored",))
     some = summarise(alone, runs[(runs["rule"] == NO_RULE) & (runs["treatment"] == "ignored")])
