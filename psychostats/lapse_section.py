@@ -192,7 +192,8 @@ def _say_rule(question: Question, summary: Summary, name: str, rule: float) -> W
         for rate in question.rates:
             row = turns[(turns["lapse"] == rate) & (turns["measure"] == measure)].iloc[0]
             phrase = {
-                "from": f"{better} from {100 * row['careless']:.1f} ± {100 * row['careless_se']:.1f} % careless people on",
+                "from": f"{better} from {100 * row['careless']:.1f} ± {100 * row['careless_se']:.1f} % careless people "
+                "on",
                 "end": f"{better} with {100 * question.careless[-1]:g} % careless people, open with fewer",
                 "always": f"{better} with any share of careless people asked about",
                 "never": f"not {better} with any share of careless people asked about",
