@@ -190,10 +190,9 @@ def _say_rule(question: Question, summary: Summary, name: str, rule: float) -> W
     for measure, (what, better) in {"expected": ("expected error", "less"), "power": ("power", "more")}.items():
         phrases: dict[str, list[str]] = {}
         for rate in question.rates:
-            row = turns[(turns["lapse"] == rate) & (turns["measure"] == measure)].iloc[0]
+            row = turns[(turns["lapse"] == rate) & (turns["measure"] == measure)].iloc[0].to_dict()
             phrase = {
-                "from": f"{better} from {100 * row['careless']:.1f} ± {100 * row['careless_se']:.1f} % careless people "
-                "on",
+                "from": f"{better} from {_with_error(row, 'careless', 1)} % careless people on",
                 "end": f"{better} with {100 * question.careless[-1]:g} % careless people, open with fewer",
                 "always": f"{better} with any share of careless people asked about",
                 "never": f"not {better} with any share of careless people asked about",
