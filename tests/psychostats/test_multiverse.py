@@ -267,12 +267,12 @@ def test_the_posterior_may_be_asked_instead(tmp_path):
         f"[multiverse.{name}]" for name in ("exclusions", "fixed", "codings", "families", "groups")
     )
     path = tmp_path / "study.toml"
-    path.write_text(text.replace("draws = 150", "draws = 500"))
+    path.write_text(text.replace("draws = 150", "draws = 2000"))
     plan = plan_multiverse(read_study(path), tmp_path / "trials.csv", engine="nuts")
     made = run_multiverse(plan, tmp_path / "results", ALONE)
     assert set(made.table["interval"]) == {"eti"} and len(made.table) == 4
     held = json.loads(next((tmp_path / "results" / "first").glob("*.json")).read_text())
-    assert held["task"]["engine"] == "nuts" and held["task"]["lengths"]["draws"] == 500
+    assert held["task"]["engine"] == "nuts" and held["task"]["lengths"]["draws"] == 2000
     for row in made.table.to_dict("records"):
         assert (row["reason"] == "") == np.isfinite(row["estimate"])
         assert row["reason"] == "" or row["reason"].startswith("not converged: ")
