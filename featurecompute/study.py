@@ -28,6 +28,8 @@ STATISTICS_TABLES += (
     "effects",
     "reanalysis",
     "multiverse",
+    "power",
+    "lapses",
     "report",
     "sources",
 )

@@ -105,7 +105,7 @@ def test_the_report_shows_them_beside_accuracy(report):
         ("[[opinions]]\nresponses = 'rt'", r"unknown key 'responses' in \[opinions\] .did you mean 'response'"),
         (
             '[[models]]\nname = "times"\nformula = "rt ~ representation * depth"\nfamily = "lognormal"',
-            r"model 'times': the report is about answers that are right or wrong; .* in \[\[opinions\]\]",
+            r"model 'times' is about another response than 'correct', .* in \[\[opinions\]\]",
         ),
     ],
 )

@@ -15,6 +15,7 @@ from psychostats.errors import StudyError
 from psychostats.features import attach_features, read_run
 from psychostats.fit import fit
 from psychostats.intervals import Interval
+from psychostats.measure import ACCURACY
 from psychostats.results import cross
 from psychostats.study import read_study
 from psychostats.tables import tabulate_pattern
@@ -67,7 +68,8 @@ def test_the_table_reads_the_change_either_way(made):
     pattern = cross(made, "representation", "network", Interval("wald", 0.95))
     study = SimpleNamespace(effects=SimpleNamespace(factor="representation", by="network"))
     result = SimpleNamespace(label="only", pattern=pattern)
-    shown = tabulate_pattern(SimpleNamespace(main=(result,), experiments=["only"], study=study)).frame
+    analysis = SimpleNamespace(main=(result,), experiments=["only"], study=study, measure=ACCURACY)
+    shown = tabulate_pattern(analysis).frame
     assert len(shown) == 6
     both = shown[shown["at"] == ""]["population"].tolist()
     assert both[0] == both[1]
