@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,6 +35,10 @@ _PART = ".part-"  # files that are being written
 # The end of every result: the hash of all bytes before it, so that a damaged one is found without reading its numbers.
 _SEAL = b', "seal": "%s"}\n'
 _SEAL_LENGTH = len(_SEAL % (b"0" * 64))
+
+
+class OtherWork(InputError):
+    """A folder holds results of another campaign."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +215,21 @@ class Campaign:
             if content and self._is_whole(task, content):
                 yield task, json.loads(content)["result"]
 
+    def claim(self, overwrite: bool) -> None:
+        """Refuse a folder that holds results of another campaign, or empty it where that was asked for.
+
+        Raises
+        ------
+        InputError
+            If it is refused, or holds what no campaign made.
+        """
+        try:
+            self.require_own(mark=False)
+        except OtherWork as error:
+            if not overwrite:
+                raise OtherWork(f"{str(error).rstrip('.')}, or --overwrite.") from error
+            shutil.rmtree(self.folder)
+
     def require_own(self, *, mark: bool = True) -> None:
         """Refuse a folder that holds results of another campaign.
 
@@ -227,7 +247,7 @@ class Campaign:
             if path.exists():
                 held = json.loads(path.read_text(encoding="utf-8"))
                 if held.get("key") != self.key:
-                    raise InputError(
+                    raise OtherWork(
                         f"{self.folder} holds results of other work ({self._differs(held)}); give another folder."
                     )
                 return

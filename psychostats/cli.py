@@ -282,7 +282,8 @@ def effects(
 
     from psychostats import effects as effect
     from psychostats.console import describe_effects, describe_opinions
-    from psychostats.fit import load_fit, plain
+    from psychostats.fit import load_fit
+    from psychostats.store import records
 
     if contrast not in (None, "pairwise"):
         raise InputError(f"the contrast '{contrast}' is unknown; allowed is pairwise.")
@@ -308,7 +309,7 @@ def effects(
     table = pd.concat([part.astype({"contrast": object}) for part in parts], ignore_index=True)
     _verdict(made, quiet, not as_json)
     if as_json:
-        print_json(plain(table.astype(object).where(table.notna(), None).to_dict(orient="records")))
+        print_json(records(table))
     else:
         print_data(describe_effects(made, table, [factor, *at]))
     end(made.converged)
@@ -343,7 +344,8 @@ def compare(
     """
     from psychostats.compare import compare as compare_fits
     from psychostats.console import describe_comparison
-    from psychostats.fit import load_fit, plain
+    from psychostats.fit import load_fit
+    from psychostats.store import records
 
     if kfold is None and (workers is not None or scheduler is not None):
         raise InputError("--workers and --scheduler are for fitting again; add --kfold.")
@@ -365,7 +367,7 @@ def compare(
         for line in made.warnings:
             say(f"{name}: {line}" if made.converged else f"NOT CONVERGED: {name}: {line}", quiet and made.converged)
     if as_json and not table.attrs:  # maxima, of which there is nothing to say
-        print_json(plain(table.astype(object).where(table.notna(), None).to_dict(orient="records")))
+        print_json(records(table))
     else:
         _print_table(table, describe_comparison(table), as_json)
     refitted = table.attrs.get("kfold", {"not_converged": {}})["not_converged"]
@@ -415,11 +417,10 @@ def _redact(text: str) -> str:
 
 def _print_table(table: Any, text: str, as_json: bool) -> None:
     """Print a table with what is said of it: as JSON, or the text that was made of it."""
-    from psychostats.fit import plain
+    from psychostats.store import plain, records
 
-    rows = table.astype(object).where(table.notna(), None).to_dict(orient="records")
     if as_json:
-        print_json(plain({"rows": rows, **table.attrs}))
+        print_json({"rows": records(table), **plain(table.attrs)})
     else:
         print_data(text)
 

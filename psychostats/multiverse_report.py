@@ -6,8 +6,6 @@ disk.
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,9 +80,8 @@ def write_multiverse(
     """
     require_report_folder(out)
     results = out / RESULTS
-    if overwrite:
-        _remove_others(plan, results)
     campaign = plan.campaign(results)
+    campaign.claim(overwrite)
     missing = len(campaign.missing(plan.tasks))
     if missing > MANY and not yes:
         look_ahead(campaign, plan.tasks, executor, f"fits ({say_size(plan)})").require_meant(yes)
@@ -98,17 +95,6 @@ def write_multiverse(
         put_report(part, out)
     say(f"{out / 'report.html'} and {out / 'report.pdf'} written")
     return found
-
-
-def _remove_others(plan: Plan, folder: Path) -> None:
-    """Remove results that are of other trials or versions; nothing that no campaign made."""
-    mark = folder / "campaign.json"
-    try:
-        held = json.loads(mark.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
-    if held.get("key") != plan.campaign(folder).key:
-        shutil.rmtree(folder)
 
 
 def write_multiverse_tables(found: Multiverse, folder: Path) -> Path:

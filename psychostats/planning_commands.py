@@ -5,7 +5,6 @@ In: what a user typed.  Out: data on stdout, talk on stderr, an exit code.
 
 from __future__ import annotations
 
-import shutil
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,7 +19,6 @@ from psychostats.studies import typed
 from psychostats.terminal import count, print_data, print_json, say
 
 if TYPE_CHECKING:
-    from psychostats.campaign import Campaign
     from psychostats.executors import Executor
     from psychostats.lapses import Question as Lapses
     from psychostats.planning import Question
@@ -123,9 +121,9 @@ def power(
     if _forecast(question, beside, executor, dry_run, yes, quiet, as_json):
         return
     folder = out / SIMULATIONS
-    _require_own(campaign_of(question, folder), overwrite)
+    campaign_of(question, folder).claim(overwrite)
     if beside is not None:
-        _require_own(lapses_of(beside, out / LAPSES), overwrite)
+        lapses_of(beside, out / LAPSES).claim(overwrite)
 
     def progress(what: str) -> AbstractContextManager[Show]:
         return shown_progress(what, lambda line: say(line, quiet), bar=False if quiet else None)
@@ -210,29 +208,13 @@ def _seconds(question: Question) -> float:
     return s.simulations * (sum(took.values()) + 2 * s.null * took[largest]) + sampled
 
 
-def _require_own(campaign: Campaign, overwrite: bool) -> None:
-    """Refuse a folder with the simulations of another question, or empty it where that was asked for."""
-    folder = campaign.folder
-    try:
-        campaign.require_own(mark=False)
-    except InputError as error:
-        if not (folder / "campaign.json").is_file():
-            raise
-        if not overwrite:
-            raise InputError(f"{str(error).rstrip('.')}, or --overwrite.") from error
-        shutil.rmtree(folder)
-
-
 def _as_json(found: Power, out: Path) -> dict[str, Any]:
     """Return everything as JSON holds it, full precision."""
     from psychostats.power_sentences import judge_calibration, say_recommendation
     from psychostats.power_simulations import size_of
-    from psychostats.store import plain
+    from psychostats.store import plain, records
 
     question = found.question
-
-    def rows(table: Any) -> Any:
-        return plain(table.astype(object).where(table.notna(), None).to_dict(orient="records"))
 
     needed = found.needed(size_of(found.best))
     return {
@@ -247,11 +229,11 @@ def _as_json(found: Power, out: Path) -> dict[str, Any]:
         "recommended": plain(found.recommended),
         "open": plain([row | {"more_simulations": found.more(row)} for row in found.open]),
         "extrapolated_participants": needed if found.recommended is None else None,
-        "designs": rows(found.designs),
-        "null": rows(found.null),
-        "calibration": rows(found.calibration),
+        "designs": records(found.designs),
+        "null": records(found.null),
+        "calibration": records(found.calibration),
         "calibrated": judge_calibration(found),
-        "failures": rows(found.failures),
+        "failures": records(found.failures),
         "said": say_recommendation(found),
         "html": str(out / "report.html"),
         "pdf": str(out / "report.pdf"),

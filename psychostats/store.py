@@ -223,6 +223,12 @@ def plain(value: Any) -> Any:
     return value
 
 
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table ready for JSON: plain values, None where a cell is missing."""
+    rows: list[dict[str, Any]] = plain(table.astype(object).where(table.notna(), None).to_dict(orient="records"))
+    return rows
+
+
 def digest(value: Any) -> str:
     """Return the sha256 of a nested value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(plain(value), sort_keys=True, ensure_ascii=False).encode()).hexdigest()

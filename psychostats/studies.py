@@ -239,9 +239,9 @@ def reanalyze(
     """
     from psychostats.conclusions import conclude, describe_conclusions
     from psychostats.features import read_run
-    from psychostats.fit import plain
     from psychostats.pseudonyms import read_key
     from psychostats.reanalysis_report import Asked, report_reanalysis
+    from psychostats.store import records
 
     if missing not in (None, "error", "drop"):
         raise InputError(f"--missing is '{missing}'; allowed are error and drop.")
@@ -262,9 +262,8 @@ def reanalyze(
     )
     judged = conclude(found)
     if as_json:
-        rows = plain(judged.astype(object).where(judged.notna(), None).to_dict(orient="records"))
         made = {"html": str(out / "report.html"), "pdf": str(out / "report.pdf"), "converged": found.converged}
-        print_json(made | {"conclusions": rows})
+        print_json(made | {"conclusions": records(judged)})
     else:
         print_data(describe_conclusions(found, judged))
     end(found.converged)
@@ -299,13 +298,13 @@ def multiverse(
     from typing import get_args
 
     from psychostats.features import read_run
-    from psychostats.fit import plain
     from psychostats.multiverse_plan import Engine, plan_multiverse
     from psychostats.multiverse_report import RESULTS, describe_plan, write_multiverse
     from psychostats.multiverse_sentences import describe_multiverse, tabulate_measures, tabulate_summary
     from psychostats.outlook import look_ahead
     from psychostats.progress import shown_progress
     from psychostats.pseudonyms import find_key
+    from psychostats.store import plain, records
     from psychostats.study import read_study
 
     if engine not in get_args(Engine):
@@ -344,8 +343,7 @@ def multiverse(
         choices, dimensions = tabulate_measures(found)
         tables = {"summary": tabulate_summary(found), "dimensions": dimensions, "choices": choices}
         made = {"html": str(out / "report.html"), "pdf": str(out / "report.pdf"), "converged": found.converged}
-        rows = {name: table.astype(object).where(table.notna(), None) for name, table in tables.items()}
-        print_json(made | {name: plain(table.to_dict(orient="records")) for name, table in rows.items()})
+        print_json(made | {name: records(table) for name, table in tables.items()})
     else:
         print_data(describe_multiverse(found))
     end(found.converged)

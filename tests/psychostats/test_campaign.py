@@ -110,6 +110,22 @@ def test_a_result_of_another_task_or_campaign_does_not_count(tmp_path: Path) -> 
     assert other.look([Task("a", {"x": 3})]).damaged == 1
 
 
+def test_a_folder_of_other_work_is_emptied_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    campaign(tmp_path).run(tasks(2), Local(1))
+    before, other = files(tmp_path), campaign(tmp_path, seed=2)
+    campaign(tmp_path).claim(True)  # its own results stay
+    with pytest.raises(InputError, match=r"results of other work \(seed\); give another folder, or --overwrite\.$"):
+        other.claim(False)
+    assert files(tmp_path) == before
+    other.claim(True)
+    assert not tmp_path.exists()
+    tmp_path.mkdir()
+    (tmp_path / "campaign.json").write_text("no campaign's")
+    with pytest.raises(InputError, match="cannot be used"):
+        other.claim(True)
+    assert (tmp_path / "campaign.json").read_text() == "no campaign's"
+
+
 def test_a_folder_of_other_work_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     campaign(tmp_path / "one").run(tasks(2), Local(1))
     before = files(tmp_path)
