@@ -172,6 +172,11 @@ class Question:
         return self.settings.precision
 
     @property
+    def sampled(self) -> int:
+        """How many simulations of a design are sampled as well."""
+        return 0 if self.sampler is None else min(self.settings.nuts, self.settings.simulations)
+
+    @property
     def wished(self) -> str:
         """The quantity that the wish is about."""
         return next(name for name, kind in self.quantities.items() if kind == self.settings.quantity)

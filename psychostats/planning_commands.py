@@ -5,7 +5,6 @@ In: what a user typed.  Out: data on stdout, talk on stderr, an exit code.
 
 from __future__ import annotations
 
-import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,9 +19,9 @@ from psychostats.terminal import count, print_data, print_json, say
 
 if TYPE_CHECKING:
     from psychostats.executors import Executor
-    from psychostats.lapses import Question as Lapses
     from psychostats.planning import Question
     from psychostats.power import Power
+    from psychostats.power_forecast import Forecast
     from psychostats.progress import Show
 
 
@@ -91,6 +90,7 @@ def power(
     from psychostats.lapses import campaign_of as lapses_of
     from psychostats.planning import ask
     from psychostats.power import estimate_power
+    from psychostats.power_forecast import forecast
     from psychostats.power_report import LAPSES, SIMULATIONS, write_power
     from psychostats.power_sentences import describe_designs, say_unmet
     from psychostats.power_simulations import campaign_of
@@ -118,12 +118,15 @@ def power(
     read = read_study(study)
     question = ask(read, {name: value for name, value in given.items() if value is not None}, fit)
     beside = ask_lapses(read) if lapses else None
-    if _forecast(question, beside, executor, dry_run, yes, quiet, as_json):
-        return
     folder = out / SIMULATIONS
-    campaign_of(question, folder).claim(overwrite)
-    if beside is not None:
-        lapses_of(beside, out / LAPSES).claim(overwrite)
+    campaigns = [campaign_of(question, folder), *([lapses_of(beside, out / LAPSES)] if beside else [])]
+    for campaign in () if overwrite else campaigns:
+        campaign.claim(False)
+    ahead = forecast(question, folder, beside, out / LAPSES, anew=overwrite)
+    if _foretell(question, ahead, executor, dry_run, yes, quiet, as_json):
+        return
+    for campaign in campaigns:
+        campaign.claim(overwrite)
 
     def progress(what: str) -> AbstractContextManager[Show]:
         return shown_progress(what, lambda line: say(line, quiet), bar=False if quiet else None)
@@ -144,68 +147,34 @@ def power(
         raise InputError(say_unmet(found))
 
 
-def _forecast(
-    question: Question,
-    beside: Lapses | None,
-    executor: Executor,
-    dry_run: bool,
-    yes: bool,
-    quiet: bool,
-    as_json: bool,
+def _foretell(
+    question: Question, ahead: Forecast, executor: Executor, dry_run: bool, yes: bool, quiet: bool, as_json: bool
 ) -> bool:
-    """Say what will be done; refuse what is too much to be meant; return whether that was all that was asked for."""
-    from psychostats.lapses import campaign_of as lapses_of
-    from psychostats.lapses import lapse_tasks
-    from psychostats.outlook import MANY, time_task
-    from psychostats.power import fits_of
+    """Say what is left to do; refuse what is too much to be meant; return whether that was all that was asked for."""
+    from psychostats.outlook import MANY
     from psychostats.timing import duration
 
-    if dry_run:
-        say("timing a simulated study of each design", quiet)
-    fits = fits_of(question) + (beside.fits if beside else 0)
     for size, why in question.left_out:
         say(f"left out: {question.say(size)}: {why}", quiet)
-    if not dry_run and (fits <= MANY or yes):
+    if not dry_run and (ahead.left <= MANY or yes):
         return False
-    seconds, where = _seconds(question), executor.describe()
-    if beside is not None:
-        seconds += (
-            beside.simulations * len(beside.scenarios) * time_task(lapses_of(beside, Path()), lapse_tasks(beside)[0])
-        )
-    seconds /= executor.workers
-    said = f"{count(fits, 'fit')} of {count(len(question.sizes), 'design')}, about {duration(seconds)} on {where}"
+    if dry_run:
+        say("timing a simulated study of each design", quiet)
+    seconds, where = ahead.seconds() / executor.workers, executor.describe()
+    done = f", of which {ahead.fits - ahead.left:,} are done; the rest takes" if ahead.fits > ahead.left else ","
+    what = f"{count(ahead.fits, 'fit')} of {count(len(question.sizes), 'design')}"
+    said = f"{what}{done} about {duration(seconds)} on {where}"
     if not dry_run:
         raise InputError(f"{said}; add --yes if that is meant, or ask for fewer.")
     if as_json:
-        sizes = [vars(size) for size in question.sizes]
-        print_json({"simulated": True, "fits": fits, "seconds": seconds, "where": where, "designs": sizes})
+        told = {"fits": ahead.fits, "done": ahead.fits - ahead.left, "seconds": seconds, "where": where}
+        print_json({"simulated": True} | told | {"designs": [vars(size) for size in question.sizes]})
     else:
         print_data(
             "\n".join(f"{question.say(size)}: {question.settings.simulations:,} simulations" for size in question.sizes)
         )
         say(f"{said}; nothing was simulated.", quiet)
     return True
-
-
-def _seconds(question: Question) -> float:
-    """Return about how many seconds of one core a question takes, by simulating a study of each design once."""
-    from psychostats.power_simulations import campaign_of, simulate_once, tasks_of
-    from psychostats.threads import one_thread
-
-    job, took = campaign_of(question, Path()).shared, dict[Any, float]()
-    with one_thread():
-        simulate_once(job, tasks_of(question, "power", question.sizes[:1], 1)[0].values)  # what is imported first
-        for size in question.sizes:
-            began = time.perf_counter()
-            simulate_once(job, tasks_of(question, "power", [size], 1)[0].values)
-            took[size] = time.perf_counter() - began
-        largest = max(took, key=lambda size: took[size])
-        s, sampled = question.settings, 0.0
-        if question.sampler is not None:
-            began = time.perf_counter()
-            simulate_once(job, tasks_of(question, "nuts", [largest], 1)[0].values)
-            sampled = 2 * min(s.nuts, s.simulations) * (time.perf_counter() - began)
-    return s.simulations * (sum(took.values()) + 2 * s.null * took[largest]) + sampled
 
 
 def _as_json(found: Power, out: Path) -> dict[str, Any]:

@@ -150,14 +150,6 @@ def _row(table: pd.DataFrame, place: int | None) -> dict[str, Any] | None:
     return None if place is None else _rows(table.loc[[place]])[0]
 
 
-def fits_of(question: Question) -> int:
-    """Return how many fits a question takes at most: the null and the sampler are of two designs."""
-    s, sizes = question.settings, len(question.sizes)
-    two = min(2, sizes)
-    sampled = 0 if question.sampler is None else min(s.nuts, s.simulations)
-    return sizes * s.simulations + two * (s.simulations if s.null else 0) + two * sampled
-
-
 def estimate_power(
     question: Question,
     folder: Path,
@@ -209,8 +201,8 @@ def estimate_power(
         say(f"simulating {settings.simulations:,} studies without differences of each of {len(few)} designs")
         with progress("null simulations") as show:
             campaign.run(every["null"], executor, progress=show, say=say)
-    if question.sampler is not None:
-        every["nuts"] = tasks_of(question, "nuts", few, min(settings.nuts, settings.simulations))
+    if question.sampled:
+        every["nuts"] = tasks_of(question, "nuts", few, question.sampled)
         say(f"sampling {len(every['nuts'])} of the studies with nuts")
         with progress("sampled") as show:
             campaign.run(every["nuts"], executor, progress=show, say=say)

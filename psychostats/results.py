@@ -58,8 +58,8 @@ class Result:
     prior
         Prior predictive accuracy.
     truth
-        In a simulated study, the true headline contrast and its true interaction, as `contrasts` and `interaction`
-        have them; empty where what is true of this model is not known.
+        In a simulated study, the true headline contrast, its true interaction, and the true rows of `detection`, as
+        those tables have them; empty where what is true of this model is not known.
     pattern
         With another factor (``[effects] by``): the contrast at each of its levels, its own contrast at each level of
         the factor, and the change of the one with the other, as `psychostats.effects` has them; ``of`` and ``at`` say
@@ -165,7 +165,8 @@ def summarise_fit(study: Study, experiment: str, model: ModelTable, made: Fit, r
     if known is not None:
         ends = [table.places[0], table.places[-1]]
         changes = [interactions(known, factor, str(moderator), ends, interval=interval)] if moderated else []
-        truth = pd.concat([contrasts(known, factor, interval=interval), *changes], ignore_index=True)
+        found = [_detected(known, factor, at, interval)] if table.detection else []
+        truth = pd.concat([contrasts(known, factor, interval=interval), *changes, *found], ignore_index=True)
     item = next((name for name in (*ITEMS, study.design.item) if name != table.factor and _whole(rows, name)), None)
     name = _cell_column(study, rows)
     labels = rows[[factor, name] if name else [factor]]

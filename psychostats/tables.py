@@ -338,6 +338,8 @@ def tabulate_truth(analysis: Analysis) -> Table | None:
         for name, true, row in _true_effects(result):
             missed = not row["conf_low"] <= true <= row["conf_high"]
             add(name, result, measure.difference(true), row, missed, measure.interval(row))
+        for name, true, row in _true_detection(result, analysis.moderator):
+            add(name, result, number(true), row, not row["conf_low"] <= true <= row["conf_high"], estimate(row))
     for result in analysis.main if rows else ():  # coefficients of another model mean something else
         terms = result.fit.terms(interval=study.effects.as_interval()).set_index("term")
         known = truth.get(result.experiment, {})
@@ -361,7 +363,8 @@ def tabulate_truth(analysis: Analysis) -> Table | None:
         ),
         pd.DataFrame(list(rows.values())),
         f"What was true in the simulation (seed {study.simulate.seed}), and what was estimated.",
-        f"The first rows are population differences in {measure.units}, the others coefficients, SDs and "
+        f"The first rows are population differences in {measure.units}, the others "
+        f"{'d′ and criterion of the typical participant, ' if study.effects.detection else ''}coefficients, SDs and "
         f"correlations. A star marks a true value outside its {study.effects.as_interval().label}. "
         f"{study.simulate.careless} participants in each experiment were simulated as careless. The table holds only "
         "if these trials are the ones simulated from this study file.",
@@ -379,6 +382,16 @@ def _true_effects(result: Result) -> Iterator[tuple[str, float, Row]]:
         if (row["target"], row["scale"]) == ("population", "difference"):
             name = str(row["contrast"]).replace(" - ", " − ")
             yield name, row["estimate"], estimates.loc[tuple(row[key] for key in chosen)].to_dict()
+
+
+def _true_detection(result: Result, moderator: str | None) -> Iterator[tuple[str, float, Row]]:
+    """Yield the name, the true value and the estimate's row of every d' and criterion."""
+    if result.truth.empty:
+        return
+    known = result.truth.loc[result.truth["scale"].isin(["dprime", "criterion"]), "estimate"]
+    for true, row in zip(known, result.detection.to_dict("records"), strict=True):
+        at = f" at {moderator} {_at(row, result, moderator)}".replace(f"{moderator} mean", f"mean {moderator}")
+        yield ("d′" if row["scale"] == "dprime" else "criterion c") + (at if moderator else ""), float(true), row
 
 
 def tabulate_convergence(analysis: Analysis) -> Table:

@@ -128,7 +128,7 @@ FLOORS = {
         ("joint", "pooled", "additions", "replications"),
         ("robustness", "accumulation", "planning", "lapses"),
         ("power_simulations", "lapse_tables"),
-        ("power",),
+        ("power", "power_forecast"),
         ("power_sentences", "power_assumptions"),
         ("analysis",),
         ("reanalysis", "multiverse_plan"),

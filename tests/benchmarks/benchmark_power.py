@@ -4,8 +4,8 @@ In: nothing.  Out: seconds a simulated study, and what 1,000 of them take, on st
 as many studies of its own, in turns, and the median of the turns is given. Run as ``python
 tests/benchmarks/benchmark_power.py [STUDIES] [TURNS]``; nothing else should run on the machine.
 
-For scale: users of simr (Green and MacLeod 2016), which does the same in R by lme4, report runs of days to weeks for
-1,000 simulations of a logistic model with crossed random slopes; see also `benchmark_laplace.py`, beside glmer.
+For scale: users of simr (Green and MacLeod 2016), which does the same in R by lme4, report weeks for one result of a
+logistic model with crossed slopes (5,000 simulations; its issue 149) and over 72 hours for 100 (issue 223); see also `benchmark_laplace.py`, beside glmer.
 """
 
 from __future__ import annotations

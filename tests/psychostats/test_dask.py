@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Answer
 from labour import fail, record, square
+from studies import DATA
 
 from psychostats.campaign import Campaign, Task
 from psychostats.environment import differences, environment
@@ -85,6 +87,26 @@ def test_every_task_is_done_once_and_files_are_those_of_this_machine(two: Cluste
             tmp_path / "here" / f"{task.name}.json"
         ).read_bytes()
     assert list(Dask(two.address).run(square, 0.5, [])) == []
+
+
+def test_power_by_a_cluster_is_that_of_one_process(two: Cluster, tmp_path: Path, run: Callable[..., Answer]) -> None:
+    """The command, with fits in it: the same numbers to the last digit, and the same bytes of every simulation."""
+    asked = ("--study", DATA / "plain.toml", "--participants", "8", "--simulations", "12", "--nuts", "2")
+    answers, kept = [], []
+    for name, who in (("dask", ("--scheduler", two.address)), ("here", ("--workers", "1"))):
+        answers.append(run("power", *asked, *who, "--out", tmp_path / name))
+        folder = tmp_path / name / "simulations"
+        kept.append({path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.json")})
+    (by_dask, here), (files, own_files) = answers, kept
+    # 8 people are too few for the wish, and a report is written all the same.
+    assert by_dask.code == here.code == 2 and "the Dask cluster at" in by_dask.err
+    assert files == own_files and len(files) == 1 + 12 + 12 + 2
+    assert (tmp_path / "dask" / "report.html").is_file()
+    names = {path.name for path in (tmp_path / "dask" / "tables").iterdir()}
+    assert len(names) == 5
+    for name in names:
+        one, other = (tmp_path / folder / "tables" / name for folder in ("dask", "here"))
+        assert one.read_bytes() == other.read_bytes(), name
 
 
 def test_it_says_who_works(two: Cluster) -> None:

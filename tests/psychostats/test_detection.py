@@ -7,17 +7,18 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 from scipy.special import ndtri
-from studies import ROOT, study_of
+from studies import ROOT, known_fit, study_of
 
 from psychostats.design import code
 from psychostats.detection import detection
 from psychostats.errors import InputError, StudyError
 from psychostats.fit import fit
 from psychostats.intervals import Interval
-from psychostats.results import Known
+from psychostats.results import Known, summarise_fit
 from psychostats.simulate import simulate_trials, true_parameters
 from psychostats.spec import specify
 from psychostats.study import read_study
+from psychostats.tables import _true_detection
 
 
 def counts(hits: int, false_alarms: int, each: int = 100) -> pd.DataFrame:
@@ -44,6 +45,27 @@ def test_of_a_known_model_they_are_its_coefficients():
     for strength in (2.0, 8.0):
         assert found["dprime", strength] == pytest.approx(0.2 + 0.25 * strength)
         assert found["criterion", strength] == pytest.approx(0.8 - 0.5 * (0.2 + 0.25 * strength))
+
+
+def test_a_simulated_study_shows_the_true_values_beside_the_estimates():
+    study = read_study(ROOT / "data" / "studies" / "detection.toml")
+    study = study.model_copy(update={"effects": study.effects.model_copy(update={"at": (2.0, 4.0, 6.0, 8.0)})})
+    rows = simulate_trials(study.plan(), 1)
+    b = {"Intercept": -0.8, "signalpresent": 0.5, "strength": 0.0, "signalpresent:strength": 0.25}
+    sd = {"participant": [0.35, 0.4]}
+    model = study.models[0]
+    made = known_fit(model.formula, rows, b, sd=sd, noise=0.01, family=model.family, link=model.link)
+    found = list(_true_detection(summarise_fit(study, "lab", model, made, rows), "strength"))
+    assert [name for name, *_ in found[:4]] == [
+        f"{what} at {at}" for at in ("mean strength (5.00)", "strength 2") for what in ("d′", "criterion c")
+    ]
+    assert len(found) == 2 * (1 + len(study.effects.places))
+    for place, at in enumerate((5.0, *study.effects.places)):
+        (_, true, row), (_, true_criterion, criterion) = found[2 * place : 2 * place + 2]
+        assert true == pytest.approx(0.2 + 0.25 * at)
+        assert true_criterion == pytest.approx(0.8 - 0.5 * true)
+        assert row["estimate"] == pytest.approx(true + 0.3, abs=0.02)
+        assert criterion["estimate"] == pytest.approx(true_criterion - 0.15, abs=0.02)
 
 
 def test_other_models_are_refused():

@@ -24,8 +24,10 @@ from psychostats.characteristics import wilson
 from psychostats.errors import InputError
 from psychostats.executors import Local
 from psychostats.fit import fit
+from psychostats.lapses import ask_lapses
 from psychostats.planning import Size, ask, read_truth
-from psychostats.power import Power, estimate_power, fits_of, single_rows
+from psychostats.power import Power, estimate_power, single_rows
+from psychostats.power_forecast import forecast
 from psychostats.power_sentences import say_beyond, say_recommendation, say_unmet
 from psychostats.power_simulations import campaign_of, seed_of, tasks_of
 from psychostats.replications import true_values
@@ -163,7 +165,6 @@ def test_what_was_asked_is_resolved() -> None:
     question = ask(plain(), {})
     assert question.power == 0.8 and question.precision is None and question.own == Size(30, 10, 10)
     assert question.sizes == (Size(10, 10, 10), Size(30, 10, 10)) and question.quantities == {CONTRAST: "contrast"}
-    assert fits_of(question) == 2 * 60 + 2 * 60
     assert question.cost(Size(30, 10, 10)) == pytest.approx(30 + 0.02 * 300)
     assert ask(plain(), {"precision": 0.05}).power is None
     embedded = read_study(ROOT / "data" / "studies" / "colin2024.toml")
@@ -304,6 +305,33 @@ def test_too_many_fits_are_asked_about_and_a_dry_run_writes_nothing(
     dry = call(capsys, monkeypatch, *asked, "--dry-run", "--json")
     assert dry.code == 0 and dry.data["fits"] == 40_000_000 and dry.data["seconds"] > 1e4
     assert not out.exists()
+
+
+def test_what_is_kept_needs_no_more_time(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    few = ask(plain(), {"participants": (10,), "simulations": 6, "null": False})
+    estimate_power(few, tmp_path / "simulations", Local(1))
+    more = ask(plain(), {"participants": (10, 12), "simulations": 9, "nuts": 3})
+    ahead = forecast(more, tmp_path / "simulations", None, tmp_path / "lapses", anew=False)
+    assert (ahead.fits, ahead.left) == (2 * 9 + 2 * 9 + 2 * 3, 3 + 9 + 2 * 9 + 2 * 3)
+    assert forecast(more, tmp_path / "simulations", None, tmp_path / "lapses", anew=True).left == ahead.fits
+    assert forecast(few, tmp_path / "simulations", None, tmp_path / "lapses", anew=False).seconds() == 0.0
+    asked = ("power", "--study", PLAIN, "--out", tmp_path, "--participants", "10", "--no-null", "--nuts", "0")
+    said = call(capsys, monkeypatch, *asked, "--simulations", "6", "--dry-run", "--workers", "1")
+    assert said.code == 0 and "6 fits of 1 design, of which 6 are done; the rest takes about 0 s" in said.err
+
+
+def test_scenarios_of_lapses_are_forecast_a_rate_each(tmp_path: Path) -> None:
+    beside = ask_lapses(read_study(PLAIN))
+    scenarios = len(beside.scenarios)
+    (tmp_path / "lapses" / "lapses" / "rate-0-careless-0").mkdir(parents=True)
+    (tmp_path / "lapses" / "lapses" / "rate-0-careless-0" / "00000.json").touch()
+    question = ask(plain(), {"null": False, "nuts": 0})
+    made = forecast(question, tmp_path / "none", beside, tmp_path / "lapses", anew=False)
+    of_lapses = made.batches[len(question.sizes) + 2 :]
+    assert [batch.example.name.split("-")[1] for batch in of_lapses] == [f"{rate:g}" for rate in beside.rates]
+    assert sum(batch.simulations for batch in of_lapses) == beside.simulations * scenarios
+    assert sum(batch.kept for batch in of_lapses) == 1
+    assert made.fits == 2 * 60 + beside.fits
 
 
 @pytest.mark.parametrize(
