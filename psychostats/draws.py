@@ -6,11 +6,9 @@ stands in a file by groups.  The one room that knows that ArviZ 0 and ArviZ 1 di
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +19,7 @@ import xarray as xr
 from psychostats.design import Design
 from psychostats.errors import FitError
 from psychostats.intervals import Interval
+from psychostats.libraries import arviz
 from psychostats.mixing import diagnose
 from psychostats.monotonic import expand
 from psychostats.netcdf import constant, escape, texts
@@ -283,15 +282,6 @@ def label(sample: Sample, design: Design, data: pd.DataFrame) -> Draws:
             "constant_data": constant(data),
         }
     )
-
-
-def arviz() -> ModuleType:
-    """Import ArviZ without its announcement of the next version."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import arviz as az
-
-    return az
 
 
 def _names(dataset: xr.Dataset, dim: str) -> list[str]:

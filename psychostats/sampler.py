@@ -18,7 +18,6 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,6 +27,7 @@ from psychostats.design import Block, Design
 from psychostats.errors import PsychostatsError
 from psychostats.family import Family, Own, Support
 from psychostats.interruption import heed
+from psychostats.libraries import pymc
 from psychostats.monotonic import plain_columns
 from psychostats.priors import KINDS, Prior, constants, partial_correlation_shapes, positive_constants
 from psychostats.sampling import Sample, Settings
@@ -145,7 +145,7 @@ def sample(
 
 def _run(compiled: Any, settings: Settings, progress: bool) -> tuple[Any, bool]:
     """Return the trace, and whether it was interrupted."""
-    import nutpie
+    *_, nutpie = pymc()
 
     heed()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -246,24 +246,6 @@ def _without_numbers(family: Family) -> Family:
     return replace(family, name="", **zeros)
 
 
-def _pymc() -> tuple[ModuleType, ModuleType, ModuleType]:
-    """Import PyMC, PyTensor's tensors and nutpie, without their advice on compilers that are not used here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import logging
-
-        log = logging.getLogger("pytensor")
-        level = log.level
-        log.setLevel(logging.ERROR)
-        try:
-            import nutpie
-            import pymc
-            import pytensor.tensor
-        finally:
-            log.setLevel(level)
-    return pymc, pytensor.tensor, nutpie
-
-
 def _log_prior(pt: Any, x: Any, rows: Any) -> Any:
     """Return the log-density of each element of `x` under its row of constants, up to an additive constant."""
     kind, location, scale, shape = (rows[:, j] for j in range(4))
@@ -288,7 +270,7 @@ def _log_prior(pt: Any, x: Any, rows: Any) -> Any:
 @functools.lru_cache(maxsize=8)
 def _compile(structure: _Structure) -> Any:
     """Build and compile the model of one structure, with placeholder data of the right rank."""
-    pm, pt, nutpie = _pymc()
+    pm, pt, nutpie = pymc()
 
     class Symbols:
         expit = staticmethod(pt.sigmoid)

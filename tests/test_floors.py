@@ -27,6 +27,7 @@ FLOORS = {
             "works",
             "threads",
             "environment",
+            "libraries",
         ),
         (
             "tokens",
@@ -192,10 +193,10 @@ WITHOUT_TORCH |= {
 # "import_module" is an import whose name is not written down, so that no table can check it.
 ROOMS = {
     "psychostats": {
-        "pymc": {"sampler"},
-        "pytensor": {"sampler"},
-        "nutpie": {"sampler"},
-        "arviz": {"draws"},
+        "pymc": {"libraries"},
+        "pytensor": {"libraries"},
+        "nutpie": {"libraries"},
+        "arviz": {"libraries"},
         "arviz_stats": set(),
         "formulaic": {"design"},
         "statsmodels": {"second_opinion"},

@@ -5,7 +5,8 @@ as many studies of its own, in turns, and the median of the turns is given. Run 
 tests/benchmarks/benchmark_power.py [STUDIES] [TURNS]``; nothing else should run on the machine.
 
 For scale: users of simr (Green and MacLeod 2016), which does the same in R by lme4, report weeks for one result of a
-logistic model with crossed slopes (5,000 simulations; its issue 149) and over 72 hours for 100 (issue 223); see also `benchmark_laplace.py`, beside glmer.
+logistic model with crossed slopes (5,000 simulations; its issue 149) and over 72 hours for 100 (issue 223); see also
+`benchmark_laplace.py`, beside glmer.
 """
 
 from __future__ import annotations

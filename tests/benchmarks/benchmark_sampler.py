@@ -289,7 +289,7 @@ def effective(names: np.ndarray, values: np.ndarray) -> dict[str, float]:
     """
     import xarray as xr
 
-    from psychostats.draws import arviz
+    from psychostats.libraries import arviz
 
     az, found = arviz(), dict[str, float]()
     classes = np.array([str(name).partition("_")[0] for name in names])

@@ -17,6 +17,9 @@ import pytest
 from commands import Answer, call
 
 from psychostats.fit import Fit, fit
+from psychostats.libraries import arviz
+
+arviz()  # before any test imports it: on a new machine two processes that do so at once would both announce it
 
 DATA = Path(__file__).parent / "data"
 
