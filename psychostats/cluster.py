@@ -124,7 +124,7 @@ class Dask:
                     future = None
                 if future is not None:
                     task = flying.pop(future.key)[1]
-                    result = self._result(client, future, task)
+                    result = self._result(client, future, task, flying.values())
                     future.release()
                     if not spread:  # it was made where it is first needed
                         spread = _spread(client, held)
@@ -178,8 +178,8 @@ class Dask:
     def _away(self) -> Stopped:
         return Stopped(f"the scheduler at {self.address} went away, or gave up what it was asked.")
 
-    def _result(self, client: Any, future: Any, task: object) -> Any:
-        """Return a task's result, or raise why there is none."""
+    def _result(self, client: Any, future: Any, task: object, flying: Iterable[tuple[Any, Any]]) -> Any:
+        """Return a task's result, or raise why there is none; `flying` are those under way."""
         from concurrent.futures import CancelledError
 
         from distributed import KilledWorker
@@ -188,7 +188,8 @@ class Dask:
             result = future.result(timeout=None)
         except KilledWorker as error:
             last = getattr(error.last_worker, "address", error.last_worker)
-            what = f"the task {name_of(task)}" if error.task == future.key else "what all tasks share"
+            guilty = _first_killed(future, task, flying)
+            what = f"the task {name_of(guilty)}" if error.task == future.key else "what all tasks share"
             raise Stopped(
                 f"{what} ended {error.allowed_failures + 1} workers (killed from outside, or out of memory), the last "
                 f"of them {last}."
@@ -206,6 +207,20 @@ class Dask:
         if isinstance(result, _Refused):
             raise Stopped(_say_other(result.worker, result.differs))
         return result.value
+
+
+def _first_killed(future: Any, task: Any, flying: Iterable[tuple[Any, Any]]) -> Any:
+    """Return the task that ended a worker: Dask also blames those that waited there, in the order they were sent."""
+    from distributed import KilledWorker
+
+    def died(other: Any) -> Any:
+        error = other.exception(timeout=CONNECT) if other.status == "error" else None
+        return str(getattr(error.last_worker, "address", "")) if isinstance(error, KilledWorker) else None
+
+    time.sleep(_LOOK)  # until all of them are heard of
+    there = died(future)
+    earlier = [(other.key, its) for other, its in flying if other.key < future.key and died(other) == there]
+    return min(earlier, key=lambda one: one[0], default=(future.key, task))[1]
 
 
 @dataclass(frozen=True)

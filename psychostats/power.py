@@ -180,7 +180,7 @@ def estimate_power(
     """
     campaign, settings = campaign_of(question, folder), question.settings
     pilots = tasks_of(question, "power", question.sizes, min(PILOTS, settings.simulations))
-    say(f"simulating {len(pilots)} studies to see whether the designs can be fitted")
+    say(f"simulating {len(pilots)} studies on {executor.describe()} to see whether the designs can be fitted")
     with progress("pilot simulations") as show:
         campaign.run(pilots, executor, progress=show, say=say)
     refused = [str(found["failed"]) for _, found in campaign.results(pilots) if found["failed"] is not None]

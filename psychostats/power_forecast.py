@@ -102,7 +102,9 @@ def _of_designs(question: Question, campaign: Campaign) -> Iterator[Batch]:
 
 def _of_lapses(lapses: Lapses, campaign: Campaign) -> Iterator[Batch]:
     """Yield a batch a lapse rate: analyses take longer where there is more to estimate."""
-    examples = {float(task.values["lapse"]): task for task in reversed(lapse_tasks(lapses)[: len(lapses.scenarios)])}
+    examples: dict[float, Task] = {}
+    for task in lapse_tasks(lapses)[: len(lapses.scenarios)]:
+        examples.setdefault(float(task.values["lapse"]), task)
     ways = lapses.fits // (lapses.simulations * len(lapses.scenarios))
     for rate, example in examples.items():
         kept = _kept(campaign, f"lapses/rate-{rate:g}-careless-*", lapses.simulations)

@@ -155,33 +155,33 @@ def _long(power: Power, figure: str, scale: float = 100.0) -> pd.DataFrame:
 
 def _designs(power: Power) -> Chapter:
     question = power.question
-    plots: dict[str, Any] = {}
-    name = say_quantity(question.wished)
+    name, measure = say_quantity(question.wished), question.measure
     wish = (name, 100 * question.power) if question.power is not None else None
-    lines = " Dashed: the wish."
-    plots["power"] = plot_over_sizes(
-        _long(power, "power"),
-        y_label="Power (%)",
-        note=BARS + (lines if wish is not None else "") + f" {NOTE}",
-        wish=wish,
-    )
-    measure = question.measure
     goal = (name, measure.factor * question.precision) if question.precision is not None else None
-    plots["precision"] = plot_over_sizes(
-        _long(power, "half_width", measure.factor),
-        y_label=f"Mean half width of the interval\n({measure.units})",
-        note=BARS + (lines if goal is not None else "") + f" {NOTE}",
-        wish=goal,
-    )
+    plots: dict[str, Any] = {}
+    if _are_a_curve(power):
+        plots["power"] = plot_over_sizes(
+            _long(power, "power"),
+            y_label="Power (%)",
+            note=BARS + (" Dashed: the wish." if wish is not None else "") + f" {NOTE}",
+            wish=wish,
+        )
+        plots["precision"] = plot_over_sizes(
+            _long(power, "half_width", measure.factor),
+            y_label=f"Mean half width of the interval\n({measure.units})",
+            note=BARS + (" Dashed: the wish." if goal is not None else "") + f" {NOTE}",
+            wish=goal,
+        )
 
     def compose(figures: Figures) -> list[Block]:
         level = f"{100 * question.asked.probability:g} %"
+        every = f"Each of {len(question.sizes)} designs" if len(question.sizes) > 1 else "The design"
         return [
             Heading("Designs", 1, "designs"),
             Paragraph(
-                f"Each of {len(question.sizes)} designs was simulated {question.settings.simulations:,} times and "
-                f"analysed as the study file says, by maximum likelihood, with {level} intervals. Quantities are "
-                f"differences of {measure.noun} in the population, averaged over new participants"
+                f"{every} was simulated {question.settings.simulations:,} times and analysed as the study file says, "
+                f"by maximum likelihood, with {level} intervals. Quantities are differences of {measure.noun} in the "
+                "population, averaged over new participants"
                 + (f" and new {question.items}" if question.items else "")
                 + (
                     f", the contrast with {question.asked.moderator} at {number(question.asked.centre or 0.0)}"
@@ -193,22 +193,28 @@ def _designs(power: Power) -> Chapter:
             *_left_out(question),
             *(_tabulate(power, name, i) for i, name in enumerate(question.quantities)),
             *_few_analysed(power),
-            Figure(
-                figures["power"],
-                "Power over the number of participants.",
-                "Power against the number of participants: " + "; ".join(_spoken(power, "power")) + ".",
-                "figure-power",
-            ),
-            Figure(
-                figures["precision"],
-                "Mean half width of the interval over the number of participants.",
-                "Half width against the number of participants: " + "; ".join(_spoken(power, "half_width")) + ".",
-                "figure-precision",
+            *(
+                Figure(
+                    figures[key],
+                    f"{words} over the number of participants.",
+                    f"{words} against the number of participants: " + "; ".join(_spoken(power, figure)) + ".",
+                    f"figure-{key}",
+                )
+                for key, figure, words in (
+                    ("power", "power", "Power"),
+                    ("precision", "half_width", "Mean half width of the interval"),
+                )
+                if key in plots
             ),
             *_tabulate_failures(power),
         ]
 
     return Chapter(compose, (), {"designs": power.designs, "failures": power.failures}, plots)
+
+
+def _are_a_curve(power: Power) -> bool:
+    """Whether there is anything to draw over the number of participants."""
+    return len(power.question.sizes) > 1
 
 
 def _spoken(power: Power, figure: str) -> list[str]:
@@ -327,7 +333,7 @@ def _errors(power: Power) -> Chapter:
         ("magnitude", "type_m", 1.0, "Overstatement of the detected\n(times the true size)"),
     ):
         rows = _long(power, figure, scale)
-        if rows["estimate"].notna().any():
+        if rows["estimate"].notna().any() and _are_a_curve(power):
             reference = 1.0 if figure == "type_m" else None
             note = f"{BARS} {NOTE}"
             plots[key] = plot_over_sizes(rows, y_label=words, note=note, reference=reference, free=figure == "type_m")
@@ -387,7 +393,7 @@ def _errors(power: Power) -> Chapter:
             *(
                 Figure(figures[key], words, f"{alt} against the number of participants.", f"figure-{key}")
                 for key, (words, alt) in captions.items()
-                if key in figures
+                if key in plots
             ),
         ]
 

@@ -155,10 +155,11 @@ def say_null(power: Power) -> list[str]:
     for row in power.null.to_dict("records"):
         low, high = row["power_low"], row["power_high"]
         side = "as often as meant" if low <= nominal <= high else "more often" if low > nominal else "more rarely"
+        flattered = "; its power is flattered too" if low > nominal else ""
         said.append(
             f"False positives for {say_quantity(row['quantity'])} with {power.question.say(size_of(row))}: "
             f"{within(row, 'power')}, where "
-            f"{percent(nominal)} are meant: {side}, as far as these simulations tell."
+            f"{percent(nominal)} are meant: {side}, as far as these simulations tell{flattered}."
         )
     return said
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from psychostats.lapses import ask_lapses
 from psychostats.planning import Size, ask, read_truth
 from psychostats.power import Power, estimate_power, single_rows
 from psychostats.power_forecast import forecast
-from psychostats.power_sentences import say_beyond, say_recommendation, say_unmet
+from psychostats.power_sentences import say_beyond, say_null, say_recommendation, say_unmet
 from psychostats.power_simulations import campaign_of, seed_of, tasks_of
 from psychostats.replications import true_values
 from psychostats.simulate import simulate_trials
@@ -74,6 +75,20 @@ def test_power_and_false_positives_are_those_of_two_binomials() -> None:
     for row in found.null.to_dict("records"):
         low, high = wilson(row["detected"], row["simulations"], 0.999)
         assert low <= exact_power(5 * row["participants"], (mean, mean)) <= high and row["true"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.02, 0.07, "as often as meant, as far as these simulations tell."),
+        (0.06, 0.10, "more often, as far as these simulations tell; its power is flattered too."),
+        (0.01, 0.04, "more rarely, as far as these simulations tell."),
+    ],
+)
+def test_false_positives_are_judged_by_their_monte_carlo_interval(low: float, high: float, said: str) -> None:
+    found = whole()[0]
+    rows = found.null.assign(power=(low + high) / 2, power_low=low, power_high=high)
+    assert all(line.endswith(said) for line in say_null(replace(found, null=rows)))
 
 
 def test_the_curve_between_designs_is_that_of_the_shares() -> None:
@@ -271,6 +286,7 @@ def test_the_command_recommends_and_writes_a_report(tmp_path: Path, capsys: Any,
     assert len(singles) == 2 * 20 + 20 + 2
     assert singles.query("run == 'power' and participants == 10")["detected"].mean() == data["designs"][0]["power"]
     page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count("over the number of participants") >= 4 and "Each of 2 designs was simulated" in page
     assert page.count("Simulated participants") >= 2 and "The cheapest design that meets the wish is 200" in page
     before = contents(out)
     again = call(capsys, monkeypatch, *asked, "--nuts", 2)
@@ -291,7 +307,9 @@ def test_an_impossible_wish_is_a_sentence_and_nothing_is_lost(tmp_path: Path, ca
     last = said.err.splitlines()[-1]
     assert last.startswith("error: The wish is missed: a power of at least 99.0\u00a0% for distributed − local")
     assert "4 participants, 10 trials each, 10 features" in last
-    assert "No design meets the wish" in (out / "report.html").read_text(encoding="utf-8")
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "No design meets the wish" in page and "The design was simulated 25 times" in page
+    assert "over the number of participants" not in page  # one design is no curve
     assert len(list(out.glob("simulations/power/*/*.json"))) == 25
 
 
@@ -321,17 +339,18 @@ def test_what_is_kept_needs_no_more_time(tmp_path: Path, capsys: Any, monkeypatc
 
 
 def test_scenarios_of_lapses_are_forecast_a_rate_each(tmp_path: Path) -> None:
-    beside = ask_lapses(read_study(PLAIN))
+    embedded = read_study(ROOT / "data" / "studies" / "colin2024.toml")
+    beside = ask_lapses(embedded)
     scenarios = len(beside.scenarios)
     (tmp_path / "lapses" / "lapses" / "rate-0-careless-0").mkdir(parents=True)
     (tmp_path / "lapses" / "lapses" / "rate-0-careless-0" / "00000.json").touch()
-    question = ask(plain(), {"null": False, "nuts": 0})
+    question = ask(embedded, {"null": False, "nuts": 0, "simulations": 10})
     made = forecast(question, tmp_path / "none", beside, tmp_path / "lapses", anew=False)
     of_lapses = made.batches[len(question.sizes) + 2 :]
     assert [batch.example.name.split("-")[1] for batch in of_lapses] == [f"{rate:g}" for rate in beside.rates]
     assert sum(batch.simulations for batch in of_lapses) == beside.simulations * scenarios
     assert sum(batch.kept for batch in of_lapses) == 1
-    assert made.fits == 2 * 60 + beside.fits
+    assert made.fits == 4 * 10 + beside.fits
 
 
 @pytest.mark.parametrize(
