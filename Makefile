@@ -37,7 +37,7 @@ study: .venv/ready
 	$(BIN)/psychostats report $(SHOWN) --study $(STUDY) --run $(FEATURES) --out $(WHOLE)
 
 test: .venv/ready
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile  # what a file's tests share is made once
 
 # Does the suite see a wrong number? Plants faults in a copy, one at a time; takes a while.
 mutations: .venv/ready

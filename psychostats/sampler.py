@@ -269,8 +269,17 @@ def _log_prior(pt: Any, x: Any, rows: Any) -> Any:
 
 @functools.lru_cache(maxsize=8)
 def _compile(structure: _Structure) -> Any:
-    """Build and compile the model of one structure, with placeholder data of the right rank."""
-    pm, pt, nutpie = pymc()
+    """Build and compile the model of one structure."""
+    *_, nutpie = pymc()
+    model, start, kept = build(structure)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nutpie.compile_pymc_model(model, backend="numba", initial_points=start, var_names=kept)
+
+
+def build(structure: _Structure) -> tuple[Any, dict[str, npt.NDArray[Any]], list[str]]:
+    """Return PyMC's model of one structure with placeholder data of the right rank, its start, and what is kept."""
+    pm, pt, _ = pymc()
 
     class Symbols:
         expit = staticmethod(pt.sigmoid)
@@ -381,9 +390,7 @@ def _compile(structure: _Structure) -> Any:
             kept.append("disc")
         density = replace(structure.family, **filled).outcome_density(value, eta, Symbols())
         pm.Potential("log_likelihood", (weight * density).sum())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return nutpie.compile_pymc_model(model, backend="numba", initial_points=start, var_names=kept)
+    return model, start, kept
 
 
 def _cholesky_rows(pt: Any, partial: Any, q: int) -> list[list[Any]]:

@@ -12,6 +12,8 @@ from posterior import moments
 
 from psychostats import fit
 
+pytestmark = pytest.mark.once
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 REFERENCE = {name: model for name, model in json.loads((GOLDEN / "brms.json").read_text()).items() if name[0] != "_"}
 MODELS = list(REFERENCE)

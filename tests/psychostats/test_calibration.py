@@ -14,6 +14,8 @@ from common import HERE, band, below, chance_inside, collect, deviations, limits
 
 from psychostats.executors import Local
 
+pytestmark = pytest.mark.once
+
 CHANCE = 0.001
 LEVELS = DRAWS + 1
 SOUND = [name for name, model in MODELS.items() if not model.fault]

@@ -14,6 +14,8 @@ from psychostats.contributions import Contributions, compare_contributions, judg
 from psychostats.errors import InputError
 from psychostats.intervals import Interval
 
+pytestmark = pytest.mark.once
+
 
 def compare(tables: Tables, **changed: Any) -> Contributions:
     return compare_contributions(**({"replicates": 400} | tables | changed))

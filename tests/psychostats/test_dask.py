@@ -30,6 +30,7 @@ from daskers import HERE, LONG, ROOT, Cluster, cluster
 from psychostats.cluster import Dask
 
 pytestmark = [
+    pytest.mark.once,
     # What distributed leaves behind of connections that were cut.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

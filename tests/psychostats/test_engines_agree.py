@@ -24,6 +24,8 @@ from summaries import MEASURES, QUANTILES, distances, effective, summarise
 from psychostats.draws import diagnose
 from psychostats.identity import data_hash
 
+pytestmark = pytest.mark.once
+
 #: The engine that is held to the oracle. PyMC's own, with the seed below, must pass as well: that proves the test.
 ENGINE = os.environ.get("PSYCHOSTATS_ENGINE", "nuts")
 SETTINGS = {"draws": 5_000, "tune": 1_000, "chains": 4, "seed": 3}

@@ -18,6 +18,8 @@ from psychostats.lapses import NO_RULE, ask_lapses, collect, lapse_tasks, run_la
 from psychostats.report import FIGURES, WHOLE
 from psychostats.study import read_study
 
+pytestmark = pytest.mark.once
+
 STUDY = """
 [study]
 name = "lapses"

@@ -24,6 +24,8 @@ from psychostats.simulation import write_simulation
 from psychostats.study import read_study
 from psychostats.trials import TrialTable
 
+pytestmark = pytest.mark.once
+
 STUDY = """
 [exclusions]
 catch_accuracy_min = 0.6

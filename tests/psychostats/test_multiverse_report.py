@@ -21,6 +21,8 @@ from psychostats.multiverse_sentences import describe_multiverse, tabulate_summa
 from psychostats.simulation import write_simulation
 from psychostats.study import read_study
 
+pytestmark = pytest.mark.once
+
 CHOICES = """
 [multiverse.fixed]
 "additive" = "representation + depth"

@@ -11,6 +11,8 @@ from psychostats.errors import InputError
 from psychostats.simulation import write_simulation
 from psychostats.study import read_study
 
+pytestmark = pytest.mark.once
+
 OPINIONS = """
 [[opinions]]
 response = "rt"

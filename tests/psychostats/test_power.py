@@ -35,6 +35,8 @@ from psychostats.replications import true_values
 from psychostats.simulate import simulate_trials
 from psychostats.study import Study, read_study
 
+pytestmark = pytest.mark.once
+
 PLAIN = DATA / "plain.toml"
 CONTRAST = "distributed - local"
 

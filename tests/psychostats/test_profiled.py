@@ -18,6 +18,8 @@ from psychostats.mixed import prepare
 from psychostats.profiled import fit_known, fit_rates, maximise_rates
 from psychostats.spec import specify
 
+pytestmark = pytest.mark.once
+
 FORMULA = "correct ~ condition * x + (1 | participant)"
 B = {"Intercept": 1.0, "condition": 0.6, "x": 2.5}
 

@@ -22,6 +22,8 @@ from psychostats.reanalysis_report import Asked, report_reanalysis
 from psychostats.simulation import write_simulation
 from psychostats.study import read_study
 
+pytestmark = pytest.mark.once
+
 KEY = bytes(range(32))
 FORMULA = "correct ~ representation * depth + (1 | participant) + (1 | pair)"
 FIT = {"spec.toml", "summary.csv", "draws.nc", "provenance.json", "timings.json"}
