@@ -190,7 +190,7 @@ def estimate_power(
             f"refused; plan more people or trials, or a simpler model. The first was refused since {refused[0]}"
         )
     tasks = tasks_of(question, "power", question.sizes, settings.simulations)
-    say(f"simulating {settings.simulations:,} studies of each of {len(question.sizes)} designs")
+    say(f"simulating {settings.simulations:,} studies of {_each(len(question.sizes))}")
     with progress("simulations") as show:
         campaign.run(tasks, executor, progress=show, say=say)
     made = _assemble(question, campaign, {"power": tasks})
@@ -198,7 +198,7 @@ def estimate_power(
     every = {"power": tasks}
     if settings.null:
         every["null"] = tasks_of(question, "null", few, settings.simulations)
-        say(f"simulating {settings.simulations:,} studies without differences of each of {len(few)} designs")
+        say(f"simulating {settings.simulations:,} studies without differences of {_each(len(few))}")
         with progress("null simulations") as show:
             campaign.run(every["null"], executor, progress=show, say=say)
     if question.sampled:
@@ -207,6 +207,10 @@ def estimate_power(
         with progress("sampled") as show:
             campaign.run(every["nuts"], executor, progress=show, say=say)
     return _assemble(question, campaign, every)
+
+
+def _each(designs: int) -> str:
+    return f"each of {designs} designs" if designs > 1 else "the design"
 
 
 def _assemble(question: Question, campaign: Campaign, every: Mapping[str, Sequence[Task]]) -> Power:
