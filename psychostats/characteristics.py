@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Verdict: TypeAlias = Literal["met", "open", "missed"]
@@ -253,11 +253,14 @@ class Curve:
         True values of the quantity, one or several.
     probability
         Of the intervals.
+    fitted
+        Share of the studies that have a fit; the others detect nothing.
     """
 
     parts: tuple[float, float, float]
     true: Array
     probability: float
+    fitted: float = 1.0
 
     def sd(self, participants: float, main: float, pairs: float) -> float:
         """Return the standard deviation of the estimate."""
@@ -272,7 +275,7 @@ class Curve:
         """Return the probability that the interval excludes zero, of a normal estimate with this SD."""
         z, sd = special.ndtri(0.5 + self.probability / 2.0), self.sd(participants, main, pairs)
         d = np.abs(self.true) / sd if sd > 0 else np.full_like(self.true, np.inf)
-        return float(np.mean(special.ndtr(d - z) + special.ndtr(-d - z)))
+        return self.fitted * float(np.mean(special.ndtr(d - z) + special.ndtr(-d - z)))
 
     def participants(
         self, main: float, pairs: float, *, power: float | None, precision: float | None, most: int = 10**7
@@ -297,8 +300,15 @@ def _per_item(pairs: float) -> float:
     return 1.0 / pairs if pairs else 0.0
 
 
-def fit_curve(designs: Iterable[tuple[int, int, int]], sds: Sequence[float], true: Array, probability: float) -> Curve:
-    """Return the curve through the standard errors of several designs.
+def fit_curve(
+    designs: Iterable[tuple[int, int, int]],
+    sds: Sequence[float],
+    true: Array,
+    probability: float,
+    *,
+    fitted: float = 1.0,
+) -> Curve | None:
+    """Return the curve through the standard errors of several designs; None where they cannot tell its parts apart.
 
     Parameters
     ----------
@@ -310,23 +320,40 @@ def fit_curve(designs: Iterable[tuple[int, int, int]], sds: Sequence[float], tru
         True values.
     probability
         Of the intervals.
+    fitted
+        Share of the studies that have a fit.
 
     Returns
     -------
-    Curve
+    Curve or None
         By non-negative least squares on variances, each weighed by its size.
     """
     sizes = np.array([(_per_item(pairs), 1.0 / people, 1.0 / (people * main)) for people, main, pairs in designs])
     variance = np.asarray(sds, dtype=float) ** 2
-    used = [0, 1] if np.ptp(1.0 / (sizes[:, 2] / sizes[:, 1])) == 0 else [0, 1, 2]
+    trials = np.round(sizes[:, 1] / sizes[:, 2])
+    # Where all have as many trials, what they do is part of what people do; without items there is no such part.
+    used = [*([0] if sizes[:, 0].any() else []), 1, *([2] if np.ptp(trials) > 0 else [])]
     weights = 1.0 / variance
+    scaled = sizes[:, used] / sizes[:, used].max(axis=0)
+    if np.linalg.matrix_rank(scaled, tol=1e-6) < len(used):
+        return None
     found, _ = optimize.nnls(sizes[:, used] * weights[:, np.newaxis], variance * weights)
     parts = np.zeros(3)
     parts[used] = found
-    return Curve((float(parts[0]), float(parts[1]), float(parts[2])), true, probability)
+    return Curve((float(parts[0]), float(parts[1]), float(parts[2])), true, probability, fitted)
 
 
 # Two engines -----------------------------------------------------------------------------------------------------
+
+
+def lean(first: int, second: int) -> int | None:
+    """Return which of two finds more where they disagree: 1 the first, -1 the second, 0 neither, by a sign test at 5 %.
+
+    None where so few disagreements could not tell, even if all were of one side.
+    """
+    if 2.0 * 0.5 ** (first + second) >= 0.05:
+        return None
+    return 0 if stats.binomtest(first, first + second).pvalue >= 0.05 else 1 if first > second else -1
 
 
 def compare_engines(pairs: Iterable[tuple[Mapping[str, float], Mapping[str, float]]]) -> dict[str, Any]:

@@ -152,7 +152,7 @@ def _say_treatments(question: Question, summary: Summary, name: str) -> list[Wor
             f"coverage {_share(row, 'coverage')}"
         )
     said.append(prose("{0}", f"At a lapse rate of {100 * rate:g} %, {'; '.join(parts)}."))
-    if "estimated" in question.treatments:
+    if "estimated" in question.treatments and rate > 0:
         row = _cell(summary, question, name, rate, share, "estimated")
         if row["at_end"] >= 0.5:
             said.append(
@@ -187,13 +187,15 @@ def _say_rule(question: Question, summary: Summary, name: str, rule: float) -> W
     turns = summary.break_even
     turns = turns[_which(turns, name, question.treatments[0]) & (turns["rule"] == rule)]
     said = []
-    for measure, (what, better) in {"expected": ("expected error", "less"), "power": ("power", "more")}.items():
+    # What the closed form expects knows no other rules, which find careless people too.
+    error = ("rmse", ("error", "less")) if question.other_rules else ("expected", ("expected error", "less"))
+    for measure, (what, better) in (error, ("power", ("power", "more"))):
         phrases: dict[str, list[str]] = {}
         for rate in question.rates:
             row = turns[(turns["lapse"] == rate) & (turns["measure"] == measure)].iloc[0].to_dict()
             phrase = {
                 "from": f"{better} from {_with_error(row, 'careless', 1)} % careless people on",
-                "end": f"{better} with {100 * question.careless[-1]:g} % careless people, open with fewer",
+                "end": f"{better} with {100 * row['careless']:g} % careless people or more, open with fewer",
                 "always": f"{better} with any share of careless people asked about",
                 "never": f"not {better} with any share of careless people asked about",
                 "open": "open",

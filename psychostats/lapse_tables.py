@@ -131,7 +131,7 @@ def differences(question: Question, runs: pd.DataFrame) -> pd.DataFrame:
         cell (Agresti and Min 2005), so that it is above 0 where there are none. Expected is the change in the root
         of bias^2 + SE^2: the bias that careless people leave by `attenuation`, of those whom the rule keeps by the
         binomial law, and the mean squared standard error of the simulations. It is known far better than the change in
-        RMSE, and holds as far as standard errors do.
+        RMSE, and holds as far as standard errors do; NaN with other rules, which dismiss careless people too.
     """
     rows = []
     for key, gains in _paired(question, runs):
@@ -154,9 +154,9 @@ def break_even(question: Question, runs: pd.DataFrame) -> pd.DataFrame:
         A row a lapse rate, rule, treatment, quantity and ``measure`` (of `MEASURES`): ``careless, careless_se``, where
         the gain (less error, more power) crosses 0 from below, by a straight line between the two shares around it (NaN
         where it does not), and ``verdict``: ``from`` (a clear cost before and a clear gain after), ``end`` (a clear
-        gain at the largest share, and nowhere a clear cost), ``always`` or ``never`` (it pays, or costs, at every
-        share, and clearly at one), ``open`` otherwise. The error is by the delta method from both ends, which share
-        their simulations.
+        gain from the share ``careless`` on, of those asked about, and nowhere a clear cost), ``always`` (a clear gain
+        at every share), ``never`` (nowhere a gain, and clearly a cost at one), ``open`` otherwise. The error is by the
+        delta method from both ends, which share their simulations.
     """
     found: dict[tuple[Any, ...], list[tuple[float, dict[str, tuple[float, pd.Series[float]]]]]] = {}
     for key, gains in _paired(question, runs):
@@ -174,10 +174,13 @@ def break_even(question: Question, runs: pd.DataFrame) -> pd.DataFrame:
             shares = [share for share, _ in places]
             gain = [values[measure][0] for _, values in places]
             influence = [values[measure][1] for _, values in places]
-            at, se = _crossing(shares, gain, influence)
+            at, se = _crossing([question.share_of(name[0], share) for share in shares], gain, influence)
+            verdict, first = _verdict(gain, influence, at)
+            if verdict == "end":
+                at, se = shares[first], np.nan
             rows.append(
                 dict(zip(("lapse", "rule", "treatment", "quantity"), name, strict=True))
-                | {"measure": measure, "careless": at, "careless_se": se, "verdict": _verdict(gain, influence, at)}
+                | {"measure": measure, "careless": at, "careless_se": se, "verdict": verdict}
             )
     return pd.DataFrame(rows)
 
@@ -298,6 +301,8 @@ def _expected(
     """Return the change in the root of bias^2 + SE^2, and how each simulation moves it."""
     rate, share = _numbers(scenario)
     careless = question.scenario(rate, share).careless / question.people
+    if question.other_rules:  # who is left follows from all rules together
+        return np.nan, np.full(len(ruled), np.nan)
     left = careless_left(careless, *_dismissed(question, rate, rule))
     parts = []
     for rows, wrong in ((ruled, left), (free, careless)):
@@ -322,21 +327,22 @@ def _crossing(shares: list[float], gain: list[float], influence: list[pd.Series[
     return np.nan, np.nan
 
 
-def _verdict(gain: list[float], influence: list[pd.Series[float]], at: float) -> str:
-    """Say whether a rule pays, as far as the simulations tell."""
+def _verdict(gain: list[float], influence: list[pd.Series[float]], at: float) -> tuple[str, int]:
+    """Say whether a rule pays, as far as the simulations tell, and from which share on all gains are clear."""
     errors = [_error(one.to_numpy(dtype=float)) for one in influence]
     clear = [abs(one) > CLEAR * error for one, error in zip(gain, errors, strict=True)]
     pays = [one > 0 and sure for one, sure in zip(gain, clear, strict=True)]
     costs = [one < 0 and sure for one, sure in zip(gain, clear, strict=True)]
+    first = next(i for i in range(len(pays) + 1) if all(pays[i:]))
     if not any(clear):
-        return "open"
-    if not any(costs) and all(one >= 0 for one in gain):
-        return "always"
+        return "open", first
+    if first == 0:
+        return "always", first
     if not any(pays) and all(one <= 0 for one in gain):
-        return "never"
+        return "never", first
     if not pays[-1]:
-        return "open"
-    return "end" if not any(costs) else "from" if np.isfinite(at) and costs[0] else "open"
+        return "open", first
+    return ("end" if not any(costs) else "from" if np.isfinite(at) and costs[0] else "open"), first
 
 
 def _rmse(error: Array) -> float:

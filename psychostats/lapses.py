@@ -77,6 +77,7 @@ class Question:
     spread: float
     simulations: int
     seed: int
+    other_rules: bool = False
 
     @property
     def people(self) -> int:
@@ -92,6 +93,10 @@ class Question:
     def fits(self) -> int:
         """How many fits there are at most."""
         return self.simulations * len(self.scenarios) * len(self.least) * len(self.treatments)
+
+    def share_of(self, rate: float, share: float) -> float:
+        """Return the share of careless people that a scenario has: of whole people."""
+        return self.scenario(rate, share).careless / self.people
 
     def scenario(self, rate: float, share: float) -> Plan:
         """Return the plan of a scenario."""
@@ -162,6 +167,14 @@ def ask_lapses(study: Study, simulations: int | None = None) -> Question:
     room = 1.0 - float(plan.spec.family.guess)
     if max(table.rates) >= min(room, 1.0 - float(model.family.guess)):
         raise StudyError(f"{study.path}: [lapses] rates holds {max(table.rates):g}; allowed are rates below {room:g}.")
+    people = plan.participants[experiment]
+    counts = {share: round(share * people) for share in table.careless}
+    if len(set(counts.values())) < len(counts):
+        alike = [f"{share:g}" for share in counts if list(counts.values()).count(counts[share]) > 1]
+        raise StudyError(
+            f"{study.path}: [lapses] careless holds {' and '.join(alike)}, which are as many of {people} participants; "
+            "give shares that are further apart."
+        )
     rules = study.rules()
     if not table.other_rules:
         rules = Exclusions(**{name: value for name, value in rules.to_table().items() if name in _OF_TRIALS})
@@ -180,6 +193,7 @@ def ask_lapses(study: Study, simulations: int | None = None) -> Question:
         spread=table.spread,
         simulations=table.simulations if simulations is None else simulations,
         seed=table.seed,
+        other_rules=table.other_rules,
     )
 
 

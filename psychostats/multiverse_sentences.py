@@ -105,7 +105,10 @@ def _say_matter(dimensions: pd.DataFrame) -> str:
     mine = dimensions[dimensions["dimension"] != TOGETHER]
     most = max(mine.to_dict("records"), key=lambda one: float(one["share"]))
     if not most["share"] > 0:
-        return "All estimates are alike."
+        together = float(dimensions.loc[dimensions["dimension"] == TOGETHER, "share"].fillna(0.0).sum())
+        return (
+            "No single choice moves the estimates; choices together do." if together > 0 else "All estimates are alike."
+        )
     first = f"Estimates differ most by {WORDS[most['dimension']]} ({percent(most['share'])} of their variance)"
     changed = mine[mine["changed"].fillna(0) > 0].sort_values("changed_share", ascending=False)
     if not len(changed):

@@ -201,7 +201,7 @@ def _as_json(found: Power, out: Path) -> dict[str, Any]:
         "designs": records(found.designs),
         "null": records(found.null),
         "calibration": records(found.calibration),
-        "calibrated": judge_calibration(found),
+        "calibrated": " ".join(judge_calibration(found)),
         "failures": records(found.failures),
         "said": say_recommendation(found),
         "html": str(out / "report.html"),

@@ -247,10 +247,13 @@ def _assemble(question: Question, campaign: Campaign, every: Mapping[str, Sequen
             failures += _failures("nuts", size, reasons)
     curves = {}
     for name, spread in spreads.items():
-        if len({(size.participants, size.main, size.pairs) for size, _ in spread}) > 1:
-            sizes = [(size.participants, size.main, size.pairs) for size, _ in spread]
-            true = truths[name] if question.truth.drawn else truths[name][:1]
-            curves[name] = fit_curve(sizes, [sd for _, sd in spread], true, question.asked.probability)
+        sizes = [(size.participants, size.main, size.pairs) for size, _ in spread]
+        true = truths[name] if question.truth.drawn else truths[name][:1]
+        of_it = [row for row in designs if row["quantity"] == name]
+        fitted = sum(row["fitted"] for row in of_it) / sum(row["simulations"] for row in of_it)
+        curve = fit_curve(sizes, [sd for _, sd in spread], true, question.asked.probability, fitted=fitted)
+        if curve is not None:
+            curves[name] = curve
     columns = ["run", "participants", "main", "pairs", "reason", "simulations"]
     return Power(
         question,

@@ -92,7 +92,7 @@ def chapter_null(power: Power) -> Chapter:
             Figure(
                 figures["null"],
                 "How often a difference is found where there is none.",
-                "False-positive rates: " + "; ".join(say_null(power)),
+                "False-positive rates. " + " ".join(say_null(power)),
                 "figure-null",
             ),
         ]
@@ -129,7 +129,7 @@ def chapter_calibration(power: Power) -> Chapter:
                     "{0} analyses some of the same simulated studies as well, with the priors of the study file, where "
                     "that is asked for. {1}",
                     Code("nuts"),
-                    judge_calibration(power),
+                    " ".join(judge_calibration(power)),
                 )
             ),
         ]
@@ -156,17 +156,18 @@ def chapter_calibration(power: Power) -> Chapter:
                     Column("quantity", "Quantity"),
                     Column("size", "Design"),
                     Column("agree", "Agree", align="right"),
-                    Column("first", "Maximum alone", "integer"),
-                    Column("second", "nuts alone", "integer"),
+                    Column("first", "Only likelihood", "integer"),
+                    Column("second", "Only nuts", "integer"),
                     Column("width", "Width, ratio", align="right"),
                     Column("shift", "Shift (SDs)", align="right"),
                     Column("not_converged", "Not converged", "integer"),
                 ),
                 pd.DataFrame(shown),
                 "The same simulated studies by both engines.",
-                "Agree: on whether the interval excludes zero. Width: of the intervals, nuts over maximum likelihood, "
+                "Agree: on whether the interval excludes zero; only: but one does. Width: of the intervals, nuts over "
+                "maximum likelihood, "
                 "geometric mean. Shift: mean difference of the estimates, nuts minus maximum likelihood; "
-                f"{BRACKETS}. Not converged: fits by nuts that may not be read; they are in the table all the same.",
+                f"{BRACKETS}. Not converged: fits by nuts that missed a check of convergence; they count all the same.",
                 "table-calibration",
             ),
             Figure(
@@ -177,7 +178,7 @@ def chapter_calibration(power: Power) -> Chapter:
             ),
         ]
 
-    return Chapter(compose, (judge_calibration(power),), tables, plots)
+    return Chapter(compose, tuple(judge_calibration(power)), tables, plots)
 
 
 def chapter_studies(power: Power) -> Chapter:
@@ -192,6 +193,7 @@ def chapter_studies(power: Power) -> Chapter:
     note = f"Dashed: the truth. {NOTE}"
     plot = plot_studies(data, y_label=f"Estimate and interval\n({measure.units})", note=note)
     count = int(rows["simulation"].nunique())
+    counts = " ".join(_count_studies(name, part) for name, part in rows.groupby("quantity", sort=False))
 
     def compose(figures: Figures) -> list[Block]:
         return [
@@ -202,10 +204,18 @@ def chapter_studies(power: Power) -> Chapter:
             ),
             Figure(
                 figures["singles"],
-                "Estimates and intervals of single simulated studies.",
-                "Intervals sorted by their estimate, those that exclude zero and those that miss the truth marked.",
+                f"Estimates and intervals of single simulated studies. {counts}",
+                "Intervals sorted by their estimate, those that exclude zero and those that miss the truth marked. "
+                + counts,
                 "figure-singles",
             ),
         ]
 
     return Chapter(compose, plots={"singles": plot})
+
+
+def _count_studies(name: object, rows: pd.DataFrame) -> str:
+    """Say how many studies detect a quantity, and how many intervals miss its truth."""
+    found = int(((rows["conf_low"] > 0) | (rows["conf_high"] < 0)).sum())
+    missed = int(((rows["conf_low"] > rows["true"]) | (rows["conf_high"] < rows["true"])).sum())
+    return f"{say_quantity(str(name))}: {found} of {len(rows)} exclude zero, {missed} miss the truth."

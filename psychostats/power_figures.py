@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from plotnine import ggplot
 
@@ -133,16 +134,18 @@ def plot_studies(studies: pd.DataFrame, *, y_label: str, note: str) -> ggplot:
     rows["place"] = rows.groupby("experiment", observed=True).cumcount() + 1.0
     missed = (rows["conf_low"] > rows["true"]) | (rows["conf_high"] < rows["true"])
     found = (rows["conf_low"] > 0) | (rows["conf_high"] < 0)
-    kinds = ["includes zero", "excludes zero", "misses the truth"]
-    kind = pd.Series("includes zero", index=rows.index).mask(found, "excludes zero").mask(missed, "misses the truth")
-    rows["kind"] = pd.Categorical(kind, kinds, ordered=True)
+    kinds, misses = ["includes zero", "excludes zero"], ["holds the truth", "misses the truth"]
+    rows["kind"] = pd.Categorical(np.where(found, kinds[1], kinds[0]), kinds)
+    rows["misses"] = pd.Categorical(np.where(missed, misses[1], misses[0]), misses)
     return (
         p9.ggplot(rows, p9.aes("place", "estimate", color="kind"))
         + p9.geom_hline(yintercept=0.0, color=FAINT, size=0.5)
         + p9.geom_linerange(p9.aes(ymin="conf_low", ymax="conf_high"), size=0.5)
-        + p9.geom_point(size=0.7)
+        + p9.geom_point(p9.aes(shape="misses", size="misses"))
         + p9.geom_line(p9.aes(y="true", group="experiment"), color=INK, linetype="dashed", size=0.5)
-        + p9.scale_color_manual(dict(zip(kinds, ("#9A9A9A", PALETTE[1], ALARM), strict=True)), name="Interval")
+        + p9.scale_color_manual(dict(zip(kinds, ("#9A9A9A", PALETTE[1]), strict=True)), name="Interval")
+        + p9.scale_shape_manual(dict(zip(misses, ("o", "X"), strict=True)), name=" ")
+        + p9.scale_size_manual(dict(zip(misses, (0.7, 2.2), strict=True)), name=" ")
         + p9.scale_y_continuous(labels=signed)
         + p9.labs(x="Simulated study, by its estimate", y=y_label, caption=caption(note))
         + facets(rows, 2)
@@ -168,7 +171,7 @@ def plot_engines(pairs: pd.DataFrame, *, label: str, note: str) -> ggplot:
         + p9.geom_point(size=1.6, color=PALETTE[1], alpha=0.7)
         + p9.scale_x_continuous(labels=signed)
         + p9.scale_y_continuous(labels=signed)
-        + p9.labs(x=f"{label}, maximum likelihood", y=f"{label},\nnuts", caption=caption(note))
+        + p9.labs(x=f"{label} by maximum likelihood", y=f"{label} by nuts", caption=caption(note))
         + ([p9.facet_wrap("experiment", ncol=2, scales="free")] if len(levels_of(rows, "experiment")) > 1 else [])
         + style(35 + 50 * panel_rows(rows, 2), grid="y")
     )

@@ -6,7 +6,7 @@ In: what is asked, and the folders of simulations.  Out: a `Forecast`.  Knows no
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from psychostats.campaign import Campaign, Task
@@ -81,7 +81,7 @@ def forecast(question: Question, folder: Path, lapses: Lapses | None, lapses_fol
     if lapses is not None:
         batches += _of_lapses(lapses, lapses_of(lapses, lapses_folder))
     if anew:
-        batches = [Batch(one.campaign, one.example, one.simulations, 0, one.fits) for one in batches]
+        batches = [replace(one, kept=0) for one in batches]
     return Forecast(tuple(batches))
 
 

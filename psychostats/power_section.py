@@ -42,6 +42,7 @@ from psychostats.power_sentences import (
     NOTE,
     name_shape,
     name_size,
+    say_coverage,
     say_failed,
     say_own,
     say_quantity,
@@ -277,7 +278,7 @@ def _tabulate(power: Power, name: str, place: int) -> Table:
             Column("cost", "Cost", "number", 1),
             Column("power", "Power", align="right"),
             Column("half", "Half width", align="right"),
-            Column("most", "90 % below", align="right"),
+            Column("most", "90th percentile", align="right"),
             *precise,
             Column("failed", "Failed", "integer"),
             Column("singular", "Singular", "integer"),
@@ -285,8 +286,8 @@ def _tabulate(power: Power, name: str, place: int) -> Table:
         ),
         pd.DataFrame(shown),
         f"Simulated studies: {say_quantity(name)}, whose true size is {true} {measure.units}.",
-        f"Half width: mean, and the value that 90 % of the studies stay below, in {measure.units}; {BRACKETS}. "
-        f"Failed, singular: of {question.settings.simulations:,} simulated studies of each design."
+        f"Half width: mean, and 90th percentile of the studies, in {measure.units}; {BRACKETS}. Failed (not detected), "
+        f"singular: of {question.settings.simulations:,} simulated studies of each design."
         + (" Wish: met or missed beyond Monte Carlo doubt; open otherwise." if wished else ""),
         f"table-designs-{place + 1}",
     )
@@ -397,7 +398,7 @@ def _errors(power: Power) -> Chapter:
             ),
         ]
 
-    return Chapter(compose, plots=plots)
+    return Chapter(compose, tuple(say_coverage(power)), plots=plots)
 
 
 # The rest --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from psychostats.characteristics import MONTE_CARLO
+from psychostats.characteristics import MONTE_CARLO, lean
 from psychostats.document import format_value
 from psychostats.measure import number, percent
 from psychostats.planning import Question, Size
@@ -26,8 +26,9 @@ NOTE = "Simulated participants."
 BRACKETS = f"in brackets {100 * MONTE_CARLO:g} % Monte Carlo intervals"
 
 
-#: Studies that both engines have fitted from which on one is said to stand for the other (assumed).
-ENOUGH = 10
+#: Studies that both engines have fitted from which on one is said to stand for the other, and how many of them must
+#: detect, and must not (assumed).
+ENOUGH, FEW = 10, 3
 
 
 def say_quantity(name: str) -> str:
@@ -82,10 +83,11 @@ def say_recommendation(power: Power) -> list[str]:
     """Say which design is recommended, which are open, and where none meets the wish, what would."""
     best, said, say = power.recommended, [], power.question.say
     if best is not None:
-        said.append(
-            f"The cheapest design that meets the wish is {say(size_of(best))} (cost {number(best['cost'], 1)}): "
-            f"{say_figures(power, best)}."
-        )
+        which = f"{say(size_of(best))} (cost {number(best['cost'], 1)}): {say_figures(power, best)}"
+        if len(power.question.sizes) > 1:
+            said.append(f"The cheapest design that meets the wish is {which}.")
+        else:
+            said.append(f"The only design that was simulated meets the wish: {which}. No smaller one was asked about.")
     elif power.unmet:
         said.append(say_unmet(power))
     else:
@@ -129,8 +131,9 @@ def say_beyond(power: Power) -> list[str]:
     label = f"Extrapolated, not simulated (a normal estimate whose variance is {law})"
     taken = f" and {near.pairs} {items}" if items else ""
     people = power.needed(near)
-    if people is not None and people <= 100 * near.participants:
-        return [f"{label}: about {_rounded(people)} participants of {near.main} trials{taken}."]
+    if people is not None:
+        far = ", more than a hundred times as many" if people > 100 * near.participants else ""
+        return [f"{label}: about {_rounded(people)} participants of {near.main} trials{taken}{far}."]
     given = f"{near.pairs} {items} and {near.main} trials" if items else f"{near.main} trials"
     said = f"{label}: no number of participants would, with {given}"
     endless = 10**9
@@ -139,8 +142,9 @@ def say_beyond(power: Power) -> list[str]:
     if question.precision is not None:
         least = question.measure.width(curve.half_width(endless, near.main, near.pairs))
         said += f"; the half width at about {least} {question.measure.short}"
-    more = f"More {items} are needed, or an effect that is larger" if items else "An effect that is larger is needed"
-    return [f"{said}. {more}."]
+    needed = [f"more {items}"] if items else []
+    needed += ["an effect that is larger"] if question.power is not None else []
+    return [f"{said}. What is needed is {' or '.join(needed) or 'another design'}."]
 
 
 def _rounded(value: int) -> str:
@@ -178,25 +182,46 @@ def say_calibration(power: Power) -> list[str]:
     return said
 
 
-def judge_calibration(power: Power) -> str:
-    """Say in one sentence whether maximum likelihood's power may be taken for that of the sampler."""
+def judge_calibration(power: Power) -> list[str]:
+    """Say of every quantity in one sentence whether maximum likelihood's power may be taken for the sampler's."""
     if power.calibration.empty:
-        return f"No study was sampled: {power.question.unsampled or 'none was fitted by both engines'}."
-    rows = power.calibration[power.calibration["quantity"] == power.question.wished]
-    alone = int((rows["first_only"] + rows["second_only"]).sum())
-    studies, more = int(rows["studies"].sum()), int(rows["first_only"].sum() - rows["second_only"].sum())
+        return [f"No study was sampled: {power.question.unsampled or 'none was fitted by both engines'}."]
+    return [_judge_engines(name, power.calibration) for name in power.question.quantities]
+
+
+def _judge_engines(name: str, calibration: pd.DataFrame) -> str:
+    rows = calibration[calibration["quantity"] == name]
+    studies, first, second, both, neither = (
+        int(rows[key].sum()) for key in ("studies", "first_only", "second_only", "both", "neither")
+    )
+    side, alone = lean(first, second), first + second
     if studies < ENOUGH:
         verdict = f"which are too few to say whether the power by maximum likelihood may be taken (at least {ENOUGH})"
-    elif alone == 0:
-        verdict = "so the power by maximum likelihood may be taken"
-    elif abs(more) <= 2.0 * math.sqrt(alone):
+    elif min(both, neither) + alone < FEW:
+        verdict = f"which tells little, since {'nearly all' if both > neither else 'hardly any'} of them detect it"
+    elif alone == 0 or side == 0:
         verdict = "without a lean to one side, so the power by maximum likelihood may be taken"
+    elif side is None:
+        verdict = f"{first} of them found by maximum likelihood alone: too few to say whether it finds more"
     else:
-        verdict = f"so the power by maximum likelihood is too {'high' if more > 0 else 'low'} for an analysis by nuts"
-    return (
-        f"The sampler nuts and maximum likelihood disagree on detection of {say_quantity(power.question.wished)} in "
-        f"{alone} of {studies} simulated studies, {verdict}."
-    )
+        verdict = f"so the power by maximum likelihood is too {'high' if side > 0 else 'low'} for an analysis by nuts"
+    lead = "The sampler nuts and maximum likelihood disagree on detection of"
+    return f"{lead} {say_quantity(name)} in {alone} of {studies} simulated studies, {verdict}."
+
+
+def say_coverage(power: Power) -> list[str]:
+    """Say of which quantities intervals are too narrow or too wide, in the design that is recommended or nearest."""
+    chosen, nominal, said = size_of(power.recommended or power.best), power.question.asked.probability, []
+    for row in power.designs.to_dict("records"):
+        if size_of(row) != chosen or row["coverage_low"] <= nominal <= row["coverage_high"]:
+            continue
+        narrow = row["coverage_high"] < nominal
+        said.append(
+            f"Intervals of {say_quantity(row['quantity'])} are too {'narrow' if narrow else 'wide'} with "
+            f"{power.question.say(chosen)}: they hold the truth in {within(row, 'coverage')} of the studies instead of "
+            f"{percent(nominal)}" + ("; power and half widths are flattered." if narrow else ".")
+        )
+    return said
 
 
 def say_own(power: Power) -> list[str]:
@@ -218,8 +243,8 @@ def say_failed(power: Power) -> str:
     total, failed, singular = (int(rows[name].sum()) for name in ("simulations", "failed", "singular"))
     return (
         f"Of {total:,} simulated studies {failed:,} gave no fit, which counts as not detected, and {singular:,} of the "
-        "fits are singular (a variance at zero or a correlation at ±1): with so few trials of each person, variances "
-        "that are there are often estimated as none. How often intervals hold the truth is in the column Coverage."
+        "fits are singular (a variance at zero or a correlation at ±1): where trials are few, variances that are there "
+        "are often estimated as none. How often intervals hold the truth is in the column Coverage."
     )
 
 

@@ -125,7 +125,7 @@ def simulate_once(job: Job, values: Values) -> dict[str, Any]:
     assert procedure is not None, "the sampler was asked for"
     found = replicate(plan, seed_of(job.seed, kind, size, number_of(values)), [procedure], job.asked)
     result = dict(found[procedure.name])
-    if "truth" in values and kind == "power":
+    if "truth" in values and kind != "null":
         result["true"] = true_values(plan, job.asked)
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from psychostats.characteristics import (
     compare_engines,
     fit_curve,
     judge,
+    lean,
     more_simulations,
     wilson,
 )
@@ -152,8 +154,38 @@ def test_the_curve_finds_the_parts_of_the_variance_and_what_would_do() -> None:
     assert least is not None and curve.half_width(least, 30, 80) <= 0.05 < curve.half_width(least - 1, 30, 80)
     # Features differ, so that with few of them no number of people is enough.
     assert curve.participants(30, 10, power=0.9, precision=None) is None
+    most = curve.power(10**9, 30, 80)
+    unfitted = replace(curve, fitted=0.8)
+    assert unfitted.power(10**9, 30, 80) == pytest.approx(0.8 * most)
+    assert unfitted.participants(30, 80, power=0.9, precision=None) is None
     one = fit_curve([(n, 30, 80) for n in (50, 200)], [curve.sd(n, 30, 80) for n in (50, 200)], np.array([0.1]), 0.95)
     assert one.sd(120, 30, 80) == pytest.approx(curve.sd(120, 30, 80))
+
+
+@pytest.mark.parametrize(
+    "designs",
+    [
+        [(24, 30, 40)],
+        [(24, 10, 40), (24, 20, 40), (24, 40, 40)],  # people and features have one number
+        [(24, 10, 10), (24, 20, 20), (24, 40, 40)],  # trials and features go together
+        [(24, 10, 40), (48, 20, 40)],  # two designs, three parts
+    ],
+)
+def test_designs_that_cannot_tell_parts_apart_make_no_curve(designs: list[tuple[int, int, int]]) -> None:
+    assert fit_curve(designs, [0.1] * len(designs), np.array([0.1]), 0.95) is None
+
+
+def test_without_items_people_and_trials_are_told_apart() -> None:
+    designs = [(24, 10, 0), (24, 40, 0)]
+    sds = [math.sqrt(0.5 / n + 2.0 / (n * m)) for n, m, _ in designs]
+    curve = fit_curve(designs, sds, np.array([0.1]), 0.95)
+    assert curve is not None and curve.parts == pytest.approx((0.0, 0.5, 2.0))
+
+
+def test_a_lean_is_a_sign_test_and_too_few_disagreements_tell_none():
+    assert lean(5, 0) is None and lean(0, 0) is None
+    assert lean(6, 0) == 1 and lean(0, 6) == -1
+    assert lean(4, 3) == 0 and lean(8, 2) == 0 and lean(9, 1) == 1
 
 
 def test_engines_are_compared_on_the_same_studies() -> None:

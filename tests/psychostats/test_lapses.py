@@ -13,7 +13,7 @@ from psychostats.executors import Local
 from psychostats.figures import save_figure
 from psychostats.lapse_figures import name_rule
 from psychostats.lapse_section import chapter_lapses, compose_lapses, plot_summary
-from psychostats.lapse_tables import break_even, differences, performance, summarise
+from psychostats.lapse_tables import _verdict, break_even, differences, performance, summarise
 from psychostats.lapses import NO_RULE, ask_lapses, collect, lapse_tasks, run_lapses, true_contrasts, work
 from psychostats.report import FIGURES, WHOLE
 from psychostats.study import read_study
@@ -269,19 +269,58 @@ def test_a_fit_that_failed_is_not_detected_and_counts_nowhere_else(faked):
 
 @pytest.mark.parametrize(
     ("settings", "verdict"),
-    [({"loss": 1.0001}, "always"), ({"effect": 0.0}, "never"), ({"noise": 0.02, "loss": 1.0, "effect": 0.0}, "open")],
+    [
+        ({"loss": 1.0001}, "end"),
+        ({"effect": 0.0}, "never"),
+        ({"noise": 0.02, "loss": 1.0, "effect": 0.0}, "open"),
+    ],
 )
 def test_what_the_simulations_do_not_tell_is_open(faked, settings, verdict):
     made = break_even(faked, fake([0.1, 0.2], 400, 4, **settings))
     assert made[made["measure"] == "rmse"].iloc[0]["verdict"] == verdict
-    assert np.isnan(made[made["measure"] == "rmse"].iloc[0]["careless"]) or verdict == "open"
+    assert np.isnan(made[made["measure"] == "rmse"].iloc[0]["careless"]) or verdict in ("open", "end")
 
 
 def test_a_gain_at_the_largest_share_alone_is_said_to_be_there(faked):
-    made = break_even(faked, fake([0.0, 0.4], 20, 6, loss=1.02)).set_index("measure").loc["rmse"]
-    assert made["verdict"] in ("end", "always")
+    made = break_even(faked, fake([0.0, 0.4], 40, 7, loss=1.02)).set_index("measure").loc["rmse"]
+    assert made["verdict"] == "end" and made["careless"] == 0.4 and np.isnan(made["careless_se"])
     sure = break_even(faked, fake([0.0, 0.4], 300, 6, loss=1.02)).set_index("measure").loc["rmse"]
     assert sure["verdict"] == "from" and 0 < sure["careless"] < 0.2
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ((-1.0, 10.0, 30.0), ("end", 1)),
+        ((0.0, 30.0, 50.0), ("end", 1)),
+        ((5.0, 30.0, 50.0), ("always", 0)),
+        ((-5.0, 10.0, 30.0), ("from", 1)),
+        ((-5.0, -1.0, -1.0), ("never", 3)),
+        ((1.0, 1.0, 1.0), ("open", 3)),
+        ((30.0, 1.0, 1.0), ("open", 3)),
+    ],
+)
+def test_a_verdict_is_of_clear_gains_alone(gains, verdict):
+    rng = np.random.default_rng(1)
+    noise = rng.normal(size=400)
+    noise = (noise - noise.mean()) / noise.std() * np.sqrt(400)  # a standard error of 1
+    influence = [pd.Series(noise) for _ in gains]
+    assert _verdict(list(gains), influence, 0.05) == verdict
+
+
+def test_shares_are_of_whole_people(study):
+    with pytest.raises(StudyError, match=r"careless holds 0\.05 and 0\.055, which are as many of 60 participants"):
+        ask_lapses(study("[lapses]\nrates = [0]\ncareless = [0, 0.05, 0.055, 0.2]\n"))
+    made = ask_lapses(study("[lapses]\nrates = [0]\ncareless = [0, 0.06]\n"))
+    assert made.share_of(0.0, 0.06) == pytest.approx(4 / 60)
+
+
+def test_with_other_rules_no_closed_form_is_taken(study, tmp_path):
+    question = ask_lapses(study(LAPSES + "other_rules = true\n"))
+    summary = summarise(question, run_lapses(question, tmp_path / "work", Local(1)))
+    rows = summary.break_even.set_index("measure")
+    assert (rows.loc["expected", "verdict"] == "open").all()
+    assert "expected error" not in repr(chapter_lapses(question, summary).summary)
 
 
 def test_rules_are_called_by_what_they_ask_for():

@@ -21,7 +21,7 @@ from commands import call
 from scipy import special, stats
 from studies import DATA, ROOT, contents
 
-from psychostats.characteristics import wilson
+from psychostats.characteristics import Curve, wilson
 from psychostats.errors import InputError
 from psychostats.executors import Local
 from psychostats.fit import fit
@@ -29,7 +29,14 @@ from psychostats.lapses import ask_lapses
 from psychostats.planning import Size, ask, read_truth
 from psychostats.power import Power, estimate_power, single_rows
 from psychostats.power_forecast import forecast
-from psychostats.power_sentences import say_beyond, say_null, say_recommendation, say_unmet
+from psychostats.power_sentences import (
+    judge_calibration,
+    say_beyond,
+    say_coverage,
+    say_null,
+    say_recommendation,
+    say_unmet,
+)
 from psychostats.power_simulations import campaign_of, seed_of, tasks_of
 from psychostats.replications import true_values
 from psychostats.simulate import simulate_trials
@@ -91,6 +98,43 @@ def test_false_positives_are_judged_by_their_monte_carlo_interval(low: float, hi
     found = whole()[0]
     rows = found.null.assign(power=(low + high) / 2, power_low=low, power_high=high)
     assert all(line.endswith(said) for line in say_null(replace(found, null=rows)))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.93, 0.97, []),
+        (0.90, 0.93, ["too narrow", "instead of 95.0\u00a0%; power and half widths are flattered."]),
+        (0.96, 0.99, ["too wide", "instead of 95.0\u00a0%."]),
+    ],
+)
+def test_intervals_that_are_too_narrow_are_said_to_be(low: float, high: float, said: list[str]) -> None:
+    found = whole()[0]
+    rows = found.designs.assign(coverage=(low + high) / 2, coverage_low=low, coverage_high=high)
+    lines = say_coverage(replace(found, designs=rows))
+    assert len(lines) == bool(said)
+    assert all(part in line for line in lines for part in said)
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ((5, 0, 0, 4), "too few to say whether the power"),
+        ((19, 0, 0, 1), "which tells little, since nearly all of them detect it."),
+        ((0, 0, 0, 20), "which tells little, since hardly any of them detect it."),
+        ((10, 0, 0, 10), "in 0 of 20 simulated studies, without a lean to one side"),
+        ((6, 2, 0, 12), "2 of them found by maximum likelihood alone: too few"),
+        ((30, 4, 5, 30), "in 9 of 69 simulated studies, without a lean to one side"),
+        ((30, 9, 0, 30), "is too high for an analysis by nuts"),
+        ((30, 1, 9, 30), "is too low for an analysis by nuts"),
+    ],
+)
+def test_maximum_likelihood_stands_for_the_sampler_where_that_was_tried(counts: tuple[int, ...], said: str) -> None:
+    found = whole()[0]
+    both, first, second, neither = counts
+    row = {"quantity": CONTRAST, "studies": sum(counts), "both": both, "first_only": first, "second_only": second}
+    (line,) = judge_calibration(replace(found, calibration=pd.DataFrame([row | {"neither": neither}])))
+    assert said in line
 
 
 def test_the_curve_between_designs_is_that_of_the_shares() -> None:
@@ -393,6 +437,23 @@ def test_what_would_do_is_said_and_called_an_extrapolation() -> None:
     (line,) = say_beyond(other)
     assert line.startswith("Extrapolated, not simulated") and "participants of 10 trials" in line
     assert len(say_recommendation(found)) >= 1
+    far = replace(other, curves={CONTRAST: Curve((0.0, 0.5, 10.0), np.array([0.012]), 0.95)})
+    (line,) = say_beyond(far)
+    assert "participants of 10 trials" in line and line.endswith("more than a hundred times as many.")
+
+
+@pytest.mark.parametrize(
+    ("wish", "ends"),
+    [
+        ({"power": 0.98}, "What is needed is more features or an effect that is larger."),
+        ({"precision": 0.001}, "What is needed is more features."),
+    ],
+)
+def test_where_features_limit_a_study_what_would_help_is_said(wish: dict[str, float], ends: str) -> None:
+    found = replace(whole()[0], question=ask(plain(), wish))
+    curve = Curve((0.5, 0.5, 10.0), np.array([0.012]), 0.95)
+    (line,) = say_beyond(replace(found, curves={CONTRAST: curve}))
+    assert "no number of participants would" in line and line.endswith(ends)
 
 
 def test_a_half_written_result_is_made_again(tmp_path: Path) -> None:
