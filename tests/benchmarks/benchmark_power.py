@@ -4,9 +4,9 @@ In: nothing.  Out: seconds a simulated study, and what 1,000 of them take, on st
 as many studies of its own, in turns, and the median of the turns is given. Run as ``python
 tests/benchmarks/benchmark_power.py [STUDIES] [TURNS]``; nothing else should run on the machine.
 
-For scale: a user of simr (Green and MacLeod 2016), which simulates and refits in R by lme4, reports weeks for the result
-of a logistic model with all slopes of people and items (four sizes, 5,000 simulations each; its issue 149); see also
-`benchmark_laplace.py`, beside glmer on the same trials.
+For scale: a user of simr (Green and MacLeod 2016), which simulates and refits in R by lme4, reports weeks for the
+result of a logistic model with all slopes of people and items (four sizes, 5,000 simulations each; its issue 149); see
+also `benchmark_laplace.py`, beside glmer on the same trials.
 """
 
 from __future__ import annotations

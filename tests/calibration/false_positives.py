@@ -1,8 +1,8 @@
 """How often the sampler finds a difference in simulated studies without any, beside maximum likelihood.
 
 In: the folder of ``psychostats power`` with a null run of the study's own design.  Out: both rates, on stdout.  Run as
-``python tests/calibration/false_positives.py STUDY OUT [WORKERS]``. Only studies whose estimate lies further from 0 than
-`NEAR` standard errors by maximum likelihood are sampled (about an eighth, 4 s each on a core); in the others the
+``python tests/calibration/false_positives.py STUDY OUT [WORKERS]``. Only studies whose estimate lies further from 0
+than `NEAR` standard errors by maximum likelihood are sampled (about an eighth, 4 s each on a core); in the others the
 sampler is taken to find nothing, so its rate is a lower bound, by little: its standard errors are nearly the same.
 """
 
