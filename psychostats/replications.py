@@ -6,7 +6,7 @@ plain values, and their true values.  Knows neither how many replications there 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -47,6 +47,8 @@ class Asked:
         A number at whose value `centre` the contrast is taken; None where the model has none.
     ends
         Two values of the moderator, between which the change of the contrast is asked for; None where it is not.
+    predictors
+        Of the analysis. Where it has no moderator, what else a truth depends on is averaged over the trials.
     """
 
     factor: str
@@ -54,6 +56,7 @@ class Asked:
     moderator: str | None = None
     centre: float | None = None
     ends: tuple[float, float] | None = None
+    predictors: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,13 +93,14 @@ class Procedure:
 
 def ask_effects(study: Study, main: pd.DataFrame) -> Asked:
     """Return the quantities of ``[effects]``: the contrast at the moderator's mean over main trials, and its change."""
-    effects = study.effects
-    moderator = effects.moderator if effects.moderator in study.models[0].spec().formula.variables else None
+    effects, predictors = study.effects, tuple(study.models[0].spec().formula.variables)
+    moderator = effects.moderator if effects.moderator in predictors else None
     if moderator is None or moderator not in main:
-        return Asked(effects.factor, effects.probability)
+        return Asked(effects.factor, effects.probability, predictors=predictors)
     values = main[moderator].astype(float)
     ends = (values.min(), values.max()) if effects.at == "range" else (effects.places[0], effects.places[-1])
-    return Asked(effects.factor, effects.probability, moderator, float(values.mean()), (float(ends[0]), float(ends[1])))
+    places = float(values.mean()), (float(ends[0]), float(ends[1]))
+    return Asked(effects.factor, effects.probability, moderator, *places, predictors)
 
 
 def replicate(plan: Plan, seed: int, procedures: Iterable[Procedure], asked: Asked) -> dict[str, Any]:
@@ -134,7 +138,15 @@ def true_values(plan: Plan, asked: Asked) -> dict[str, float]:
     (experiment,) = plan.participants
     parameters = true_parameters(coding, coding.random(main), plan.truth[experiment], plan.spec.family)
     known = Known(plan.spec, coding, Interval("eti", asked.probability), parameters)
-    return {name: row["estimate"] for name, row in _measure(known, asked, known.interval).items()}
+    lacking = [name for name in coding.ranges if asked.predictors is not None and name not in asked.predictors]
+    if not lacking or asked.moderator is not None:
+        return {name: row["estimate"] for name, row in _measure(known, asked, known.interval).items()}
+    total: dict[str, float] = {}
+    for cell in main[lacking].value_counts(normalize=True).reset_index().to_dict("records"):
+        beside = {name: [float(cell[name])] for name in lacking}
+        for name, row in _measure(known, asked, known.interval, beside).items():
+            total[name] = total.get(name, 0.0) + float(cell["proportion"]) * row["estimate"]
+    return total
 
 
 def learn(plan: Plan) -> tuple[Coding, pd.DataFrame]:
@@ -200,9 +212,11 @@ def _where(kept: pd.DataFrame, spec: ModelSpec) -> Hashable:
     return kept.index.to_numpy().tobytes(), repr(spec.to_table())
 
 
-def _measure(made: Estimated, asked: Asked, interval: Interval) -> dict[str, dict[str, float]]:
-    """Return estimate, SD and limits of every quantity, by its name."""
-    at = {asked.moderator: [asked.centre]} if asked.moderator is not None and asked.centre is not None else None
+def _measure(
+    made: Estimated, asked: Asked, interval: Interval, beside: Mapping[str, Sequence[float]] | None = None
+) -> dict[str, dict[str, float]]:
+    """Return estimate, SD and limits of every quantity, by its name; `beside` are values of other predictors."""
+    at = {asked.moderator: [asked.centre]} if asked.moderator is not None and asked.centre is not None else beside
     tables = [contrasts(made, asked.factor, by=at, interval=interval)]
     if asked.moderator is not None and asked.ends is not None:
         tables.append(interactions(made, asked.factor, asked.moderator, asked.ends, interval=interval))

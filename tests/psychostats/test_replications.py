@@ -52,6 +52,21 @@ def test_the_truth_is_of_the_mean_response() -> None:
     assert true_values(lapsing, Asked("representation"))["distributed - local"] == pytest.approx(0.4 * known)
 
 
+def test_what_the_analysis_lacks_is_averaged_over_in_the_truth() -> None:
+    """A steep moderator that the model leaves out: at its mean the difference is another one."""
+    base = read_study(SMALL).plan()
+    b = {"b_Intercept": -4.0, "b_representationdistributed": 0.0, "b_depth": 3.0}
+    truth = {"first": b | {"b_representationdistributed:depth": 4.0}}
+    spec = specify("correct ~ representation * depth")
+    plan = replace(base, participants={"first": 20}, spec=spec, truth=truth, careless=0)
+    depth = learn(plan)[1]["depth"].to_numpy(dtype=float)
+    known = (special.expit(-4 + 7 * depth) - special.expit(-4 + 3 * depth)).mean()
+    asked = Asked("representation", predictors=("representation",))
+    assert true_values(plan, asked) == pytest.approx({"distributed - local": known})
+    both = replace(asked, moderator="depth", centre=0.5, predictors=("representation", "depth"))
+    assert true_values(plan, both) == pytest.approx({"distributed - local": special.expit(-0.5) - special.expit(-2.5)})
+
+
 def test_all_procedures_see_the_same_trials_and_exclusions_are_their_own() -> None:
     base = read_study(SMALL).plan()
     plan = replace(base, participants={"first": 20}, spec=specify("correct ~ representation * depth"))
