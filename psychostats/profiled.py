@@ -319,11 +319,11 @@ class _Search:
         joint = np.zeros((k + len(free), k + len(free)))
         joint[:k, :k] = hessian
         x = np.concatenate([phi, rates[free]])
-        below = function(x)[1]
+        here = function(x)[1]
         for i in range(k, len(x)):
             move = np.zeros(len(x))
             move[i] = _STEP
-            above, step = function(x + move)[1], _STEP
+            above, below, step = function(x + move)[1], here, _STEP
             if x[i] > 2.0 * _STEP:
                 below, step = function(x - move)[1], 2.0 * _STEP
             joint[i] = joint[:, i] = (above - below) / step
