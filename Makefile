@@ -7,6 +7,8 @@ REPORT := reports/colin2024_simulated
 FEATURES := reports/colin2024_features
 SHOWN := reports/colin2024_trials/trials.csv
 WHOLE := reports/colin2024_study
+# What the tests of a file share is made once; in the order of files, or the slow ones of few tests come last.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 
 .PHONY: .venv report features study test mutations data lint benchmark calibration oracle clean
 
@@ -37,7 +39,7 @@ study: .venv/ready
 	$(BIN)/psychostats report $(SHOWN) --study $(STUDY) --run $(FEATURES) --out $(WHOLE)
 
 test: .venv/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile  # what a file's tests share is made once
+	$(BIN)/python -m pytest -n 2 $(BY_FILE)
 
 # Does the suite see a wrong number? Plants faults in a copy, one at a time; takes a while.
 mutations: .venv/ready
