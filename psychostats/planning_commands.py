@@ -125,8 +125,8 @@ def power(
     ahead = forecast(question, folder, beside, out / LAPSES, anew=overwrite)
     if _foretell(question, ahead, executor, dry_run, yes, quiet, as_json):
         return
-    for campaign in campaigns:
-        campaign.claim(overwrite)
+    for campaign in campaigns if overwrite else ():
+        campaign.claim(True)
 
     def progress(what: str) -> AbstractContextManager[Show]:
         return shown_progress(what, lambda line: say(line, quiet), bar=False if quiet else None)
